@@ -1,0 +1,117 @@
+"""Seeded Cartesian undersampling masks for compressed-sensing (CS) cine MRI.
+
+A mask samples whole phase-encoding lines: it varies along Y (axis -2) and is constant along the
+readout X (axis -1). Every frame draws its own lines, so that the aliasing differs from frame to
+frame and looks like noise over time.
+
+Density: Gaussian around the k-space centre on a uniform floor, with a fully sampled centre, as in
+  H. Jung et al., "k-t FOCUSS: a general compressed sensing framework for high resolution dynamic
+  MRI", Magn Reson Med 61:103-116, 2009, and
+  J. Schlemper et al., "A deep cascade of convolutional neural networks for dynamic MR image
+  reconstruction", IEEE Trans Med Imaging 37:491-503, 2018.
+Drawing without replacement by the largest perturbed log-weights:
+  P. Efraimidis and P. Spirakis, "Weighted random sampling with a reservoir", Inf Process Lett 97,
+  2006.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+# Keeps the random streams apart; the same seed must not give a training and a test sample one mask.
+TRAINING_STREAM, EVALUATION_STREAM = 1, 2
+
+
+def line_density(ny: int, acc: float) -> np.ndarray:
+    """Unnormalised sampling density of the `ny` centred phase-encoding lines, shape (Y,).
+
+    `exp(-(y - ny/2)^2 / (2 (ny/10)^2)) + 1 / (2 acc)`: a Gaussian of a tenth of the lines, and a
+    floor that gives every line a chance.
+    """
+    y = np.arange(ny)
+    return np.exp(-0.5 * ((y - ny / 2) / (ny / 10)) ** 2) + 1 / (2 * acc)
+
+
+def cartesian_mask(
+    shape: Sequence[int],
+    acc: float,
+    sample_n: int = 10,
+    centred: bool = False,
+    seed: int | np.random.Generator | None = None,
+) -> np.ndarray:
+    """Draw a Cartesian mask, with its own lines for every frame.
+
+    Args:
+        shape: (..., Y, X), any leading axes; each leading index is a frame.
+        acc: nominal acceleration, at least 1; a frame gets exactly `int(Y / acc)` lines.
+        sample_n: how many of these are the fully sampled centre, `Y//2 - sample_n//2` onwards.
+        centred: True puts zero frequency at Y//2; False at 0 (the `ifftshift` of it).
+        seed: an int, a `numpy.random.Generator` (advanced by the call), or None for a fresh draw.
+
+    Returns:
+        float32 array of `shape`, its own memory, of zeros and ones.
+
+    Raises:
+        ValueError: `shape`, `acc` or `sample_n` cannot give such a mask.
+    """
+    shape = tuple(int(n) for n in shape)
+    if len(shape) < 2 or min(shape) < 1:
+        raise ValueError(f"shape must be (..., Y, X) with positive sizes, got {shape}")
+    if not math.isfinite(acc) or acc < 1:
+        raise ValueError(f"acc must be a finite number of at least 1, got {acc}")
+    *leading, ny, nx = shape
+    n_lines = int(ny / acc)
+    if n_lines < 1:
+        raise ValueError(
+            f"acc={acc} leaves none of {ny} lines: choose acc of at most {ny}, the number of lines"
+        )
+    if not 0 <= sample_n <= n_lines:
+        raise ValueError(
+            f"sample_n must be between 0 and int({ny} / {acc:g}) = {n_lines} lines a frame,"
+            f" got {sample_n}: choose fewer centre lines or a smaller acc"
+        )
+
+    start = ny // 2 - sample_n // 2
+    weight = np.log(line_density(ny, acc))
+    weight[start : start + sample_n] = -np.inf  # already taken
+    n_frames = math.prod(leading)
+    perturbed = weight + np.random.default_rng(seed).gumbel(size=(n_frames, ny))
+    n_drawn = n_lines - sample_n
+    drawn = np.argsort(-perturbed, axis=-1, kind="stable")[:, :n_drawn]
+
+    lines = np.zeros((n_frames, ny), dtype=np.float32)
+    lines[:, start : start + sample_n] = 1
+    np.put_along_axis(lines, drawn, 1, axis=-1)
+    if not centred:
+        lines = np.fft.ifftshift(lines, axes=-1)
+    return np.repeat(lines[:, :, None], nx, axis=-1).reshape(shape)
+
+
+def training_masks(
+    samples: Sequence[int], shape: tuple[int, int], acc: float, sample_n: int, seed: int, epoch: int
+) -> np.ndarray:
+    """Centred masks of one epoch, (B, T, Y, 1) float32, for `shape` = (T, Y).
+
+    Each depends on `(seed, epoch, sample)` alone: not on the batch, its order, or what was drawn
+    before. The same `epoch` gives the same masks.
+    """
+    return _masks(samples, shape, acc, sample_n, TRAINING_STREAM, seed, epoch)
+
+
+def evaluation_masks(
+    samples: Sequence[int], shape: tuple[int, int], acc: float, sample_n: int, data_seed: int
+) -> np.ndarray:
+    """Centred validation and test masks, (B, T, Y, 1) float32, fixed by `(data_seed, sample)`."""
+    return _masks(samples, shape, acc, sample_n, EVALUATION_STREAM, data_seed, 0)
+
+
+def _masks(samples, shape, acc, sample_n, *stream: int) -> np.ndarray:
+    return np.stack(
+        [
+            cartesian_mask(
+                (*shape, 1), acc, sample_n, centred=True, seed=np.random.default_rng([*stream, i])
+            )
+            for i in map(int, samples)
+        ]
+    )

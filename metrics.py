@@ -1,0 +1,141 @@
+"""Scores of a reconstruction against its target.
+
+Each takes `(reconstruction, target)` as real (B, T, Y, X) tensors on any device and returns (B,)
+float32, one score a sample. Nothing is clamped or rescaled first. The peak is 1.0 by convention of
+the data, never the maximum of the reconstruction. The first paragraph of each docstring is printed
+in every report as the definition of the score.
+
+References: Z. Wang et al., "Image quality assessment: from error visibility to structural
+similarity", IEEE Trans Image Process 13:600-612, 2004; scikit-image's `structural_similarity`,
+with which both SSIMs agree.
+"""
+
+import torch
+from torch import Tensor
+
+MSE_FLOOR = 1e-12  # caps the PSNR of identical images at 120 dB
+SSIM_SIGMA, SSIM_RADIUS = 1.5, 5  # Gaussian window, cut at 3.5 sigma
+SSIM_K1, SSIM_K2 = 0.01, 0.03
+SSIM_CROP_3D, SSIM_CROP_2D = 3, 5  # win_size // 2 for win_size 7 (the reference's) and 11
+MOVING_QUANTILE = 0.95
+
+
+def mse(reconstruction: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error over all frames and pixels of a sample."""
+    return (reconstruction - target).square().mean(dim=(-3, -2, -1))
+
+
+def psnr(reconstruction: Tensor, target: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB, 10 log10(1 / MSE), over all frames and pixels of a sample,
+    peak 1.0; at most 120 dB, the value for identical images."""
+    return _decibel(mse(reconstruction, target))
+
+
+def nmse(reconstruction: Tensor, target: Tensor) -> Tensor:
+    """Squared error over the target's energy; over the number of pixels where the target is all
+    zero."""
+    energy = target.square().mean(dim=(-3, -2, -1))
+    return mse(reconstruction, target) / torch.where(energy > 0, energy, 1.0)
+
+
+def moving_region(target: Tensor) -> Tensor:
+    """(B, Y, X) bool: the pixels whose temporal standard deviation in the target is at or above
+    its 95 % quantile; all pixels of a sample that does not move."""
+    deviation = target.std(dim=-3, correction=0)  # (B, Y, X)
+    threshold = deviation.flatten(-2).quantile(MOVING_QUANTILE, dim=-1)
+    return deviation >= threshold[..., None, None]
+
+
+def moving_psnr(reconstruction: Tensor, target: Tensor) -> Tensor:
+    """PSNR in dB, peak 1.0, over the moving region alone: the pixels whose temporal standard
+    deviation in the target is at or above its 95 % quantile, in all frames."""
+    region = moving_region(target)
+    error = (reconstruction - target).square().mean(dim=-3)  # (B, Y, X)
+    return _decibel((error * region).sum(dim=(-2, -1)) / region.sum(dim=(-2, -1)))
+
+
+def ssim(reconstruction: Tensor, target: Tensor) -> Tensor:
+    """Structural similarity with a 3-D Gaussian window over t, y, x (sigma 1.5), the sample's own
+    range, 3 pixels cropped from every side, mean over the volume. Not comparable with the 2-D one.
+
+    This is the reference system's definition: scikit-image with `gaussian_weights=True, sigma=1.5,
+    use_sample_covariance=False, win_size=7, data_range=target.max() - target.min()` on the
+    (T, Y, X) volume. NaN where an axis is shorter than its window of 7. A constant target has no
+    range, and 1.0 is taken instead.
+    """
+    return _ssim(reconstruction, target, axes=(-3, -2, -1), crop=SSIM_CROP_3D)
+
+
+def ssim_2d(reconstruction: Tensor, target: Tensor) -> Tensor:
+    """Structural similarity of each frame with a 2-D Gaussian window (sigma 1.5), the range of the
+    whole sample, 5 pixels cropped from every side, mean over frames: the usual one.
+
+    scikit-image with `gaussian_weights=True, sigma=1.5, use_sample_covariance=False` on every
+    frame. NaN where Y or X is shorter than its window of 11. A constant target has no range, and
+    1.0 is taken instead.
+    """
+    return _ssim(reconstruction, target, axes=(-2, -1), crop=SSIM_CROP_2D)
+
+
+SCORES = {
+    "loss": mse,
+    "psnr": psnr,
+    "ssim": ssim,
+    "ssim_2d": ssim_2d,
+    "nmse": nmse,
+    "moving_psnr": moving_psnr,
+}
+
+
+def score(
+    reconstruction: Tensor, target: Tensor, names: tuple[str, ...] = tuple(SCORES)
+) -> dict[str, Tensor]:
+    """The scores of `names`, each (B,)."""
+    return {name: SCORES[name](reconstruction, target) for name in names}
+
+
+def definitions() -> dict[str, str]:
+    """Each score's definition in words: the first paragraph of its function's docstring."""
+    return {
+        name: " ".join((function.__doc__ or "").split("\n\n")[0].split())
+        for name, function in SCORES.items()
+    }
+
+
+def _decibel(error: Tensor) -> Tensor:
+    return -10 * error.clamp(min=MSE_FLOOR).log10()
+
+
+def _ssim(reconstruction: Tensor, target: Tensor, axes: tuple[int, ...], crop: int) -> Tensor:
+    if min(target.shape[axis] for axis in axes) < 2 * crop + 1:
+        return target.new_full(target.shape[:1], torch.nan)
+    span = target.amax(dim=(-3, -2, -1)) - target.amin(dim=(-3, -2, -1))
+    span = torch.where(span > 0, span, 1.0)[:, None, None, None]
+    c1, c2 = (SSIM_K1 * span) ** 2, (SSIM_K2 * span) ** 2
+
+    windows = [(axis, _window_matrix(target.shape[axis], crop).to(target)) for axis in axes]
+
+    def window_mean(image: Tensor) -> Tensor:
+        for axis, window in windows:
+            image = torch.tensordot(image, window, dims=([axis], [1])).movedim(-1, axis)
+        return image
+
+    mean_r, mean_t = window_mean(reconstruction), window_mean(target)
+    variance_r = window_mean(reconstruction.square()) - mean_r.square()
+    variance_t = window_mean(target.square()) - mean_t.square()
+    covariance = window_mean(reconstruction * target) - mean_r * mean_t
+    similarity = ((2 * mean_r * mean_t + c1) * (2 * covariance + c2)) / (
+        (mean_r.square() + mean_t.square() + c1) * (variance_r + variance_t + c2)
+    )
+    return similarity.mean(dim=(-3, -2, -1))
+
+
+def _window_matrix(size: int, crop: int) -> Tensor:
+    """(size - 2 crop, size): the Gaussian window's weights for every position that the crop keeps,
+    folded back at the borders with the edge repeated (scipy's `reflect`)."""
+    offsets = torch.arange(-SSIM_RADIUS, SSIM_RADIUS + 1)
+    weights = torch.exp(-0.5 * (offsets / SSIM_SIGMA) ** 2)
+    index = (torch.arange(crop, size - crop)[:, None] + offsets) % (2 * size)
+    index = torch.where(index < size, index, 2 * size - 1 - index)  # (size - 2 crop, 11)
+    window = torch.zeros(size - 2 * crop, size)
+    return window.scatter_add_(1, index, (weights / weights.sum()).expand_as(index).contiguous())
