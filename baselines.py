@@ -34,9 +34,9 @@ def view_sharing(aliased: Tensor, mask: Tensor) -> Tensor:
     lines = fftc(aliased, axes=(-2,))
     shared, known = lines, mask
     for distance in range(1, mask.shape[-3] // 2 + 1):
-        shifts = (distance, -distance)
-        count = sum(torch.roll(mask, shift, dims=-3) for shift in shifts)
-        neighbours = sum(torch.roll(lines, shift, dims=-3) for shift in shifts) / count.clamp(min=1)
+        before, after = ((lines.roll(s, -3), mask.roll(s, -3)) for s in (distance, -distance))
+        count = before[1] + after[1]
+        neighbours = (before[0] + after[0]) / count.clamp(min=1)
         shared = torch.where(known > 0, shared, neighbours)
         known = known + count
     return ifftc(shared, axes=(-2,)).abs()

@@ -1,0 +1,146 @@
+"""Checkpoints: written so that a crash loses nothing, read so that a stranger's file does no harm.
+
+A checkpoint is a dict of tensors and plain values with the keys in `KEYS`. It is written to a
+temporary file beside the old one and renamed over it: at any instant the name holds a complete
+checkpoint. It is read with `weights_only=True`, which executes nothing that the file holds.
+"""
+
+import contextlib
+import os
+import pickle
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from errors import InputError
+
+BEST, LAST = "checkpoint_best.pt", "checkpoint_last.pt"
+FORMAT = 1
+KEYS = {
+    "format": int,  # FORMAT
+    "model": str,  # name in model.MODELS
+    "architecture": dict,  # settings that build the network
+    "weights": dict,  # the network's state_dict
+    "settings": dict,  # all settings of the run
+    "epoch": int,  # epochs completed
+    "step": int,  # steps done of the epoch that was interrupted, else 0
+    "epoch_loss": float,  # sum of the sample losses of these steps
+    "epoch_seconds": float,  # spent on them
+    "history": list,  # a dict of scores for every completed epoch
+    "scores": dict,  # of the last validation
+    "best_psnr": float,  # highest mean validation PSNR so far
+    "data": dict,  # its hash, and the hashes of the samples that trained and that selected
+    "versions": dict,
+    "random_states": dict,  # of torch's generators
+    "optimizer": dict,  # empty in the best checkpoint, which is not for going on
+}
+
+
+def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
+    """Write `checkpoint` atomically.
+
+    Raises:
+        InputError: it could not be written; the file that was there before is untouched.
+    """
+    assert checkpoint.keys() == KEYS.keys()
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=path.name, suffix=".tmp", delete=False
+        ) as file:
+            temporary = Path(file.name)
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        before = "the previous one is untouched" if path.exists() else "there is none before it"
+        raise InputError(
+            f"{path} could not be written ({reason}); {before}: free some disk space and go on"
+            " with --resume"
+        ) from None
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read and check a checkpoint; its tensors land on `device`.
+
+    Raises:
+        InputError: there is none, it is damaged, or it is not one of this project's.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            checkpoint = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} does not exist: expected a checkpoint of an earlier run"
+        ) from None
+    except pickle.UnpicklingError:
+        raise InputError(
+            f"{path} holds more than tensors and plain values, or is damaged; nothing of it was"
+            " executed: expected a checkpoint written by this project"
+        ) from None
+    except Exception as error:  # whatever torch makes of a damaged or foreign file
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"{path} cannot be read as a checkpoint ({reason}): expected one of this project's"
+        ) from None
+    wrong = (
+        [name for name, kind in KEYS.items() if not isinstance(checkpoint.get(name), kind)]
+        if isinstance(checkpoint, dict)
+        else list(KEYS)
+    )
+    if wrong:
+        raise InputError(
+            f"{path} is not a checkpoint of this project: missing or of another type are"
+            f" {', '.join(wrong)}"
+        )
+    if checkpoint["format"] != FORMAT:
+        raise InputError(
+            f"{path} has checkpoint format {checkpoint['format']}, this code reads {FORMAT}:"
+            " use the version of the code that wrote it"
+        )
+    return checkpoint
+
+
+def load_weights(network: nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
+    """Put a checkpoint's weights into the network that it describes.
+
+    Raises:
+        InputError: the names or shapes are not the network's, or a value is not finite.
+    """
+    try:
+        network.load_state_dict(checkpoint["weights"])
+    except (RuntimeError, TypeError, AttributeError) as error:
+        detail = (str(error).splitlines() or [""])[-1].strip()
+        raise InputError(f"{path} does not fit its own architecture ({detail})") from None
+    broken = [name for name, value in network.state_dict().items() if not value.isfinite().all()]
+    if broken:
+        raise InputError(f"{path} holds weights that are not finite, first in {broken[0]}")
+
+
+def random_states(device: torch.device) -> dict[str, torch.Tensor]:
+    """The states of torch's generators that training draws from (dropout)."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
+    return states
+
+
+def restore_random_states(states: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Undo what has been drawn since `random_states`."""
+    torch.set_rng_state(states["cpu"].cpu())
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"].cpu(), device)
+    elif device.type == "mps" and "mps" in states:
+        torch.mps.set_rng_state(states["mps"].cpu())

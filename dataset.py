@@ -1,0 +1,357 @@
+"""Reading, checking and splitting the cine data.
+
+A data file is an `.npz` with the key `dataset` (or a plain `.npy`): fully sampled magnitude images
+[n_samples, n_frames, ny, nx] in [0, 1], and optionally `groups` [n_samples], which samples belong
+to one patient. Headers and sizes are read, and compared with the file and the memory, before
+anything is allocated; nothing is ever unpickled. Whatever is wrong is an `InputError` that says
+what was found, what was expected and what to do.
+"""
+
+import hashlib
+import io
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+from numpy.lib import format as npy_format
+from torch import Tensor
+from torch.nn import functional as F
+
+from errors import InputError
+from phantom import load_phantom
+
+KEY, GROUPS_KEY = "dataset", "groups"
+PHANTOM = "phantom"  # the name that stands for the built-in data, instead of a file
+PHANTOM_SAMPLES, PHANTOM_SIZE = 200, (192, 192)
+EXPECTED = f"expected an .npz with '{KEY}' [n_samples, n_frames, ny, nx], real, in [0, 1]"
+REMEDY = "see 'Data' in the README, or run on the built-in phantom with --data phantom"
+LONGEST_HEADER = 10_000  # bytes; numpy's own limit
+DUPLICATE_SIZE = 32  # pixels of the thumbnails that are compared
+DUPLICATE_CORRELATION = 0.7  # strangers stay below 0.5, neighbouring slices come close to 1
+ORDER_STREAM = 3  # beside the random streams of the masks
+PARTS = ("train", "validation", "test")
+
+
+@dataclass
+class Cine:
+    """Checked data."""
+
+    images: Tensor  # (n_samples, T, Y, X) float32 in [0, 1]
+    groups: np.ndarray | None  # (n_samples,) patient of each sample, if known
+    hashes: list[str]  # of each sample's float32 values
+    source: str  # the file's name, or "phantom"
+    notices: list[str]  # what the user should know of the data, a line each
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(T, Y, X)"""
+        return tuple(self.images.shape[1:])  # type: ignore[return-value]
+
+    @property
+    def hash(self) -> str:
+        """One hash of all samples, in their order."""
+        return hashlib.sha256("".join(self.hashes).encode()).hexdigest()[:16]
+
+
+def load_cine(
+    data: str, n_samples: int | None, normalise: bool, n_frames: int, data_seed: int
+) -> Cine:
+    """Load and check a data file, or make the phantom.
+
+    Args:
+        data: path of an .npz or .npy file, or "phantom".
+        n_samples: use only the first so many; None for all (of the phantom: 200).
+        normalise: divide every sample by its own maximum.
+        n_frames, data_seed: frames and seed of the phantom; a file has its own frames.
+
+    Raises:
+        InputError: the file cannot be used.
+    """
+    notices: list[str] = []
+    groups = None
+    if data == PHANTOM:
+        shape = (n_frames, *PHANTOM_SIZE)
+        array = load_phantom(n_samples or PHANTOM_SAMPLES, shape, data_seed)
+    else:
+        array, groups, notices = read_arrays(Path(data))
+        check_axes(array, groups, n_samples, data)
+        array, groups = array[:n_samples], None if groups is None else groups[:n_samples]
+    images = torch.from_numpy(check_values(array, normalise, data))
+    constant = [i for i, sample in enumerate(images) if sample.min() == sample.max()]
+    if constant:
+        notices.append(f"constant samples, whose scores mean little: {name_list(constant)}")
+    hashes = [hashlib.sha256(memoryview(sample.numpy())).hexdigest()[:16] for sample in images]
+    return Cine(images, groups, hashes, PHANTOM if data == PHANTOM else Path(data).name, notices)
+
+
+def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
+    """The dataset, its groups (or None) and notices, as stored in an .npz or .npy file."""
+    if path.is_dir():
+        raise InputError(f"{path} is a directory; {EXPECTED}: name the file in it")
+    try:
+        with path.open("rb") as file:
+            magic = file.read(6)
+            file.seek(0)
+            if magic == npy_format.MAGIC_PREFIX:
+                size = path.stat().st_size
+                return read_npy(lambda: path.open("rb"), size, str(path)), None, []
+            if magic[:2] == b"PK":
+                return read_npz(file, path)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; {EXPECTED}: {REMEDY}") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); {EXPECTED}") from None
+    found = "is empty" if not magic else f"is neither .npz nor .npy (it begins with {magic!r})"
+    raise InputError(f"{path} {found}; {EXPECTED}: {REMEDY}")
+
+
+def read_npz(file: IO[bytes], path: Path) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
+    """Read the dataset and the groups from an open .npz file."""
+    try:
+        archive = zipfile.ZipFile(file)
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{path} is truncated or damaged ({error}): copy it again") from None
+    members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+    notices = []
+    key = KEY
+    if KEY not in members:
+        others = [name for name in members if name != GROUPS_KEY]
+        if len(others) != 1:
+            keys = ", ".join(map(repr, members)) or "none"
+            raise InputError(f"{path} has no key '{KEY}', its keys are {keys}; {EXPECTED}")
+        key = others[0]
+        notices.append(f"no key '{KEY}' in {path.name}; its only array, '{key}', is used")
+
+    def read(name: str) -> np.ndarray:
+        info = members[name]
+        where = f"'{name}' in {path}"
+        try:
+            return read_npy(lambda: archive.open(info), info.file_size, where)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as e:
+            raise InputError(
+                f"{where} is truncated or damaged ({e}): copy the file again"
+            ) from None
+
+    return read(key), read(GROUPS_KEY) if GROUPS_KEY in members else None, notices
+
+
+def read_npy(opened: Callable[[], IO[bytes]], size: int, where: str) -> np.ndarray:
+    """Read one array of `size` bytes, header included, after checking what its header claims."""
+    try:
+        with opened() as file:
+            shape, dtype, header_size = read_header(file)
+    except ValueError as error:
+        raise InputError(f"{where} is not a valid array ({error}); {EXPECTED}") from None
+    if dtype.hasobject:
+        raise InputError(
+            f"{where} holds Python objects, which are never unpickled; {EXPECTED}:"
+            " save it again as an array of numbers"
+        )
+    claimed = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or claimed != size - header_size:
+        raise InputError(
+            f"{where} claims {shape} {dtype}, {claimed} bytes, but holds {size - header_size}:"
+            " it is truncated or damaged, copy it again"
+        )
+    needed = claimed + math.prod(shape) * np.dtype(np.float32).itemsize
+    memory = available_memory()
+    if memory is not None and needed > memory:
+        raise InputError(
+            f"{where} is {shape} {dtype} and needs {needed / 1e9:.1f} GB of memory, but"
+            f" {memory / 1e9:.1f} GB are free: make a smaller file or use a larger machine"
+        )
+    try:
+        with opened() as file:
+            array = npy_format.read_array(file, allow_pickle=False)
+            file.read(1)  # reaching the end of a zip member checks its CRC
+            return array
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{where} is truncated or damaged ({error}): copy it again") from None
+
+
+def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, int]:
+    """Shape, dtype and size in bytes of an .npy header; ValueError where it is not one."""
+    start = file.read(8)
+    version = npy_format.read_magic(io.BytesIO(start))
+    readers = {
+        (1, 0): (2, npy_format.read_array_header_1_0),
+        (2, 0): (4, npy_format.read_array_header_2_0),
+    }
+    if version not in readers:
+        raise ValueError(f"unknown .npy version {version}")
+    n_bytes, reader = readers[version]
+    start += file.read(n_bytes)
+    length = int.from_bytes(start[8:], "little")
+    if length > LONGEST_HEADER:
+        raise ValueError(f"its header claims {length} bytes, more than {LONGEST_HEADER}")
+    start += file.read(length)
+    shape, _, dtype = reader(io.BytesIO(start[8:]))
+    return shape, dtype, len(start)
+
+
+def available_memory() -> int | None:
+    """Bytes of memory free for use, or None where the system does not tell."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def check_axes(
+    array: np.ndarray, groups: np.ndarray | None, n_samples: int | None, data: str
+) -> None:
+    """InputError unless the arrays' axes and types are those of cine data."""
+    if array.ndim != 4 or 0 in array.shape:
+        raise InputError(f"{data}: the array is {array.shape}; {EXPECTED}, no axis of length 0")
+    if array.dtype.kind == "c":
+        raise InputError(
+            f"{data}: the array is complex ({array.dtype}); {EXPECTED}: take its magnitude"
+            " (numpy.abs) if that is what you mean, as the imaginary part is not dropped in silence"
+        )
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{data}: the array is of type {array.dtype}; {EXPECTED}")
+    if n_samples is not None and n_samples > len(array):
+        raise InputError(f"{data} holds {len(array)} samples, --n-samples asks for {n_samples}")
+    if groups is not None and groups.shape != (len(array),):
+        raise InputError(
+            f"{data}: '{GROUPS_KEY}' is {groups.shape}; expected ({len(array)},), the patient of"
+            " each sample"
+        )
+
+
+def check_values(array: np.ndarray, normalise: bool, data: str) -> np.ndarray:
+    """The values as contiguous native float32 in [0, 1], or InputError.
+
+    Integers and other floats are converted as they are: no type implies a scale.
+    """
+    with np.errstate(over="ignore"):  # what overflows to infinity is found below
+        values = np.ascontiguousarray(array, dtype=np.float32)
+    total = float(values.sum(dtype=np.float64))
+    if not math.isfinite(total):
+        wrong = ~np.isfinite(values)
+        first = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise InputError(
+            f"{data}: {int(wrong.sum())} values are NaN or infinite, the first at {first}:"
+            " repair or remove these samples"
+        )
+    low, high = float(values.min()), float(values.max())
+    if low < 0 or (high > 1 and not normalise):
+        raise InputError(
+            f"{data}: values lie in [{low:g}, {high:g}], expected [0, 1]: "
+            + (
+                "magnitude images have no negative values"
+                if low < 0
+                else "--normalise divides every sample by its own maximum"
+            )
+        )
+    if normalise:
+        peak = values.max(axis=(1, 2, 3), keepdims=True)
+        values /= np.where(peak > 0, peak, np.float32(1))
+    return values
+
+
+def split_samples(
+    n_samples: int, ratios: Sequence[float], seed: int, groups: np.ndarray | None = None
+) -> dict[str, list[int]]:
+    """Split samples into training, validation and test part, by a seeded permutation.
+
+    The counts are the ratios' shares, rounded by largest remainder, at least one where the ratio
+    is not zero. With `groups`, no group is divided and the counts come as near as whole groups
+    allow: the largest group goes first, always to the part that still lacks most.
+
+    Raises:
+        InputError: fewer samples or groups than parts, or ratios that are no ratios.
+    """
+    wanted = split_counts(n_samples, ratios)
+    members = np.arange(n_samples) if groups is None else np.unique(groups, return_inverse=True)[1]
+    sizes = np.bincount(members)
+    if len(sizes) < np.count_nonzero(wanted):
+        raise InputError(
+            f"{len(sizes)} groups (patients) cannot fill {np.count_nonzero(wanted)} parts of the"
+            f" split {tuple(ratios)}: use more patients, or a split with fewer parts"
+        )
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    parts: list[list[int]] = [[] for _ in wanted]
+    lacking = np.array(wanted)
+    for done, group in enumerate(order):
+        empty = [p for p, part in enumerate(parts) if not part and wanted[p]]
+        must_fill = len(order) - done <= len(empty)
+        candidates = empty if must_fill else range(len(parts))
+        part = max(candidates, key=lambda p: lacking[p])
+        parts[part] += np.flatnonzero(members == group).tolist()
+        lacking[part] -= sizes[group]
+    return {name: sorted(part) for name, part in zip(PARTS, parts, strict=True)}
+
+
+def split_counts(n_samples: int, ratios: Sequence[float]) -> list[int]:
+    """How many samples each part gets: largest-remainder rounding, at least one if not zero."""
+    usable = all(math.isfinite(ratio) and ratio >= 0 for ratio in ratios)
+    if len(ratios) != len(PARTS) or not usable or sum(ratios) == 0:
+        raise InputError(
+            f"split is {tuple(ratios)}, expected three ratios ({', '.join(PARTS)}), none negative,"
+            " not all zero, such as 4 1 2"
+        )
+    n_parts = sum(ratio > 0 for ratio in ratios)
+    if n_samples < n_parts:
+        raise InputError(
+            f"{n_samples} samples cannot fill {n_parts} parts of the split {tuple(ratios)}:"
+            f" at least {n_parts} are needed"
+        )
+    shares = [n_samples * ratio / sum(ratios) for ratio in ratios]
+    counts = [math.floor(share) for share in shares]
+    by_remainder = sorted(range(len(shares)), key=lambda p: counts[p] - shares[p])
+    for p in by_remainder[: n_samples - sum(counts)]:
+        counts[p] += 1
+    for p, ratio in enumerate(ratios):
+        if ratio > 0 and counts[p] == 0:
+            counts[counts.index(max(counts))] -= 1
+            counts[p] = 1
+    return counts
+
+
+def training_order(samples: Sequence[int], seed: int, epoch: int) -> list[int]:
+    """The training samples in the order of an epoch, which depends on `(seed, epoch)` alone."""
+    order = np.random.default_rng([ORDER_STREAM, seed, epoch]).permutation(len(samples))
+    return [samples[i] for i in order]
+
+
+def near_duplicates(images: Tensor) -> list[tuple[int, int]]:
+    """Pairs of samples that look like one place in one patient, as (first, second) indices.
+
+    Time-averaged thumbnails without their local mean are correlated; strangers have no fine
+    structure in common. Slices farther apart, or turned, are not found.
+    """
+    mean = torch.stack([sample.mean(dim=0) for sample in images])[:, None]  # (N, 1, Y, X)
+    thumbnails = F.adaptive_avg_pool2d(mean, DUPLICATE_SIZE)
+    detail = thumbnails - F.avg_pool2d(thumbnails, 3, stride=1, padding=1, count_include_pad=False)
+    detail = F.normalize((detail - detail.mean(dim=(-2, -1), keepdim=True)).flatten(1))
+    alike = (detail @ detail.T).triu(diagonal=1) > DUPLICATE_CORRELATION
+    return [(int(i), int(j)) for i, j in alike.nonzero()]
+
+
+def leakage_notice(cine: Cine, parts: dict[str, list[int]]) -> str:
+    """One line on whether samples of one patient may stand in several parts of the split."""
+    if cine.groups is not None:
+        n_groups = len(np.unique(cine.groups))
+        return f"patients: {n_groups} known ('{GROUPS_KEY}'), each in one part of the split"
+    part_of = {sample: name for name, samples in parts.items() for sample in samples}
+    pairs = [f"{i}-{j} ({part_of[i]}, {part_of[j]})" for i, j in near_duplicates(cine.images)]
+    found = f"near-duplicate samples: {', '.join(pairs)}" if pairs else "no near-duplicates found"
+    return f"patients: unknown, so one may be in several parts; {found} (finding none is no proof)"
+
+
+def name_list(samples: Sequence[int], most: int = 40) -> str:
+    """Samples as words: "0, 3, 5", cut after `most`."""
+    named = ", ".join(map(str, samples[:most]))
+    return named + (f" and {len(samples) - most} more" if len(samples) > most else "")

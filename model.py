@@ -1,0 +1,226 @@
+"""The networks.
+
+Every network is called like a baseline, `network(aliased, mask)`, with the aliased image
+(B, T, Y, X) complex64 and its centred mask (B, T, Y, 1), and returns the reconstructed magnitude
+(B, T, Y, X) float32, not clamped. B sample, T frame, Y phase-encoding line, X readout, C channel.
+
+Network 1, `unet`: two U-Nets without shared parameters, one for the real and one for the imaginary
+part, with the frames as channels; their outputs are joined by magnitude.
+Network 2, `unet_resnet`: network 1, and a residual network that refines every pixel of its output
+with convolutions in space and over the frames.
+
+References: O. Ronneberger et al., "U-Net", MICCAI 2015; K. He et al., "Deep residual learning for
+image recognition", CVPR 2016; D. Tran et al., "A closer look at spatiotemporal convolutions for
+action recognition", CVPR 2018 (the (2+1)-D convolution).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from fourier import split_complex
+
+LEVELS = 4  # poolings of a U-Net; sizes are padded to a multiple of 2**LEVELS
+SMALLEST = 32  # and to at least this: 2 x 2 pixels at the bottom, enough for batch norm at batch 1
+REFINER_BLOCKS = 4
+SUBPIXEL = 2  # the refiner moves every 2 x 2 block of pixels to four channels, and back
+MAGNITUDE_EPSILON = 1e-12  # (1e-6 of the peak)^2: a finite gradient where both parts are zero
+
+
+def magnitude(real: Tensor, imaginary: Tensor) -> Tensor:
+    """sqrt(real^2 + imaginary^2), with a finite gradient at zero."""
+    return (real.square() + imaginary.square() + MAGNITUDE_EPSILON).sqrt()
+
+
+class ConvBlock(nn.Sequential):
+    """Twice 3x3 convolution, batch norm (if wanted), ReLU; then dropout."""
+
+    def __init__(self, in_channels: int, out_channels: int, dropout: float, batch_norm: bool):
+        layers: list[nn.Module] = []
+        for channels in (in_channels, out_channels):
+            layers.append(
+                nn.Conv2d(channels, out_channels, kernel_size=3, padding=1, bias=not batch_norm)
+            )
+            if batch_norm:
+                layers.append(nn.BatchNorm2d(out_channels))
+            layers.append(nn.ReLU(inplace=True))
+        super().__init__(*layers, nn.Dropout(dropout))
+
+
+class UNet(nn.Module):
+    """U-Net of four levels: (B, in_channels, Y, X) to (B, out_channels, Y, X), any Y and X.
+
+    `init_features` channels at full resolution, doubled at each of the four 2x2 poolings.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        init_features: int,
+        dropout: float,
+        batch_norm: bool,
+    ):
+        super().__init__()
+        widths = [init_features * 2**level for level in range(LEVELS + 1)]  # 64, ..., 1024
+        self.encoder = nn.ModuleList(
+            ConvBlock(before, after, dropout, batch_norm)
+            for before, after in zip([in_channels, *widths[:-2]], widths[:-1], strict=True)
+        )
+        self.bottom = ConvBlock(widths[-2], widths[-1], dropout, batch_norm)
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(2 * width, width, kernel_size=2, stride=2)
+            for width in reversed(widths[:-1])
+        )
+        self.decoder = nn.ModuleList(
+            ConvBlock(2 * width, width, dropout, batch_norm) for width in reversed(widths[:-1])
+        )
+        self.head = nn.Conv2d(init_features, out_channels, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        ny, nx = x.shape[-2:]
+        below, right = (padding(size) for size in (ny, nx))
+        x = F.pad(x, (0, right, 0, below))
+        skips = []
+        for block in self.encoder:
+            x = block(x)
+            skips.append(x)
+            x = F.max_pool2d(x, kernel_size=2)
+        x = self.bottom(x)
+        for up, block in zip(self.up, self.decoder, strict=True):
+            x = block(torch.cat((up(x), skips.pop()), dim=1))
+        return self.head(x)[..., :ny, :nx]
+
+
+def padding(size: int) -> int:
+    """Zeros that a U-Net appends to an axis of `size` pixels."""
+    multiple = 2**LEVELS
+    return max(SMALLEST, -(-size // multiple) * multiple) - size
+
+
+class DualUNet(nn.Module):
+    """Network 1: a U-Net for the real part, another for the imaginary part, joined by magnitude."""
+
+    def __init__(self, **unet_settings):
+        super().__init__()
+        self.real = UNet(**unet_settings)
+        self.imaginary = UNet(**unet_settings)
+
+    def forward(self, aliased: Tensor, mask: Tensor) -> Tensor:
+        real, imaginary = split_complex(aliased)
+        return magnitude(self.real(real), self.imaginary(imaginary))
+
+
+def set_zero(layer: nn.Module) -> None:
+    """Make a layer's output zero, whatever its input, until it is trained."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
+class ResidualBlock(nn.Module):
+    """x + (2+1)-D convolution of x, (B, T, C, Y, X): 3x3 in space, ReLU, then 3 in time.
+
+    Time is cyclic, as a heartbeat is. The convolution over time is one 1x1 convolution that makes
+    the contribution of every frame to the previous, the same and the next one, which are then
+    shifted into place: the same sum as a `Conv3d` with kernel (3, 1, 1), many times faster on CPUs,
+    and nothing more to keep for the gradient.
+    """
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.space = nn.Conv2d(features, features, kernel_size=3, padding=1)
+        self.time = nn.Conv2d(features, 3 * features, kernel_size=1)
+        set_zero(self.time)  # every block starts as the identity
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames = F.relu(self.space(x.flatten(0, 1)), inplace=True)  # (B T, C, Y, X)
+        before, same, after = self.time(frames).unflatten(0, x.shape[:2]).chunk(3, dim=2)
+        return x + same + before.roll(1, dims=1) + after.roll(-1, dims=1)
+
+
+class Refiner(nn.Module):
+    """Residual network on a real image series: (B, T, Y, X) to the same, any Y and X.
+
+    It starts as the identity. Nothing is pooled or strided away: pixels are rearranged into
+    channels (W. Shi et al., "Real-time single image and video super-resolution using an efficient
+    sub-pixel convolutional neural network", CVPR 2016), which halves the memory of the activations
+    and doubles the reach of a convolution, and the correction is made for every pixel.
+    """
+
+    def __init__(self, init_features: int):
+        super().__init__()
+        features = max(16, init_features // 2)
+        phases = SUBPIXEL**2
+        self.lift = nn.Conv2d(phases, features, kernel_size=3, padding=1)
+        self.blocks = nn.Sequential(*(ResidualBlock(features) for _ in range(REFINER_BLOCKS)))
+        self.project = nn.Conv2d(features, phases, kernel_size=3, padding=1)
+        set_zero(self.project)
+
+    def forward(self, image: Tensor) -> Tensor:
+        n_frames, ny, nx = image.shape[1:]
+        padded = F.pad(image, (0, nx % SUBPIXEL, 0, ny % SUBPIXEL))
+        frames = F.pixel_unshuffle(
+            padded.flatten(0, 1).unsqueeze(1), SUBPIXEL
+        )  # (B T, 4, Y/2, X/2)
+        frames = self.blocks(self.lift(frames).unflatten(0, (-1, n_frames)))  # (B, T, C, Y/2, X/2)
+        correction = F.pixel_shuffle(self.project(frames.flatten(0, 1)), SUBPIXEL)  # (B T, 1, Y, X)
+        return image + correction.squeeze(1).unflatten(0, (-1, n_frames))[..., :ny, :nx]
+
+
+class UNetResNet(nn.Module):
+    """Network 2: network 1 and a residual refiner of its magnitude image."""
+
+    def __init__(self, **unet_settings):
+        super().__init__()
+        self.unet = DualUNet(**unet_settings)
+        self.refiner = Refiner(unet_settings["init_features"])
+
+    def forward(self, aliased: Tensor, mask: Tensor) -> Tensor:
+        return self.refiner(self.unet(aliased, mask))
+
+
+MODELS: dict[str, type[nn.Module]] = {"unet": DualUNet, "unet_resnet": UNetResNet}
+ARCHITECTURE = ("in_channels", "out_channels", "init_features", "dropout", "batch_norm")
+
+
+def build_model(model: str, **architecture) -> nn.Module:
+    """The network named `model` in `MODELS`, with the settings named in `ARCHITECTURE`."""
+    return MODELS[model](**architecture)
+
+
+@dataclass
+class Cost:
+    """What a network costs."""
+
+    parameters: int
+    macs: int  # multiply-accumulates of one forward pass of one sample
+    activation_bytes: int  # kept for the gradient by a training step on the whole batch
+
+
+def count_cost(model: str, batch_size: int, shape: tuple[int, int, int], **architecture) -> Cost:
+    """Count, without computing anything, what `model` costs on `shape` = (T, Y, X)."""
+    with torch.device("meta"):
+        network = build_model(model, **architecture)
+        aliased = torch.empty(batch_size, *shape, dtype=torch.complex64)
+        mask = torch.empty(batch_size, shape[0], shape[1], 1)
+    own = {id(parameter) for parameter in network.parameters()}
+    kept: dict[int, Tensor] = {}  # one tensor for every storage, and alive, so that keys stay apart
+
+    def keep(tensor: Tensor) -> Tensor:
+        if id(tensor) not in own:
+            kept.setdefault(tensor.untyped_storage()._cdata, tensor)
+        return tensor
+
+    with (
+        FlopCounterMode(display=False) as flops,
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
+        network(aliased, mask)
+    return Cost(
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        macs=flops.get_total_flops() // 2 // batch_size,
+        activation_bytes=sum(tensor.untyped_storage().nbytes() for tensor in kept.values()),
+    )

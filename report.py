@@ -1,0 +1,337 @@
+"""What a run leaves in its folder: text, tables, pictures, arrays and TensorBoard logs.
+
+Files are written whole, to a temporary name first, so that a crash never leaves half of one.
+Scores have one name everywhere: `train/loss`, `validation/psnr`, `test/ssim`.
+"""
+
+import contextlib
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from torchvision.utils import make_grid
+
+import figures
+from errors import InputError
+from metrics import SCORES, definitions, moving_region
+
+try:
+    import fcntl
+except ImportError:  # Windows has no advisory locks on folders
+    fcntl = None  # type: ignore[assignment]
+
+CONFIG, OUTPUT, METRICS = "config.json", "output.txt", "metrics.csv"
+ARRAYS, TENSORBOARD = "reconstructions.npz", "tensorboard"
+FILM_MILLISECONDS = 50  # a frame: 20 frames are one heartbeat of a second
+EPOCH_COLUMNS = {
+    "epoch": "5d",
+    "train/loss": "13.3e",
+    "validation/loss": "15.3e",
+    "validation/psnr": "15.3f",
+    "validation/ssim": "15.4f",
+    "learning_rate": "13.3e",
+    "seconds": "8.1f",
+}
+CAVEATS = """\
+The images are real-valued magnitude images that were undersampled retrospectively, without noise
+or phase: every method scores better here than on raw k-space of a scanner (E. Shimron et al.,
+"Implicit data crimes", PNAS 2022). Such images have a Hermitian k-space, so that every measured
+line also tells its mirror line: the nominal acceleration overstates the difficulty.
+The global PSNR is dominated by tissue that does not move; see moving_psnr for the heart.
+Scores with different definitions, masks or data must not be compared. A method without training
+has the same masks here; a network is worth its training only above the best of them."""
+
+
+@contextlib.contextmanager
+def claimed_folder(name: str, resume: bool) -> Iterator[Path]:
+    """The output folder, made if need be, and locked against a second process.
+
+    A folder that was made here and stays empty, because the run could not start, is removed.
+
+    Raises:
+        InputError: it is no folder to write to, is in use, or holds what a new run would mix with.
+    """
+    if not name.strip():
+        raise InputError("output_folder is empty text: name a folder for the results")
+    folder = Path(name)
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise InputError(f"{folder} is a file: name a folder for the results") from None
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made ({error.strerror}): name another") from None
+    with contextlib.ExitStack() as stack:
+        if fcntl is not None:
+            handle = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise InputError(f"{folder} is in use by another run: name another") from None
+        try:
+            check_content(folder, resume)
+            yield folder
+        finally:
+            if made and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def check_content(folder: Path, resume: bool) -> None:
+    """InputError unless the folder is writable and holds a run to resume, or nothing."""
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{folder} is read-only: name a folder that can be written to")
+    if resume:
+        if not (folder / CONFIG).exists():
+            raise InputError(f"{folder} holds no run to resume ({CONFIG} is missing)")
+    elif (folder / CONFIG).exists():
+        state = "a finished run" if (folder / METRICS).exists() else "an unfinished run"
+        raise InputError(f"{folder} holds {state}: name another folder, or go on with --resume")
+    elif content := sorted(path.name for path in folder.iterdir()):
+        raise InputError(
+            f"{folder} holds {len(content)} other files ({content[0]}, ...), and nothing is"
+            " overwritten: name a new or an empty folder"
+        )
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(
+            f"{path} could not be written ({error.strerror}): free some disk space and go on with"
+            " --resume"
+        ) from None
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """The settings and circumstances of the run, as JSON."""
+    write_bytes(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """What `write_config` wrote; InputError if it cannot be read."""
+    try:
+        config = json.loads((folder / CONFIG).read_bytes())
+        config["settings"]["split"] = tuple(config["settings"]["split"])  # JSON has no tuples
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder / CONFIG} is damaged ({error}): start a new run") from None
+    return config
+
+
+def write_metrics(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """`metrics.csv`, a row for each test sample and method. Written last: the run is finished."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    table.writeheader()
+    for row in rows:
+        table.writerow(
+            {
+                key: f"{value:.8g}" if isinstance(value, float) else value
+                for key, value in row.items()
+            }
+        )
+    write_bytes(folder / METRICS, text.getvalue().encode())
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The rows of `metrics.csv`, scores as float."""
+    with (folder / METRICS).open(newline="") as file:
+        return [
+            {key: float(value) if key in SCORES else value for key, value in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+def mean_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """{method: {score: mean over samples}} of the rows of `metrics.csv`."""
+    methods = dict.fromkeys(row["method"] for row in rows)
+    return {
+        method: {
+            name: float(np.mean([row[name] for row in rows if row["method"] == method]))
+            for name in SCORES
+        }
+        for method in methods
+    }
+
+
+def epoch_header() -> str:
+    """The names over the columns of `epoch_line`."""
+    return "  ".join(
+        f"{name:>{int(form.split('.')[0].rstrip('d'))}}" for name, form in EPOCH_COLUMNS.items()
+    )
+
+
+def epoch_line(entry: Mapping[str, float]) -> str:
+    """An epoch of the history as a line; "-" where it was not validated."""
+    cells = []
+    for name, form in EPOCH_COLUMNS.items():
+        width = form.split(".")[0].rstrip("d")
+        cells.append(f"{entry[name]:{form}}" if name in entry else f"{'-':>{width}}")
+    return "  ".join(cells)
+
+
+def score_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Lines of mean ± std (n - 1) over the test samples, a line for each method."""
+    lines = ["  ".join([f"{'method':<14}", *(f"{'test/' + name:<19}" for name in SCORES)])]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        cells = [f"{method:<14}"]
+        for name in SCORES:
+            values = np.array([row[name] for row in rows if row["method"] == method])
+            cells.append(f"{mean_and_spread(values, 5 if name in ('loss', 'nmse') else 3):<19}")
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def mean_and_spread(values: np.ndarray, digits: int) -> str:
+    """ "mean ± std" over samples, without a std for a single one; "absent" for NaN."""
+    if np.isnan(values).any():
+        return "absent"
+    spread = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{spread}"
+
+
+def write_output(
+    folder: Path,
+    facts: Mapping[str, Sequence[str]],
+    history: Sequence[Mapping[str, float]],
+    results: Sequence[str] = (),
+) -> None:
+    """`output.txt`, the report that reads on its own.
+
+    Args:
+        facts: lines by heading: data, split, mask, model, ...
+        history: a dict for each completed epoch.
+        results: lines on the test set, once there are any.
+    """
+    parts = [
+        f"{heading}\n" + "\n".join(f"  {line}" for line in lines)
+        for heading, lines in facts.items()
+    ]
+    if history:
+        parts.append("\n".join(["Training", epoch_header(), *map(epoch_line, history)]))
+    if results:
+        meaning = [f"  {name}: {text}" for name, text in definitions().items()]
+        parts += ["\n".join(results), "\n".join(["Definitions", *meaning]), f"Caveats\n{CAVEATS}"]
+    write_bytes(folder / OUTPUT, ("\n\n".join(parts) + "\n").encode())
+
+
+def write_figure(path: Path, figure: Figure, dpi: int) -> None:
+    """A figure as PNG."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=dpi, metadata={"Software": None})
+    write_bytes(path, content.getvalue())
+
+
+def write_pictures(
+    folder: Path,
+    sample: int,
+    target: np.ndarray,
+    reconstructions: Mapping[str, np.ndarray],
+    shown: str,
+    dpi: int,
+) -> None:
+    """The pictures of one test sample, in a folder for each kind.
+
+    Args:
+        target: (T, Y, X).
+        reconstructions: (T, Y, X) by method; "zero_filled" is the aliased magnitude.
+        shown: the method whose reconstruction is drawn in full.
+    """
+    kinds = {
+        "under_sampling": (reconstructions["zero_filled"], "undersampled (zero-filled)"),
+        "full_sampling": (target, "fully sampled"),
+        "reconstruction": (reconstructions[shown], f"reconstruction ({shown})"),
+    }
+    name = f"sample_{sample:04d}.png"
+    for kind, (images, title) in kinds.items():
+        figure = figures.frames_figure(images, title=f"sample {sample}: {title}")
+        write_figure(folder / kind / name, figure, dpi)
+    error = np.abs(reconstructions[shown] - target)
+    title = f"sample {sample}: |{shown} - fully sampled|"
+    write_figure(folder / "error" / name, figures.error_figure(error, title), dpi)
+
+    moving = moving_region(torch.from_numpy(target)[None])[0]  # (Y, X)
+    row = int(moving.sum(dim=-1).argmax())
+    profiles = {"target": target, **reconstructions}
+    figure = figures.profiles_figure(
+        {method: images[:, row] for method, images in profiles.items()}, target[0], row
+    )
+    write_figure(folder / "profiles" / name, figure, dpi)
+
+
+def write_film(
+    folder: Path, target: np.ndarray, aliased: np.ndarray, reconstruction: np.ndarray, shown: str
+) -> None:
+    """`cine.gif`: fully sampled, aliased, reconstruction and error side by side, beating."""
+    panels = {"fully sampled": target, "undersampled": aliased, shown: reconstruction}
+    first, *others = figures.cine_panels(panels, np.abs(reconstruction - target))
+    content = io.BytesIO()
+    first.save(
+        content, "GIF", save_all=True, append_images=others, duration=FILM_MILLISECONDS, loop=0
+    )
+    write_bytes(folder / "cine.gif", content.getvalue())
+
+
+def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """`reconstructions.npz`: index, target, aliased and reconstruction of the test samples."""
+    temporary = folder / (ARRAYS + ".tmp.npz")
+    try:
+        np.savez(temporary, allow_pickle=False, **arrays)
+        temporary.replace(folder / ARRAYS)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(
+            f"{folder / ARRAYS} could not be written ({error.strerror}): free some disk space and"
+            " go on with --resume"
+        ) from None
+
+
+class TensorBoard:
+    """Scalars by epoch, a few validation samples as pictures, and the settings as a table."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], epoch: int):
+        """Log into `folder`; what was logged after `epoch` is dropped, so that a run can go on."""
+        new = not (folder / TENSORBOARD).exists()
+        self.writer = SummaryWriter(str(folder / TENSORBOARD), purge_step=epoch + 1)
+        if new:
+            table = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
+            self.writer.add_text("settings", f"| setting | value |\n|---|---|\n{table}")
+
+    def epoch(self, entry: Mapping[str, float]) -> None:
+        for name, value in entry.items():
+            if name != "epoch" and math.isfinite(value):
+                self.writer.add_scalar(name, value, int(entry["epoch"]))
+        self.writer.flush()
+
+    def images(self, epoch: int, name: str, panels: Sequence[Tensor]) -> None:
+        """Panels (Y, X) side by side, all on the window of the data."""
+        grid = make_grid([panel.cpu()[None] for panel in panels], nrow=len(panels), pad_value=1)
+        self.writer.add_image(name, grid.clamp(*figures.WINDOW), epoch)
+
+    def test(self, scores: Mapping[str, Mapping[str, float]], shown: str, epoch: int) -> None:
+        """Test scores: `test/psnr` of the method shown, `test/view_sharing/psnr` of the others."""
+        for method, values in scores.items():
+            prefix = "test/" if method == shown else f"test/{method}/"
+            for name, value in values.items():
+                if math.isfinite(value):
+                    self.writer.add_scalar(prefix + name, value, epoch)
+        self.writer.flush()
+
+    def close(self) -> None:
+        self.writer.close()

@@ -1,0 +1,137 @@
+"""What a run is: its settings, data, split and network, checked and described."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+
+import runtime
+from dataset import Cine, leakage_notice, name_list
+from errors import InputError
+from model import ARCHITECTURE, MODELS, count_cost
+from settings import flag
+
+SCHEDULES = ("cosine", "constant")
+
+
+@dataclass
+class Run:
+    """What training and evaluation share."""
+
+    folder: Path
+    settings: SimpleNamespace
+    device: torch.device
+    cine: Cine
+    parts: dict[str, list[int]]  # samples of each part of the split
+    network: nn.Module | None = None  # None where only baselines are scored
+    # hashes of the samples that "trained", and that "selected", the weights it starts from
+    seen: dict[str, set[str]] = field(default_factory=lambda: {"trained": set(), "selected": set()})
+    facts: dict[str, list[str]] = field(default_factory=dict)  # the report's, lines by heading
+    history: list[dict[str, float]] = field(default_factory=list)  # a dict for each epoch
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """The settings that build the network."""
+        return {name: getattr(self.settings, name) for name in ARCHITECTURE}
+
+    @property
+    def pass_size(self) -> int:
+        """Samples in one forward pass."""
+        return -(-self.settings.batch_size // self.settings.accumulation)
+
+
+def check_settings(s: SimpleNamespace) -> None:
+    """InputError at the first setting whose value makes no sense, whatever the data."""
+    at_least = {
+        "n_samples": 1, "data_seed": 0, "in_channels": 1, "out_channels": 1, "init_features": 1,
+        "num_epochs": 0, "weight_decay": 0, "batch_size": 1, "accumulation": 1, "warmup_epochs": 0,
+        "seed": 0, "num_pictures": 0, "picture_dpi": 1, "validate_every": 1,
+    }  # fmt: skip
+    for name, least in at_least.items():
+        value = getattr(s, name)
+        if value is not None and value < least:
+            raise InputError(f"{flag(name)} is {value}, expected at least {least}")
+    for name in ("initial_lr", "max_minutes"):
+        value = getattr(s, name)
+        if value is not None and value <= 0:
+            raise InputError(f"{flag(name)} is {value}, expected more than 0")
+    if not 0 <= s.dropout < 1:
+        raise InputError(f"--dropout is {s.dropout}, expected at least 0 and less than 1")
+    for name, choices in {"model": tuple(MODELS), "lr_schedule": SCHEDULES}.items():
+        if getattr(s, name) not in choices:
+            raise InputError(
+                f"{flag(name)} is {getattr(s, name)!r}, expected one of {', '.join(choices)}"
+            )
+    needed = ("training", "validation", "test") if s.num_epochs else ("test",)
+    if len(s.split) == 3 and any(not ratio for ratio in s.split[-len(needed) :]):
+        raise InputError(
+            f"--split is {s.split}, but with --num-epochs {s.num_epochs} the parts"
+            f" {', '.join(needed)} must not be empty: try 4 1 2"
+        )
+
+
+def adopt_architecture(s: SimpleNamespace, initial: Mapping[str, Any], path: Path) -> None:
+    """Take the model and its architecture from the checkpoint that training starts from."""
+    architecture = {"model": initial["model"], **initial["architecture"]}
+    if initial["model"] not in MODELS or set(initial["architecture"]) != set(ARCHITECTURE):
+        raise InputError(f"{path} holds the unknown model {initial['model']!r}")
+    for name, value in architecture.items():
+        if getattr(s, name) != value:
+            runtime.say(f"{flag(name)} is {value}, from {path}, instead of {getattr(s, name)}")
+            setattr(s, name, value)
+
+
+def describe(run: Run) -> dict[str, list[str]]:
+    """What the report says of data, split, mask, model and machine."""
+    s, cine = run.settings, run.cine
+    n_frames, ny, nx = cine.shape
+    n_lines = int(ny / s.acc)
+    lines = {
+        "Data": [
+            f"{cine.source}: {len(cine.images)} samples of {n_frames} frames, {ny} x {nx} pixels,"
+            f" real-valued, hash {cine.hash}",
+            *cine.notices,
+        ],
+        "Split": [
+            f"{name}: {len(part)} samples ({name_list(part)})" for name, part in run.parts.items()
+        ]
+        + [leakage_notice(cine, run.parts)],
+        "Mask": [
+            f"Cartesian, {n_lines} of {ny} lines a frame ({n_lines / ny:.1%}), {s.sample_n} of them"
+            f" the centre: nominal acceleration {s.acc:g}, actual {ny / n_lines:.3g}",
+            "training masks are drawn "
+            + ("for every sample and epoch" if s.fresh_masks else "once for every sample")
+            + f" (seed {s.seed}), validation and test masks once (data_seed {s.data_seed})",
+        ],
+    }
+    if run.network is not None:
+        cost = count_cost(s.model, run.pass_size, cine.shape, **run.architecture)
+        start = f", starting from {s.initial_weights}" if s.initial_weights else ""
+        lines["Model"] = [
+            f"{s.model}, " + ", ".join(f"{k} {v}" for k, v in run.architecture.items()) + start,
+            f"{cost.parameters:,} parameters, {cost.macs / 1e9:.1f} G multiply-accumulates a sample"
+            f" (forward), {cost.activation_bytes / 1e9:.2f} GB of activations kept in a training"
+            f" step on {run.pass_size} samples",
+        ]
+        overlaps = {
+            "trained the checkpoint": run.seen["trained"],
+            "selected the checkpoint (validation)": run.seen["selected"] - run.seen["trained"],
+        }
+        for role, hashes in overlaps.items():
+            if known := [i for i in run.parts["test"] if cine.hashes[i] in hashes]:
+                lines["Model"].append(
+                    f"WARNING: {len(known)} of the {len(run.parts['test'])} test samples {role}"
+                    f" that this run starts from: {name_list(known)}; scores on them flatter"
+                )
+    if s.num_epochs:
+        lines["Optimisation"] = [
+            f"MSE loss, Adam, {s.num_epochs} epochs, batch {s.batch_size}, weight decay"
+            f" {s.weight_decay:g}, learning rate {s.initial_lr:g}, {s.lr_schedule}"
+        ]
+    versions = ", ".join(f"{name} {version}" for name, version in runtime.versions().items())
+    lines["Machine"] = [f"{runtime.hardware(run.device)}, {versions}"]
+    return lines

@@ -1,0 +1,156 @@
+"""The machine and the process: device, determinism, versions, memory, and requests to stop."""
+
+import contextlib
+import os
+import platform
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from errors import InputError
+from fourier import fftc, ifftc
+
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, and can go on from what it has saved."""
+
+    def __init__(self, what: str, folder: Path):
+        super().__init__(f"{what}; go on with: python train.py {folder} --resume")
+
+
+class StopRequest:
+    """Notes SIGINT, SIGTERM and the end of `max_minutes`, for the training loop to ask about.
+
+    A second Ctrl-C interrupts at once. Outside the main thread, where Python allows no signal
+    handlers, only the time counts.
+    """
+
+    def __init__(self, max_minutes: float | None):
+        self.reason = ""
+        self.deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
+        self.previous: dict[int, object] = {}
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _note(self, number: int, frame) -> None:
+        self.reason = signal.Signals(number).name
+        signal.signal(number, self.previous[number])  # type: ignore[arg-type]
+
+    def __bool__(self) -> bool:
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            self.reason = self.reason or "max_minutes"
+        return bool(self.reason)
+
+
+def pick_device(name: str | None) -> torch.device:
+    """The named device, or the best there is: CUDA, else MPS if its FFT works, else the CPU.
+
+    Raises:
+        InputError: the named device is unknown or absent here.
+    """
+    if name is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        if torch.backends.mps.is_available() and fft_works(torch.device("mps")):
+            return torch.device("mps")
+        return torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise InputError(
+            f"--device {name} cannot be used here (CUDA is"
+            f" {'available' if torch.cuda.is_available() else 'not available'}): leave it out to"
+            " take the best device, or give cpu, cuda, cuda:1 or mps"
+        ) from None
+    return device
+
+
+def fft_works(device: torch.device) -> bool:
+    """Whether a Fourier round trip on `device` returns what went in."""
+    image = torch.linspace(0, 1, 6 * 8).reshape(6, 8)
+    try:
+        returned = ifftc(fftc(image.to(device))).real.cpu()
+    except (RuntimeError, NotImplementedError):
+        return False
+    return torch.allclose(returned, image, atol=1e-5)
+
+
+def make_deterministic(seed: int) -> None:
+    """Seed torch's global generator and choose algorithms that give the same bits every time."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    torch.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def explained_out_of_memory(remedy: str) -> Iterator[None]:
+    """Turn running out of memory, on any device, into an InputError with a remedy."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        text = str(error).lower()
+        if not isinstance(error, MemoryError) and not any(mark in text for mark in OUT_OF_MEMORY):
+            raise
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"out of memory ({first}): {remedy}") from None
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes the numbers."""
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),  # a plain str, which checkpoints can hold
+        "numpy": np.__version__,
+        "matplotlib": matplotlib.__version__,
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def hardware(device: torch.device) -> str:
+    """The device in words, with the number of threads that computes on it."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({torch.get_num_threads()} threads)"
+
+
+def git_commit() -> str | None:
+    """Commit of this code, with "-dirty" if it was edited since; None outside its repository."""
+    here = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def say(line: str) -> None:
+    """Print a line for the user, at once, above any progress bar."""
+    tqdm.write(line)
+    sys.stdout.flush()

@@ -1,0 +1,147 @@
+"""The command line, made from a function's signature.
+
+A setting's name, type, default and help stand in one place: as a keyword of the function, with an
+annotation and a comment behind it. This module reads them there, so that a flag, a keyword argument
+and an edited default do the same. Supported types: bool, int, float, str, `tuple[float, ...]` and
+`X | None`.
+"""
+
+import argparse
+import inspect
+import io
+import math
+import tokenize
+import types
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from errors import InputError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, like all others of the project."""
+
+    def error(self, message: str) -> typing.NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (--help lists all settings)\n")
+
+
+def parse_command_line(function: Callable, argv: list[str] | None = None) -> dict[str, Any]:
+    """The arguments for `function` that the command line gives, and no others.
+
+    A positional parameter is a positional argument, every keyword a flag with `-` for `_`;
+    a bool has `--flag` and `--no-flag`. Exits with status 2 at an unknown flag or a wrong type.
+    """
+    help_of = comments(function)
+    parser = Parser(
+        description=(inspect.getdoc(function) or "").split("\n\n")[0],
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    hints = typing.get_type_hints(function)
+    for name, parameter in inspect.signature(function).parameters.items():
+        text = help_of[name].replace("%", "%%")
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            parser.add_argument(name, help=text)
+            continue
+        default = parameter.default
+        shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+        parser.add_argument(
+            "--" + name.replace("_", "-"),
+            help=f"{text} (default: {shown})",
+            **_argparse_type(hints[name]),
+        )
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in vars(parser.parse_args(argv)).items()
+    }
+
+
+def check_types(function: Callable, given: dict[str, Any]) -> None:
+    """InputError unless every value is of the type that `function` annotates; numbers finite."""
+    hints = typing.get_type_hints(function)
+    for name, value in given.items():
+        if not _matches(value, hints[name]):
+            expected = getattr(hints[name], "__name__", None) or str(hints[name])
+            expected = str(hints[name]) if typing.get_args(hints[name]) else expected
+            raise InputError(
+                f"{flag(name)} is {value!r}, expected {expected.replace('typing.', '')}"
+            )
+
+
+def flag(name: str) -> str:
+    """The command-line flag of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def resumed_settings(
+    stored: dict[str, Any], given: dict[str, Any], free: tuple[str, ...]
+) -> dict[str, Any]:
+    """The stored settings of a run, with the `free` ones as given now.
+
+    Raises:
+        InputError: another given setting contradicts a stored one.
+    """
+    differing = {
+        name: value
+        for name, value in given.items()
+        if name not in free and name in stored and stored[name] != value
+    }
+    if differing:
+        listed = ", ".join(
+            f"{flag(name)} {value} (the run has {stored[name]})"
+            for name, value in differing.items()
+        )
+        raise InputError(
+            f"--resume goes on with the settings of the run, but these differ: {listed}:"
+            " leave them out, or start a new run in another folder"
+        )
+    return stored | {name: given[name] for name in free if name in given}
+
+
+def comments(function: Callable) -> dict[str, str]:
+    """The comment behind each parameter in the source of `function`, lines joined."""
+    parameters = inspect.signature(function).parameters
+    found = dict.fromkeys(parameters, "")
+    current = None
+    depth = 0
+    for token in tokenize.generate_tokens(io.StringIO(inspect.getsource(function)).readline):
+        if token.type == tokenize.OP and token.string in "([{":
+            depth += 1
+        elif token.type == tokenize.OP and token.string in ")]}":
+            depth -= 1
+            if depth == 0:
+                break
+        elif token.type == tokenize.NAME and depth == 1 and token.string in parameters:
+            current = token.string
+        elif token.type == tokenize.COMMENT and current and not token.string.startswith("# --"):
+            found[current] += " " + token.string.lstrip("# ")
+    return {name: text.strip() for name, text in found.items()}
+
+
+def _argparse_type(hint: Any) -> dict[str, Any]:
+    """The keywords of `add_argument` for an annotation."""
+    hint = _without_none(hint)
+    if hint is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if typing.get_origin(hint) is tuple:
+        return {"type": typing.get_args(hint)[0], "nargs": "+"}
+    return {"type": hint, "metavar": hint.__name__.upper()}
+
+
+def _without_none(hint: Any) -> Any:
+    if isinstance(hint, types.UnionType):
+        (hint,) = (part for part in typing.get_args(hint) if part is not types.NoneType)
+    return hint
+
+
+def _matches(value: Any, hint: Any) -> bool:
+    if value is None:
+        return isinstance(hint, types.UnionType)
+    hint = _without_none(hint)
+    if typing.get_origin(hint) is tuple:
+        part = typing.get_args(hint)[0]
+        return isinstance(value, tuple) and all(_matches(item, part) for item in value)
+    if hint is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is hint
