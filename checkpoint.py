@@ -93,11 +93,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         raise InputError(
             f"{path} cannot be read as a checkpoint ({reason}): expected one of this project's"
         ) from None
-    wrong = (
-        [name for name, kind in KEYS.items() if not isinstance(checkpoint.get(name), kind)]
-        if isinstance(checkpoint, dict)
-        else list(KEYS)
-    )
+    wrong = [name for name, kind in KEYS.items() if not _holds(checkpoint, name, kind)]
     if wrong:
         raise InputError(
             f"{path} is not a checkpoint of this project: missing or of another type are"
@@ -109,6 +105,16 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
             " use the version of the code that wrote it"
         )
     return checkpoint
+
+
+def _holds(checkpoint: Any, name: str, kind: type) -> bool:
+    """Whether a checkpoint has a value of the right type under `name`."""
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(name), kind):
+        return False
+    if name == "data":
+        seen = checkpoint["data"].get("seen")
+        return isinstance(seen, dict) and {"trained", "selected"} <= seen.keys()
+    return True
 
 
 def load_weights(network: nn.Module, checkpoint: dict[str, Any], path: Path) -> None:

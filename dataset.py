@@ -35,6 +35,7 @@ REMEDY = "see 'Data' in the README, or run on the built-in phantom with --data p
 LONGEST_HEADER = 10_000  # bytes; numpy's own limit
 DUPLICATE_SIZE = 32  # pixels of the thumbnails that are compared
 DUPLICATE_CORRELATION = 0.7  # strangers stay below 0.5, neighbouring slices come close to 1
+MOST_NAMED = 20  # samples or pairs in one line; all are in config.json
 ORDER_STREAM = 3  # beside the random streams of the masks
 PARTS = ("train", "validation", "test")
 
@@ -346,12 +347,19 @@ def leakage_notice(cine: Cine, parts: dict[str, list[int]]) -> str:
         n_groups = len(np.unique(cine.groups))
         return f"patients: {n_groups} known ('{GROUPS_KEY}'), each in one part of the split"
     part_of = {sample: name for name, samples in parts.items() for sample in samples}
-    pairs = [f"{i}-{j} ({part_of[i]}, {part_of[j]})" for i, j in near_duplicates(cine.images)]
-    found = f"near-duplicate samples: {', '.join(pairs)}" if pairs else "no near-duplicates found"
-    return f"patients: unknown, so one may be in several parts; {found} (finding none is no proof)"
+    pairs = near_duplicates(cine.images)
+    named = [f"{i}-{j} ({part_of[i]}, {part_of[j]})" for i, j in pairs[:MOST_NAMED]]
+    across = sum(part_of[i] != part_of[j] for i, j in pairs)
+    return (
+        "patients: unknown, so one may be in several parts; near-duplicate samples:"
+        f" {len(pairs)} pairs, {across} of them across parts"
+        + (f": {', '.join(named)}" if named else "")
+        + (", ..." if len(pairs) > len(named) else "")
+        + " (finding none is no proof)"
+    )
 
 
-def name_list(samples: Sequence[int], most: int = 40) -> str:
-    """Samples as words: "0, 3, 5", cut after `most`."""
-    named = ", ".join(map(str, samples[:most]))
-    return named + (f" and {len(samples) - most} more" if len(samples) > most else "")
+def name_list(samples: Sequence[int]) -> str:
+    """Samples as words: "0, 3, 5"; only the first few of many."""
+    more = len(samples) - MOST_NAMED
+    return ", ".join(map(str, samples[:MOST_NAMED])) + (f" and {more} more" if more > 0 else "")

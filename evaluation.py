@@ -153,14 +153,13 @@ def conclude(run: Run, rows: list[dict[str, Any]], shown: str) -> dict[str, dict
         title += f"; the network of epoch {best['epoch']:.0f}, chosen by validation PSNR"
     results = [title, *report.score_table(rows)]
     report.write_output(run.folder, run.facts, run.history, results)
-    scores = report.mean_scores(rows)
     board = report.TensorBoard(run.folder, vars(run.settings), len(run.history))
-    board.test(scores, shown, len(run.history))
+    board.test(report.mean_scores(rows), shown, len(run.history))
     board.close()
     report.write_metrics(run.folder, rows)
     for line in results:
         say(line)
-    return scores
+    return report.mean_scores(report.read_metrics(run.folder))  # as a finished run returns them
 
 
 def by_psnr(entry: Mapping[str, float]) -> float:

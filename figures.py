@@ -116,6 +116,7 @@ def profiles_figure(profiles: Mapping[str, np.ndarray], frame: np.ndarray, row: 
 def mask_figure(mask: np.ndarray, nx: int) -> Figure:
     """Lines (T, Y) of one sample: every frame's mask drawn `nx` wide, and the ky-t view."""
     figure = Figure(figsize=(13, 7), layout="constrained")
+    figure.set_facecolor("0.85")  # so that white lines at a border are seen
     left, right = figure.subfigures(1, 2, width_ratios=(3, 1), squeeze=False)[0]
     axes = grid_of_axes(left, len(mask), num_col=5)
     for t, (axis, lines) in enumerate(zip(axes, mask, strict=False)):

@@ -35,6 +35,12 @@ def magnitude(real: Tensor, imaginary: Tensor) -> Tensor:
     return (real.square() + imaginary.square() + MAGNITUDE_EPSILON).sqrt()
 
 
+def set_zero(layer: nn.Module) -> None:
+    """Make a layer's output zero, whatever its input, until it is trained."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
 class ConvBlock(nn.Sequential):
     """Twice 3x3 convolution, batch norm (if wanted), ReLU; then dropout."""
 
@@ -102,22 +108,24 @@ def padding(size: int) -> int:
 
 
 class DualUNet(nn.Module):
-    """Network 1: a U-Net for the real part, another for the imaginary part, joined by magnitude."""
+    """Network 1: a U-Net for the real part, another for the imaginary part, joined by magnitude.
+
+    Each U-Net tells what to add to its part, and starts at zero: training begins at the
+    zero-filled reconstruction and learns to remove the aliasing, instead of learning first to
+    copy the image (K. Jin et al., "Deep convolutional neural network for inverse problems in
+    imaging", IEEE Trans Image Process 26:4509-4522, 2017).
+    """
 
     def __init__(self, **unet_settings):
         super().__init__()
         self.real = UNet(**unet_settings)
         self.imaginary = UNet(**unet_settings)
+        set_zero(self.real.head)
+        set_zero(self.imaginary.head)
 
     def forward(self, aliased: Tensor, mask: Tensor) -> Tensor:
         real, imaginary = split_complex(aliased)
-        return magnitude(self.real(real), self.imaginary(imaginary))
-
-
-def set_zero(layer: nn.Module) -> None:
-    """Make a layer's output zero, whatever its input, until it is trained."""
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
+        return magnitude(real + self.real(real), imaginary + self.imaginary(imaginary))
 
 
 class ResidualBlock(nn.Module):

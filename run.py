@@ -125,7 +125,8 @@ def describe(run: Run) -> dict[str, list[str]]:
             if known := [i for i in run.parts["test"] if cine.hashes[i] in hashes]:
                 lines["Model"].append(
                     f"WARNING: {len(known)} of the {len(run.parts['test'])} test samples {role}"
-                    f" that this run starts from: {name_list(known)}; scores on them flatter"
+                    f" that this run starts from: {', '.join(map(str, known))}; scores on them"
+                    " flatter"
                 )
     if s.num_epochs:
         lines["Optimisation"] = [

@@ -199,8 +199,8 @@ def fit(run: Run, stop: runtime.StopRequest) -> None:
         disable=None,
         dynamic_ncols=True,
     )
-    say(report.epoch_header())
-    for epoch in range(len(run.history), s.num_epochs):
+    first = len(run.history)
+    for epoch in range(first, s.num_epochs):
         train_epoch(run, optimizer, state, epoch, bar, stop)
         entry = {
             "epoch": epoch + 1,
@@ -223,6 +223,8 @@ def fit(run: Run, stop: runtime.StopRequest) -> None:
         ckpt.save_checkpoint(run.folder / ckpt.LAST, snapshot(run, state, optimizer))
         board.epoch(entry)
         report.write_output(run.folder, run.facts, run.history)
+        if epoch == first:
+            say(report.epoch_header())
         say(report.epoch_line(entry))
     bar.close()
     board.close()
@@ -264,8 +266,11 @@ def restore(run: Run, optimizer: torch.optim.Optimizer) -> Progress:
         )
     assert run.network is not None
     ckpt.load_weights(run.network, last, path)
-    optimizer.load_state_dict(last["optimizer"])
-    ckpt.restore_random_states(last["random_states"], run.device)
+    try:
+        optimizer.load_state_dict(last["optimizer"])
+        ckpt.restore_random_states(last["random_states"], run.device)
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise InputError(f"{path} is damaged ({error!r}): start a new run") from None
     run.history[:] = last["history"]
     for name in vars(state):
         setattr(state, name, last[name])

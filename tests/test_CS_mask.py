@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+
+from CS_mask import cartesian_mask, evaluation_masks, line_density, training_masks
+
+
+def lines(mask: np.ndarray) -> np.ndarray:
+    return mask[..., 0]
+
+
+def test_reference_mask_has_32_lines_a_frame_with_the_centre_sampled():
+    mask = cartesian_mask(shape=(1, 20, 192, 192), acc=6, sample_n=10, centred=True, seed=0)
+    assert mask.shape == (1, 20, 192, 192)
+    assert mask.dtype == np.float32
+    assert set(np.unique(mask)) == {0, 1}
+    assert (lines(mask).sum(axis=-1) == 32).all()
+    assert (lines(mask)[..., 91:101] == 1).all()
+    assert (mask == mask[..., :1]).all()  # constant along the readout
+
+
+def test_every_frame_has_its_own_lines():
+    mask = lines(cartesian_mask((1, 20, 192, 192), acc=6, centred=True, seed=0))[0]
+    assert len({frame.tobytes() for frame in mask}) == 20
+
+
+@pytest.mark.parametrize("sample_n", [0, 1, 10, 11, 31])
+@pytest.mark.parametrize("ny", [191, 192])
+def test_line_count_and_centre_are_exact(sample_n, ny):
+    mask = lines(cartesian_mask((3, 5, ny, 2), 6, sample_n, centred=True, seed=1))
+    start = ny // 2 - sample_n // 2
+    assert (mask.sum(axis=-1) == int(ny / 6)).all()
+    assert (mask[..., start : start + sample_n] == 1).all()
+
+
+def test_all_lines_at_acceleration_one():
+    assert (cartesian_mask((2, 16, 4), acc=1, sample_n=3, seed=0) == 1).all()
+
+
+def test_not_centred_is_the_ifftshifted_mask():
+    centred = cartesian_mask((4, 33, 8), 3, 5, centred=True, seed=7)
+    plain = cartesian_mask((4, 33, 8), 3, 5, centred=False, seed=7)
+    assert np.array_equal(plain, np.fft.ifftshift(centred, axes=(-2, -1)))
+
+
+def test_lines_follow_the_density():
+    ny, acc, n = 64, 4, 4000
+    share = lines(cartesian_mask((n, ny, 1), acc, 0, centred=True, seed=0)).mean(axis=0)
+    density = line_density(ny, acc)
+    assert density[ny // 2] == pytest.approx(1 + 1 / (2 * acc))
+    assert np.corrcoef(share, density)[0, 1] > 0.97
+    assert share.min() > 0  # the floor gives every line a chance
+
+
+def test_one_line_is_drawn_in_proportion_to_the_density():
+    ny = 16
+    share = lines(cartesian_mask((20_000, ny, 1), ny, 0, centred=True, seed=0)).mean(axis=0)
+    density = line_density(ny, ny)
+    assert share == pytest.approx(density / density.sum(), abs=0.012)
+
+
+def test_own_writable_memory():
+    mask = cartesian_mask((2, 32, 8), 4, 4, seed=0)
+    assert mask.flags.writeable
+    assert mask.flags.owndata or mask.base.size == mask.size
+    mask[0, 0, 0] = 5
+    assert (mask == 5).sum() == 1
+
+
+def test_seed_decides_and_the_global_generator_is_untouched():
+    np.random.seed(3)  # noqa: NPY002
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    first = cartesian_mask((4, 64, 1), 4, 4, seed=5)
+    assert np.array_equal(first, cartesian_mask((4, 64, 1), 4, 4, seed=5))
+    assert not np.array_equal(first, cartesian_mask((4, 64, 1), 4, 4, seed=6))
+    assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+    rng = np.random.default_rng(5)
+    assert np.array_equal(first, cartesian_mask((4, 64, 1), 4, 4, seed=rng))
+    assert not np.array_equal(first, cartesian_mask((4, 64, 1), 4, 4, seed=rng))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (((4, 64, 1), 0.5), "acc must be a finite number of at least 1, got 0.5"),
+        (((4, 64, 1), float("nan")), "acc must be a finite number"),
+        (((4, 64, 1), 65), "acc=65 leaves none of 64 lines"),
+        (((4, 64, 1), 8, 10), r"between 0 and int\(64 / 8\) = 8 lines a frame, got 10"),
+        (((4, 64, 1), 4, -1), "got -1"),
+        (((4, 64, 1), 1, 65), "got 65"),
+        (((64,), 4), "shape must be"),
+        (((4, 0, 8), 4), "shape must be"),
+    ],
+)
+def test_impossible_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        cartesian_mask(*arguments)
+
+
+def test_training_masks_depend_on_seed_epoch_and_sample_alone():
+    def draw(samples, seed=0, epoch=0):
+        return training_masks(samples, (8, 64), 4, 4, seed, epoch)
+
+    both = draw([3, 5])
+    assert both.shape == (2, 8, 64, 1)
+    assert np.array_equal(both, draw([5, 3])[::-1])
+    assert np.array_equal(both[1:], draw([5]))
+    assert not np.array_equal(both, draw([3, 5], epoch=1))
+    assert not np.array_equal(both, draw([3, 5], seed=1))
+
+
+def test_evaluation_masks_are_fixed_and_not_those_of_training():
+    fixed = evaluation_masks([3], (8, 64), 4, 4, data_seed=0)
+    assert np.array_equal(fixed, evaluation_masks([3], (8, 64), 4, 4, data_seed=0))
+    assert not np.array_equal(fixed, evaluation_masks([3], (8, 64), 4, 4, data_seed=1))
+    assert not np.array_equal(fixed, training_masks([3], (8, 64), 4, 4, seed=0, epoch=0))

@@ -1,0 +1,325 @@
+import io
+import pickle
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+import dataset
+from dataset import (
+    leakage_notice,
+    load_cine,
+    near_duplicates,
+    split_counts,
+    split_samples,
+    training_order,
+)
+from errors import InputError
+
+
+class Canary:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def load(path, **changes):
+    arguments = {"n_samples": None, "normalise": False, "n_frames": 20, "data_seed": 0} | changes
+    return load_cine(str(path), **arguments)
+
+
+def save(tmp_path, name="cine.npz", **arrays):
+    path = tmp_path / name
+    np.savez(path, **arrays)
+    return path
+
+
+def npy_bytes(array) -> bytes:
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
+
+
+def zip_of(path, content: bytes, member="dataset.npy", compression=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr(member, content)
+    return path
+
+
+def header_claiming(shape: str, padding: int = 0) -> bytes:
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}" + " " * padding + "\n"
+    return b"\x93NUMPY\x02\x00" + struct.pack("<I", len(text)) + text.encode()
+
+
+def test_values_come_back_as_they_were_saved(tmp_path, images):
+    cine = load(save(tmp_path, dataset=images))
+    assert torch.equal(cine.images, torch.from_numpy(images))
+    assert cine.images.dtype == torch.float32
+    assert cine.shape == (8, 32, 36)
+    assert cine.groups is None
+    assert cine.notices == []
+    assert len(set(cine.hashes)) == 9
+
+
+def test_compressed_npz_and_plain_npy_hold_the_same(tmp_path, images):
+    expected = load(save(tmp_path, dataset=images)).hash
+    np.savez_compressed(tmp_path / "small.npz", dataset=images)
+    np.save(tmp_path / "plain.npy", images)
+    assert load(tmp_path / "small.npz").hash == load(tmp_path / "plain.npy").hash == expected
+
+
+def test_fault_1_missing_file_or_directory(tmp_path):
+    with pytest.raises(InputError, match=r"does not exist.*'dataset' \[n_samples.*--data phantom"):
+        load(tmp_path / "cine.npz")
+    with pytest.raises(InputError, match=r"is a directory; expected an \.npz"):
+        load(tmp_path)
+
+
+def test_fault_2_empty_file(tmp_path):
+    (tmp_path / "cine.npz").touch()
+    with pytest.raises(InputError, match="is empty"):
+        load(tmp_path / "cine.npz")
+
+
+@pytest.mark.parametrize("content", [b"time,space\n1,2\n", pickle.dumps([1, 2])])
+def test_fault_3_other_file_renamed(tmp_path, content):
+    (tmp_path / "cine.npz").write_bytes(content)
+    with pytest.raises(InputError, match=r"neither \.npz nor \.npy"):
+        load(tmp_path / "cine.npz")
+
+
+@pytest.mark.parametrize("name", ["cine.npz", "cine.npy"])
+@pytest.mark.parametrize("kept", [0.01, 0.5, 0.999])
+def test_fault_4_truncated_file(tmp_path, images, name, kept):
+    path = tmp_path / name
+    (np.savez(path, dataset=images) if name.endswith("z") else np.save(path, images))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(InputError, match="truncated or damaged"):
+        load(path)
+
+
+@pytest.mark.parametrize("saved", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("where", [0.3, 0.9])
+def test_fault_5_flipped_byte(tmp_path, images, saved, where):
+    path = tmp_path / "cine.npz"
+    saved(path, dataset=images)
+    content = bytearray(path.read_bytes())
+    content[int(where * len(content))] ^= 0x10
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="damaged"):
+        load(path)
+
+
+def test_fault_6_missing_key(tmp_path, images):
+    with pytest.raises(InputError, match=r"no key 'dataset', its keys are 'a', 'b'"):
+        load(save(tmp_path, a=images, b=images))
+    cine = load(save(tmp_path, cine=images, groups=np.arange(9)))
+    assert "its only array, 'cine', is used" in cine.notices[0]
+    assert torch.equal(cine.images, torch.from_numpy(images))
+
+
+@pytest.mark.parametrize("name", ["cine.npz", "cine.npy"])
+def test_fault_7_objects_are_never_unpickled(tmp_path, name):
+    content = io.BytesIO()
+    canary = np.empty((1, 1, 1, 1), dtype=object)
+    canary[:] = Canary(tmp_path / "sung")
+    np.save(content, canary, allow_pickle=True)
+    path = tmp_path / name
+    if name.endswith("z"):
+        zip_of(path, content.getvalue())
+    else:
+        path.write_bytes(content.getvalue())
+    with pytest.raises(InputError, match="Python objects, which are never unpickled"):
+        load(path)
+    assert not (tmp_path / "sung").exists()
+
+
+@pytest.mark.parametrize(
+    "shape", ["(200, 20, 192, 192)", "(9999999, 20, 192, 192)", "(-1, 2, 3, 4)"]
+)
+def test_fault_8_header_claims_more_than_there_is(tmp_path, shape):
+    content = header_claiming(shape) + bytes(64)
+    with pytest.raises(InputError, match=r"claims .* but holds 64"):
+        load(zip_of(tmp_path / "cine.npz", content))
+    (tmp_path / "cine.npy").write_bytes(content)
+    with pytest.raises(InputError, match=r"claims .* but holds 64"):
+        load(tmp_path / "cine.npy")
+
+
+def test_fault_9_oversized_header(tmp_path):
+    content = header_claiming("(1, 1, 1, 1)", padding=20_000) + bytes(4)
+    with pytest.raises(InputError, match=r"header claims 200\d\d bytes"):
+        load(zip_of(tmp_path / "cine.npz", content))
+
+
+def test_fault_10_zip_bomb_is_compared_with_the_memory_before_it_is_read(tmp_path, monkeypatch):
+    zeros = np.zeros((8, 8, 64, 64), np.float32)
+    path = tmp_path / "cine.npz"
+    np.savez_compressed(path, dataset=zeros)
+    assert path.stat().st_size < zeros.nbytes / 100
+    monkeypatch.setattr(dataset, "available_memory", lambda: 10**6)
+    monkeypatch.setattr(dataset.npy_format, "read_array", lambda *a, **k: pytest.fail("was read"))
+    with pytest.raises(InputError, match=r"needs 0.0 GB of memory, but 0.0 GB are free"):
+        load(path)
+
+
+@pytest.mark.parametrize("shape", [(9, 8, 32), (0, 8, 32, 36), (9, 8, 0, 36), ()])
+def test_fault_11_wrong_axes(tmp_path, shape):
+    with pytest.raises(
+        InputError, match=r"the array is \(.*expected .*n_samples, n_frames, ny, nx"
+    ):
+        load(save(tmp_path, dataset=np.zeros(shape, np.float32)))
+
+
+def test_fault_12_complex_data_are_not_made_real_in_silence(tmp_path, images):
+    with pytest.raises(InputError, match=r"complex64.*numpy\.abs"):
+        load(save(tmp_path, dataset=images.astype(np.complex64)))
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f8", ">f4", ">f8"])
+def test_fault_13_other_floats_give_the_same_values(tmp_path, images, dtype):
+    values = images.astype("f2").astype(np.float32)
+    expected = load(save(tmp_path, dataset=values))
+    cine = load(save(tmp_path, dataset=values.astype(dtype)))
+    assert cine.hash == expected.hash
+
+
+@pytest.mark.parametrize("dtype", [bool, "u1", "i4", ">i2"])
+def test_fault_13_integers_are_taken_as_they_are(tmp_path, images, dtype):
+    binary = (images > 0.5).astype(dtype)
+    assert torch.equal(
+        load(save(tmp_path, dataset=binary)).images, torch.from_numpy(binary.astype(np.float32))
+    )
+
+
+def test_fault_13_text_is_refused(tmp_path):
+    with pytest.raises(InputError, match="of type <U1"):
+        load(save(tmp_path, dataset=np.full((1, 1, 1, 1), "a")))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_fault_14_not_finite(tmp_path, images, bad):
+    images = images.copy()
+    images[2, 3, 4, 5] = images[7, 0, 0, 0] = bad
+    with pytest.raises(
+        InputError, match=r"2 values are NaN or infinite, the first at \(2, 3, 4, 5\)"
+    ):
+        load(save(tmp_path, dataset=images))
+
+
+def test_fault_15_values_outside_the_range(tmp_path, images):
+    path = save(tmp_path, dataset=(images * 4000).astype(np.int16))
+    with pytest.raises(InputError, match=r"values lie in \[0, .*expected \[0, 1\]: --normalise"):
+        load(path)
+    peaks = load(path, normalise=True).images.amax(dim=(1, 2, 3))
+    assert torch.equal(peaks, torch.ones(9))
+    with pytest.raises(InputError, match="no negative values"):
+        load(save(tmp_path, dataset=images - 0.5), normalise=True)
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_fault_16_constant_samples_are_named(tmp_path, images, normalise):
+    images = images.copy()
+    images[1], images[4] = 0, 0.5
+    cine = load(save(tmp_path, dataset=images), normalise=normalise)
+    assert "1, 4" in cine.notices[0]
+    assert cine.images.isfinite().all()
+
+
+def test_n_samples_takes_the_first(tmp_path, images):
+    path = save(tmp_path, dataset=images, groups=np.arange(9))
+    cine = load(path, n_samples=4)
+    assert len(cine.images) == len(cine.groups) == len(cine.hashes) == 4
+    with pytest.raises(InputError, match="holds 9 samples, --n-samples asks for 10"):
+        load(path, n_samples=10)
+
+
+def test_split_is_exact():
+    assert split_counts(200, (4, 1, 2)) == [114, 29, 57]
+    assert split_counts(32, (4, 1, 2)) == [18, 5, 9]
+    assert split_counts(3, (100, 1, 1)) == [1, 1, 1]
+    assert split_counts(5, (0, 0, 1)) == [0, 0, 5]
+
+
+def test_split_is_a_seeded_partition():
+    parts = split_samples(32, (4, 1, 2), seed=0)
+    assert [len(part) for part in parts.values()] == [18, 5, 9]
+    assert sorted(i for part in parts.values() for i in part) == list(range(32))
+    assert parts == split_samples(32, (4, 1, 2), seed=0)
+    assert parts != split_samples(32, (4, 1, 2), seed=1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    ("sizes", "counts"),
+    [([2] * 100, [114, 29, 57]), ([3] * 10 + [2], [18, 5, 9]), ([2, 2] + [1] * 28, [18, 5, 9])],
+)
+def test_groups_stay_whole_and_counts_near(seed, sizes, counts):
+    groups = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    parts = split_samples(len(groups), (4, 1, 2), seed, groups)
+    patients = [set(groups[part]) for part in parts.values()]
+    assert sum(map(len, patients)) == len(sizes)  # none is in two parts
+    found = [len(part) for part in parts.values()]
+    assert sum(found) == len(groups)
+    assert sum(abs(f - c) for f, c in zip(found, counts, strict=True)) <= 2
+
+
+def test_few_uneven_groups_still_fill_every_part():
+    parts = split_samples(10, (8, 1, 1), 0, np.array([0] * 4 + [1] * 3 + [2] * 3))
+    assert sorted(map(len, parts.values())) == [3, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "ratios", "groups", "message"),
+    [
+        (2, (4, 1, 2), None, "2 samples cannot fill 3 parts"),
+        (9, (4, -1, 2), None, r"split is \(4, -1, 2\)"),
+        (9, (0, 0, 0), None, "not all zero"),
+        (9, (4, 1), None, "three ratios"),
+        (9, (4, 1, float("nan")), None, "split is"),
+        (4, (4, 1, 2), [0, 0, 1, 1], r"2 groups \(patients\) cannot fill 3 parts"),
+    ],
+)
+def test_fault_17_impossible_splits(n_samples, ratios, groups, message):
+    groups = None if groups is None else np.array(groups)
+    with pytest.raises(InputError, match=message):
+        split_samples(n_samples, ratios, 0, groups)
+
+
+def test_fault_17_groups_of_the_wrong_length(tmp_path, images):
+    with pytest.raises(InputError, match=r"'groups' is \(8,\); expected \(9,\)"):
+        load(save(tmp_path, dataset=images, groups=np.arange(8)))
+
+
+def test_near_duplicates_are_found_and_reported(images):
+    assert near_duplicates(torch.from_numpy(images)) == []
+    shifted = np.clip(images[3] * 0.9 + 0.02, 0, 1)  # another contrast of the same place
+    with_copy = torch.from_numpy(np.concatenate([images, shifted[None]]))
+    assert near_duplicates(with_copy) == [(3, 9)]
+    cine = dataset.Cine(with_copy, None, [], "cine.npz", [])
+    line = leakage_notice(cine, {"train": list(range(9)), "test": [9]})
+    assert "1 pairs, 1 of them across parts: 3-9 (train, test)" in line
+    assert "finding none is no proof" in line
+
+
+def test_training_order_is_a_permutation_of_its_epoch():
+    order = training_order([3, 5, 8, 9], seed=0, epoch=2)
+    assert sorted(order) == [3, 5, 8, 9]
+    assert order == training_order([3, 5, 8, 9], seed=0, epoch=2)
+    orders = {tuple(training_order(range(20), seed=0, epoch=e)) for e in range(5)}
+    assert len(orders) == 5
+
+
+def test_phantom_is_data_like_any_other(monkeypatch, images):
+    asked = []
+    monkeypatch.setattr(dataset, "load_phantom", lambda *a: asked.append(a) or images)
+    cine = load("phantom", n_samples=9, n_frames=8, data_seed=4)
+    assert asked == [(9, (8, 192, 192), 4)]
+    assert cine.source == "phantom"

@@ -1,0 +1,151 @@
+import pytest
+import torch
+
+from model import (
+    MODELS,
+    DualUNet,
+    Refiner,
+    ResidualBlock,
+    UNet,
+    build_model,
+    count_cost,
+    magnitude,
+)
+
+ARCHITECTURE = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "init_features": 2,
+    "dropout": 0.0,
+    "batch_norm": True,
+}
+DEFAULT = ARCHITECTURE | {"in_channels": 20, "out_channels": 20, "init_features": 64}
+
+
+def example(batch: int, ny: int, nx: int, n_frames: int = 4):
+    generator = torch.manual_seed(0)
+    aliased = torch.randn(batch, n_frames, ny, nx, dtype=torch.complex64, generator=generator)
+    return aliased, torch.ones(batch, n_frames, ny, 1)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (1, 5), (48, 16)])
+def test_any_size_trains_and_keeps_its_shape(model, batch, size):
+    network = build_model(model, **ARCHITECTURE)
+    aliased, mask = example(batch, *size)
+    reconstruction = network(aliased, mask)
+    assert reconstruction.shape == aliased.shape
+    assert reconstruction.dtype == torch.float32
+    reconstruction.square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_gradient_reaches_every_parameter_after_a_step(model):
+    network = build_model(model, **ARCHITECTURE)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-2)
+    aliased, mask = example(2, 32, 32)
+    for _ in range(3):  # layers that start at zero pass a gradient on after their first steps
+        optimizer.zero_grad()
+        (network(aliased, mask) - 1).square().mean().backward()
+        optimizer.step()
+    without = [name for name, p in network.named_parameters() if not p.grad.any()]
+    assert without == []
+
+
+def test_unet_has_the_size_of_the_reference():
+    unet = UNet(20, 20, init_features=64, dropout=0.0, batch_norm=True)
+    assert sum(p.numel() for p in unet.parameters()) == pytest.approx(31e6, rel=0.02)
+    assert unet.bottom[0].out_channels == 1024
+
+
+def test_default_training_step_fits_eleven_gigabytes():
+    cost = count_cost("unet_resnet", 10, (20, 192, 192), **DEFAULT)
+    weights_gradients_and_moments = 4 * 4 * cost.parameters
+    assert cost.activation_bytes + weights_gradients_and_moments < 8e9
+
+
+def test_cost_counts_what_is_known():
+    one = count_cost("unet", 1, (20, 192, 192), **DEFAULT)
+    ten = count_cost("unet", 10, (20, 192, 192), **DEFAULT)
+    assert one.macs == ten.macs
+    assert ten.activation_bytes == pytest.approx(10 * one.activation_bytes, rel=0.01)
+    network = build_model("unet", **DEFAULT)
+    assert one.parameters == sum(p.numel() for p in network.parameters())
+    head = 2 * 64 * 20 * 192 * 192  # 1x1 convolutions of two U-Nets
+    first = 2 * 9 * 20 * 64 * 192 * 192
+    assert one.macs > head + first
+
+
+def test_real_and_imaginary_unet_share_nothing():
+    network = DualUNet(**ARCHITECTURE).eval()
+    aliased, mask = example(1, 32, 32)
+    before = network.imaginary(aliased.imag)
+    with torch.no_grad():
+        for parameter in network.real.parameters():
+            parameter.zero_()
+    assert torch.equal(network.imaginary(aliased.imag), before)
+    assert not torch.equal(network(aliased, mask), network(aliased.conj() * 1j, mask))
+
+
+def test_magnitude_has_a_finite_gradient_at_zero():
+    parts = torch.zeros(2, 5, requires_grad=True)
+    magnitude(parts[0], parts[1]).sum().backward()
+    assert parts.grad.isfinite().all()
+    assert magnitude(torch.tensor(3.0), torch.tensor(4.0)).item() == pytest.approx(5)
+
+
+def test_refiner_starts_as_the_identity():
+    image = torch.rand(2, 4, 9, 11)
+    assert torch.equal(Refiner(16)(image), image)
+
+
+def random_refiner() -> Refiner:
+    refiner = Refiner(16).eval()
+    torch.manual_seed(0)
+    for parameter in refiner.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return refiner
+
+
+def test_refiner_uses_neighbouring_frames_and_time_is_cyclic():
+    refiner = random_refiner()
+    image = torch.rand(1, 12, 8, 8)
+    changed = image.clone()
+    changed[:, 0] += 1
+    reach = (refiner(changed) - refiner(image)).abs().amax(dim=(0, 2, 3)) > 1e-6
+    assert reach.tolist() == [True] * 5 + [False] * 3 + [True] * 4  # four blocks, a frame each
+    rolled = refiner(image.roll(3, dims=1))
+    torch.testing.assert_close(rolled, refiner(image).roll(3, dims=1), atol=1e-4, rtol=1e-4)
+
+
+def test_refiner_can_correct_single_pixels():
+    refiner = random_refiner()
+    image = torch.rand(1, 3, 16, 16)
+    correction = refiner(image) - image
+    checkerboard = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(8, 8)  # the highest frequency
+    assert (correction * checkerboard).mean().abs() > 1e-3
+
+
+def test_temporal_convolution_equals_conv3d():
+    block = ResidualBlock(3)
+    torch.nn.init.normal_(block.time.weight)
+    x = torch.randn(2, 6, 3, 8, 8)
+    conv = torch.nn.Conv3d(3, 3, (3, 1, 1), bias=False)
+    before, same, after = block.time.weight[..., 0, 0].detach().chunk(3)  # (C, C) each
+    with torch.no_grad():
+        conv.weight.copy_(torch.stack((before, same, after), dim=-1)[..., None, None])
+        hidden = torch.relu(block.space(x.flatten(0, 1))).unflatten(0, (2, 6))
+        hidden = hidden.transpose(1, 2)  # (B, C, T, Y, X)
+        cyclic = torch.cat((hidden[:, :, -1:], hidden, hidden[:, :, :1]), dim=2)
+        expected = x + conv(cyclic).transpose(1, 2)
+        torch.testing.assert_close(block(x), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_dropout_and_batch_norm_are_settings():
+    aliased, mask = example(2, 32, 32)
+    dropping = build_model("unet", **ARCHITECTURE | {"dropout": 0.5})
+    assert not torch.equal(dropping(aliased, mask), dropping(aliased, mask))
+    plain = build_model("unet", **ARCHITECTURE | {"batch_norm": False})
+    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in plain.modules())

@@ -1,0 +1,104 @@
+import pytest
+from conftest import flags
+
+from errors import InputError
+from settings import check_types, comments, parse_command_line, resumed_settings
+
+
+def example(
+    folder: str,  # where to
+    *,
+    # -- a group
+    size: int = 3,  # how large,
+    # in pixels
+    rate: float = 0.5,  # how fast (100 %)
+    parts: tuple[float, ...] = (1, 2),  # how divided
+    name: str | None = None,  # what it is called
+    turned: bool = True,  # whether it is
+):
+    """Do something.
+
+    With more words.
+    """
+
+
+def test_only_what_is_given_is_returned():
+    assert parse_command_line(example, ["out"]) == {"folder": "out"}
+    words = [
+        "out",
+        *flags({"size": 5, "rate": 1, "parts": (3, 4, 5), "name": "x", "turned": False}),
+    ]
+    assert parse_command_line(example, words) == {
+        "folder": "out",
+        "size": 5,
+        "rate": 1.0,
+        "parts": (3.0, 4.0, 5.0),
+        "name": "x",
+        "turned": False,
+    }
+
+
+def test_help_is_the_comments_of_the_signature(capsys):
+    assert comments(example)["size"] == "how large, in pixels"
+    with pytest.raises(SystemExit) as end:
+        parse_command_line(example, ["--help"])
+    assert end.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Do something." in text
+    for piece in ("where to", "how fast (100 %) (default: 0.5)", "how divided (default: 1 2)"):
+        assert piece in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("out --speed 3", "unrecognized arguments: --speed"),
+        ("out --siz 3", "unrecognized arguments: --siz"),
+        ("out --size big", "argument --size: invalid int value: 'big'"),
+        ("out --size 2.5", "invalid int value"),
+        ("out --parts a", "invalid float value"),
+        ("--size 3", "required: folder"),
+    ],
+)
+def test_fault_25_wrong_command_lines_end_in_one_line(words, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        parse_command_line(example, words.split())
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"size": "3"},
+        {"size": True},
+        {"size": None},
+        {"rate": float("nan")},
+        {"rate": float("inf")},
+        {"parts": [1, 2]},
+        {"parts": (1, "2")},
+        {"turned": 1},
+        {"name": 3},
+    ],
+)
+def test_fault_25_wrong_types_from_python(given):
+    (name,) = given
+    with pytest.raises(InputError, match=f"--{name} is "):
+        check_types(example, given)
+
+
+def test_right_types_pass():
+    check_types(example, {"size": 3, "rate": 1, "parts": (1, 2.5), "name": None, "turned": False})
+
+
+def test_resume_takes_the_stored_settings_and_refuses_others():
+    stored = {"size": 3, "rate": 0.5, "resume": False}
+    assert resumed_settings(stored, {"resume": True, "size": 3}, ("resume",)) == {
+        "size": 3,
+        "rate": 0.5,
+        "resume": True,
+    }
+    with pytest.raises(InputError, match=r"--size 4 \(the run has 3\)"):
+        resumed_settings(stored, {"size": 4}, ("resume",))
