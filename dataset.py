@@ -31,7 +31,10 @@ KEY, GROUPS_KEY = "dataset", "groups"
 PHANTOM = "phantom"  # the name that stands for the built-in data, instead of a file
 PHANTOM_SAMPLES, PHANTOM_SIZE = 200, (192, 192)
 EXPECTED = f"expected an .npz with '{KEY}' [n_samples, n_frames, ny, nx], real, in [0, 1]"
-REMEDY = "see 'Data' in the README, or run on the built-in phantom with --data phantom"
+REMEDY = (
+    "get or make it as 'Data' in the README says, put it in this folder or name it with --data, or"
+    " run on the built-in phantom with --data phantom"
+)
 LONGEST_HEADER = 10_000  # bytes; numpy's own limit
 DUPLICATE_SIZE = 32  # pixels of the thumbnails that are compared
 DUPLICATE_CORRELATION = 0.7  # strangers stay below 0.5, neighbouring slices come close to 1

@@ -48,6 +48,8 @@ or phase: every method scores better here than on raw k-space of a scanner (E. S
 "Implicit data crimes", PNAS 2022). Such images have a Hermitian k-space, so that every measured
 line also tells its mirror line: the nominal acceleration overstates the difficulty.
 The global PSNR is dominated by tissue that does not move; see moving_psnr for the heart.
+Where patients are not known, slices of one may be in the training and in the test part, and
+flatter what was trained.
 Scores with different definitions, masks or data must not be compared. A method without training
 has the same masks here; a network is worth its training only above the best of them."""
 

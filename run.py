@@ -1,5 +1,6 @@
-"""What a run is: its settings, data, split and network, checked and described."""
+"""What a run is: its settings, data, split and network; checked, described, saved and restored."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+import checkpoint as ckpt
 import runtime
 from dataset import Cine, leakage_notice, name_list
 from errors import InputError
@@ -16,6 +18,7 @@ from model import ARCHITECTURE, MODELS, count_cost
 from settings import flag
 
 SCHEDULES = ("cosine", "constant")
+FREE_ON_RESUME = ("resume", "max_minutes")  # settings of the session, not of the run
 
 
 @dataclass
@@ -136,3 +139,91 @@ def describe(run: Run) -> dict[str, list[str]]:
     versions = ", ".join(f"{name} {version}" for name, version in runtime.versions().items())
     lines["Machine"] = [f"{runtime.hardware(run.device)}, {versions}"]
     return lines
+
+
+def configuration(run: Run) -> dict[str, Any]:
+    """What `config.json` keeps."""
+    return {
+        "settings": vars(run.settings),
+        "versions": runtime.versions(),
+        "git_commit": runtime.git_commit(),
+        "data": {
+            "source": run.cine.source,
+            "shape": list(run.cine.images.shape),
+            "hash": run.cine.hash,
+        },
+        "split": run.parts,
+        "device": runtime.hardware(run.device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+@dataclass
+class Progress:
+    """Where training stands, beside the weights, the optimiser and the history."""
+
+    step: int = 0  # steps done of the running epoch
+    epoch_loss: float = 0.0  # sum of the sample losses of these steps
+    epoch_seconds: float = 0.0
+    best_psnr: float = -math.inf
+    scores: dict[str, float] = field(default_factory=dict)  # of the last validation
+
+
+def restore(run: Run, optimizer: torch.optim.Optimizer) -> Progress:
+    """Go on from the last checkpoint of the folder, or save the first one.
+
+    Raises:
+        InputError: the checkpoint was made with other settings or other data.
+    """
+    path = run.folder / ckpt.LAST
+    state = Progress()
+    if not path.exists():
+        ckpt.save_checkpoint(path, snapshot(run, state, optimizer))
+        return state
+    last = ckpt.load_checkpoint(path, run.device)
+    fixed = {k: v for k, v in vars(run.settings).items() if k not in FREE_ON_RESUME}
+    differing = [k for k, v in fixed.items() if last["settings"].get(k) != v]
+    if last["data"].get("hash") != run.cine.hash:
+        differing.append("data (its values)")
+    if differing:
+        raise InputError(
+            f"{path} was made with other {', '.join(differing)}: give the run its own data and"
+            " settings back, or start a new one in another folder"
+        )
+    assert run.network is not None
+    ckpt.load_weights(run.network, last, path)
+    try:
+        optimizer.load_state_dict(last["optimizer"])
+        ckpt.restore_random_states(last["random_states"], run.device)
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise InputError(f"{path} is damaged ({error!r}): start a new run") from None
+    run.history[:] = last["history"]
+    for name in vars(state):
+        setattr(state, name, last[name])
+    return state
+
+
+def snapshot(run: Run, state: Progress, optimizer: torch.optim.Optimizer | None) -> dict[str, Any]:
+    """A checkpoint of the run as it stands; without the optimiser, one only to be used."""
+    assert run.network is not None
+    s, hashes = run.settings, run.cine.hashes
+    return {
+        "format": ckpt.FORMAT,
+        "model": s.model,
+        "architecture": run.architecture,
+        "weights": run.network.state_dict(),
+        "settings": vars(s),
+        "epoch": len(run.history),
+        **vars(state),
+        "history": run.history,
+        "data": {
+            "hash": run.cine.hash,
+            "seen": {
+                role: sorted(run.seen[role] | {hashes[i] for i in run.parts[part]})
+                for role, part in {"trained": "train", "selected": "validation"}.items()
+            },
+        },
+        "versions": runtime.versions(),
+        "random_states": ckpt.random_states(run.device),
+        "optimizer": optimizer.state_dict() if optimizer else {},
+    }

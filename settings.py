@@ -61,12 +61,12 @@ def check_types(function: Callable, given: dict[str, Any]) -> None:
     """InputError unless every value is of the type that `function` annotates; numbers finite."""
     hints = typing.get_type_hints(function)
     for name, value in given.items():
+        if name not in hints:
+            raise InputError(f"{flag(name)} is not a setting of this version of the code")
         if not _matches(value, hints[name]):
-            expected = getattr(hints[name], "__name__", None) or str(hints[name])
-            expected = str(hints[name]) if typing.get_args(hints[name]) else expected
-            raise InputError(
-                f"{flag(name)} is {value!r}, expected {expected.replace('typing.', '')}"
-            )
+            hint = hints[name]
+            expected = hint.__name__ if isinstance(hint, type) else str(hint)
+            raise InputError(f"{flag(name)} is {value!r}, expected {expected}")
 
 
 def flag(name: str) -> str:

@@ -14,10 +14,8 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -30,13 +28,22 @@ from dataset import load_cine, name_list, split_samples, training_order
 from errors import InputError
 from evaluation import alias, evaluation_batches, test, validate
 from metrics import mse
-from model import ARCHITECTURE, build_model
-from run import Run, adopt_architecture, check_settings, describe
+from model import build_model
+from run import (
+    FREE_ON_RESUME,
+    Progress,
+    Run,
+    adopt_architecture,
+    check_settings,
+    configuration,
+    describe,
+    restore,
+    snapshot,
+)
 from runtime import say
 from settings import check_types, parse_command_line, resumed_settings
 
 EXIT_INPUT, EXIT_INTERRUPTED = 2, 75  # 75: "try again later", with --resume
-FREE_ON_RESUME = ("resume", "max_minutes")  # settings of the session, not of the run
 WARM_STEPS = 3  # after so many steps the total time can be told
 SLOW_MINUTES = 60
 
@@ -95,9 +102,9 @@ def train(
         if resume:
             defaults = {k: p.default for k, p in inspect.signature(train).parameters.items()}
             changed = {k: value for k, value in given.items() if value != defaults[k]}
-            given = resumed_settings(
-                report.read_config(folder)["settings"], changed, FREE_ON_RESUME
-            )
+            stored = report.read_config(folder)["settings"]
+            given = given | resumed_settings(stored, changed, FREE_ON_RESUME)
+            check_types(train, given)
             if (folder / report.METRICS).exists():
                 say(f"{folder} holds a finished run: nothing to do")
                 return report.mean_scores(report.read_metrics(folder))
@@ -149,22 +156,7 @@ def prepare(folder: Path, s: SimpleNamespace) -> Run:
     for heading, lines in run.facts.items():
         say(f"{heading}: " + "\n  ".join(lines))
     if not s.resume:
-        report.write_config(
-            folder,
-            {
-                "settings": vars(s),
-                "versions": runtime.versions(),
-                "git_commit": runtime.git_commit(),
-                "data": {
-                    "source": cine.source,
-                    "shape": list(cine.images.shape),
-                    "hash": cine.hash,
-                },
-                "split": parts,
-                "device": runtime.hardware(device),
-                "threads": torch.get_num_threads(),
-            },
-        )
+        report.write_config(folder, configuration(run))
     return run
 
 
@@ -230,77 +222,6 @@ def fit(run: Run, stop: runtime.StopRequest) -> None:
     board.close()
     best = ckpt.load_checkpoint(run.folder / ckpt.BEST)
     ckpt.load_weights(network, best, run.folder / ckpt.BEST)
-
-
-@dataclass
-class Progress:
-    """Where training stands, beside the weights, the optimiser and the history."""
-
-    step: int = 0  # steps done of the running epoch
-    epoch_loss: float = 0.0  # sum of the sample losses of these steps
-    epoch_seconds: float = 0.0
-    best_psnr: float = -math.inf
-    scores: dict[str, float] = field(default_factory=dict)  # of the last validation
-
-
-def restore(run: Run, optimizer: torch.optim.Optimizer) -> Progress:
-    """Go on from the last checkpoint of the folder, or save the first one.
-
-    Raises:
-        InputError: the checkpoint was made with other settings or other data.
-    """
-    path = run.folder / ckpt.LAST
-    state = Progress()
-    if not path.exists():
-        ckpt.save_checkpoint(path, snapshot(run, state, optimizer))
-        return state
-    last = ckpt.load_checkpoint(path, run.device)
-    fixed = {k: v for k, v in vars(run.settings).items() if k not in FREE_ON_RESUME}
-    differing = [k for k, v in fixed.items() if last["settings"].get(k) != v]
-    if last["data"].get("hash") != run.cine.hash:
-        differing.append("data (its values)")
-    if differing:
-        raise InputError(
-            f"{path} was made with other {', '.join(differing)}: give the run its own data and"
-            " settings back, or start a new one in another folder"
-        )
-    assert run.network is not None
-    ckpt.load_weights(run.network, last, path)
-    try:
-        optimizer.load_state_dict(last["optimizer"])
-        ckpt.restore_random_states(last["random_states"], run.device)
-    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise InputError(f"{path} is damaged ({error!r}): start a new run") from None
-    run.history[:] = last["history"]
-    for name in vars(state):
-        setattr(state, name, last[name])
-    return state
-
-
-def snapshot(run: Run, state: Progress, optimizer: torch.optim.Optimizer | None) -> dict[str, Any]:
-    """A checkpoint of the run as it stands; without the optimiser, one only to be used."""
-    assert run.network is not None
-    s, hashes = run.settings, run.cine.hashes
-    return {
-        "format": ckpt.FORMAT,
-        "model": s.model,
-        "architecture": {name: getattr(s, name) for name in ARCHITECTURE},
-        "weights": run.network.state_dict(),
-        "settings": vars(s),
-        "epoch": len(run.history),
-        **vars(state),
-        "history": run.history,
-        "data": {
-            "hash": run.cine.hash,
-            "seen": {
-                role: sorted(run.seen[role] | {hashes[i] for i in run.parts[part]})
-                for role, part in {"trained": "train", "selected": "validation"}.items()
-            },
-        },
-        "versions": runtime.versions(),
-        "random_states": ckpt.random_states(run.device),
-        "optimizer": optimizer.state_dict() if optimizer else {},
-    }
 
 
 def train_epoch(
