@@ -59,8 +59,13 @@ def phantom(
     """
     n_frames, ny, nx = _checked(n_samples, shape, seed)
     samples = np.empty((n_samples, n_frames, ny, nx), dtype=np.float32)
-    for i in tqdm(range(n_samples), "phantom", disable=None if progress else True):
-        samples[i] = _patient(np.random.default_rng([STREAM, seed, i]), n_frames, ny, nx)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the same bits everywhere; more would mostly wait for each other
+    try:
+        for i in tqdm(range(n_samples), "phantom", disable=None if progress else True):
+            samples[i] = _patient(np.random.default_rng([STREAM, seed, i]), n_frames, ny, nx)
+    finally:
+        torch.set_num_threads(threads)
     return samples
 
 
