@@ -5,10 +5,7 @@ temporary file beside the old one and renamed over it: at any instant the name h
 checkpoint. It is read with `weights_only=True`, which executes nothing that the file holds.
 """
 
-import contextlib
-import os
 import pickle
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ import torch
 from torch import nn
 
 from errors import InputError
+from runtime import whole_file
 
 BEST, LAST = "checkpoint_best.pt", "checkpoint_last.pt"
 FORMAT = 1
@@ -47,30 +45,12 @@ def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
         InputError: it could not be written; the file that was there before is untouched.
     """
     assert checkpoint.keys() == KEYS.keys()
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=path.name, suffix=".tmp", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
-        before = "the previous one is untouched" if path.exists() else "there is none before it"
-        raise InputError(
-            f"{path} could not be written ({reason}); {before}: free some disk space and go on"
-            " with --resume"
-        ) from None
+    with whole_file(path) as file:
+        torch.save(checkpoint, file)
 
 
-def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read and check a checkpoint; its tensors land on `device`.
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read and check a checkpoint; its tensors land on the CPU.
 
     Raises:
         InputError: there is none, it is damaged, or it is not one of this project's.
@@ -78,7 +58,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            checkpoint = torch.load(path, map_location=device, weights_only=True)
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(
             f"{path} does not exist: expected a checkpoint of an earlier run"

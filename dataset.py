@@ -7,6 +7,7 @@ anything is allocated; nothing is ever unpickled. Whatever is wrong is an `Input
 what was found, what was expected and what to do.
 """
 
+import contextlib
 import hashlib
 import io
 import math
@@ -97,9 +98,10 @@ def load_cine(
 
 def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
     """The dataset, its groups (or None) and notices, as stored in an .npz or .npy file."""
-    if path.is_dir():
-        raise InputError(f"{path} is a directory; {EXPECTED}: name the file in it")
     try:
+        if path.exists() and not path.is_file():
+            found = "a directory" if path.is_dir() else "not a regular file"
+            raise InputError(f"{path} is {found}; {EXPECTED}: name a file")
         with path.open("rb") as file:
             magic = file.read(6)
             file.seek(0)
@@ -120,7 +122,7 @@ def read_npz(file: IO[bytes], path: Path) -> tuple[np.ndarray, np.ndarray | None
     """Read the dataset and the groups from an open .npz file."""
     try:
         archive = zipfile.ZipFile(file)
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise InputError(f"{path} is truncated or damaged ({error}): copy it again") from None
     members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
     notices = []
@@ -151,20 +153,22 @@ def read_npy(opened: Callable[[], IO[bytes]], size: int, where: str) -> np.ndarr
     try:
         with opened() as file:
             shape, dtype, header_size = read_header(file)
-    except ValueError as error:
-        raise InputError(f"{where} is not a valid array ({error}); {EXPECTED}") from None
+    except Exception as error:  # numpy parses the header as Python, which fails in many ways
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{where} has a damaged header ({reason}); {EXPECTED}") from None
     if dtype.hasobject:
         raise InputError(
             f"{where} holds Python objects, which are never unpickled; {EXPECTED}:"
             " save it again as an array of numbers"
         )
     claimed = math.prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or claimed != size - header_size:
+    if claimed != size - header_size:
         raise InputError(
             f"{where} claims {shape} {dtype}, {claimed} bytes, but holds {size - header_size}:"
             " it is truncated or damaged, copy it again"
         )
-    needed = claimed + math.prod(shape) * np.dtype(np.float32).itemsize
+    copied = math.prod(shape) * np.dtype(np.float32).itemsize if dtype != np.float32 else 0
+    needed = claimed + copied
     memory = available_memory()
     if memory is not None and needed > memory:
         raise InputError(
@@ -197,18 +201,22 @@ def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, int]:
         raise ValueError(f"its header claims {length} bytes, more than {LONGEST_HEADER}")
     start += file.read(length)
     shape, _, dtype = reader(io.BytesIO(start[8:]))
+    if any(isinstance(n, bool) or n < 0 for n in shape):
+        raise ValueError(f"its shape is {shape}")
     return shape, dtype, len(start)
 
 
 def available_memory() -> int | None:
     """Bytes of memory free for use, or None where the system does not tell."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, AttributeError):
-        return None
+    found = []
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with contextlib.suppress(OSError, ValueError):
+        text = Path("/proc/meminfo").read_text()
+        found += [int(x.split()[1]) * 1024 for x in text.splitlines() if x.startswith("MemAvail")]
+    with contextlib.suppress(OSError, ValueError):  # of a container; "max" is no number
+        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(found, default=None)
 
 
 def check_axes(
@@ -226,10 +234,15 @@ def check_axes(
         raise InputError(f"{data}: the array is of type {array.dtype}; {EXPECTED}")
     if n_samples is not None and n_samples > len(array):
         raise InputError(f"{data} holds {len(array)} samples, --n-samples asks for {n_samples}")
-    if groups is not None and groups.shape != (len(array),):
+    if groups is None:
+        return
+    known = groups.dtype.kind in "biuSU" or (
+        groups.dtype.kind == "f" and bool(np.isfinite(groups).all())
+    )
+    if groups.shape != (len(array),) or not known:
         raise InputError(
-            f"{data}: '{GROUPS_KEY}' is {groups.shape}; expected ({len(array)},), the patient of"
-            " each sample"
+            f"{data}: '{GROUPS_KEY}' is {groups.shape} {groups.dtype}; expected ({len(array)},)"
+            " numbers or names, the patient of each sample, none missing (NaN)"
         )
 
 
@@ -238,17 +251,14 @@ def check_values(array: np.ndarray, normalise: bool, data: str) -> np.ndarray:
 
     Integers and other floats are converted as they are: no type implies a scale.
     """
-    with np.errstate(over="ignore"):  # what overflows to infinity is found below
-        values = np.ascontiguousarray(array, dtype=np.float32)
-    total = float(values.sum(dtype=np.float64))
-    if not math.isfinite(total):
-        wrong = ~np.isfinite(values)
-        first = tuple(int(i) for i in np.argwhere(wrong)[0])
+    finite = np.isfinite(array)
+    if not finite.all():
+        first = tuple(int(i) for i in np.unravel_index(finite.argmin(), array.shape))
         raise InputError(
-            f"{data}: {int(wrong.sum())} values are NaN or infinite, the first at {first}:"
-            " repair or remove these samples"
+            f"{data}: {finite.size - np.count_nonzero(finite)} values are NaN or infinite, the"
+            f" first at {first}: repair or remove these samples"
         )
-    low, high = float(values.min()), float(values.max())
+    low, high = float(array.min()), float(array.max())
     if low < 0 or (high > 1 and not normalise):
         raise InputError(
             f"{data}: values lie in [{low:g}, {high:g}], expected [0, 1]: "
@@ -259,9 +269,9 @@ def check_values(array: np.ndarray, normalise: bool, data: str) -> np.ndarray:
             )
         )
     if normalise:
-        peak = values.max(axis=(1, 2, 3), keepdims=True)
-        values /= np.where(peak > 0, peak, np.float32(1))
-    return values
+        peak = array.max(axis=(1, 2, 3), keepdims=True)
+        array = array / np.where(peak > 0, peak, 1)
+    return np.ascontiguousarray(array, dtype=np.float32)
 
 
 def split_samples(
@@ -300,11 +310,11 @@ def split_samples(
 
 def split_counts(n_samples: int, ratios: Sequence[float]) -> list[int]:
     """How many samples each part gets: largest-remainder rounding, at least one if not zero."""
-    usable = all(math.isfinite(ratio) and ratio >= 0 for ratio in ratios)
+    usable = math.isfinite(sum(ratios)) and min(ratios, default=-1) >= 0
     if len(ratios) != len(PARTS) or not usable or sum(ratios) == 0:
         raise InputError(
-            f"split is {tuple(ratios)}, expected three ratios ({', '.join(PARTS)}), none negative,"
-            " not all zero, such as 4 1 2"
+            f"--split is {tuple(ratios)}, expected three ratios ({', '.join(PARTS)}), none"
+            " negative, not all zero, such as 4 1 2"
         )
     n_parts = sum(ratio > 0 for ratio in ratios)
     if n_samples < n_parts:

@@ -20,7 +20,6 @@ from runtime import Interrupted, StopRequest, say
 
 VALIDATION_SCORES = ("loss", "psnr", "ssim")
 LOGGED_SAMPLES = 2  # validation samples whose pictures go to TensorBoard
-
 LOGGED_EPOCHS = 20  # how often in a run these are logged
 
 Method = Callable[[Tensor, Tensor], Tensor]  # (aliased, mask) to reconstruction
@@ -71,16 +70,11 @@ def validate(
             panels = [batch.aliased[i, 0].abs(), reconstruction[i, 0], batch.target[i, 0]]
             board.images(epoch, f"validation/sample_{sample:04d}", panels)
         to_log = max(0, to_log - len(batch.samples))
-    return {
-        name: torch.cat(values).nanmean().item()
-        if name == "ssim"
-        else torch.cat(values).mean().item()
-        for name, values in scores.items()
-    }
+    return {name: torch.cat(values).mean().item() for name, values in scores.items()}
 
 
 @torch.no_grad()
-def test(run: Run, stop: StopRequest) -> dict[str, dict[str, float]]:
+def score_test(run: Run, stop: StopRequest) -> dict[str, dict[str, float]]:
     """Score the network and the baselines on the test part, once, and write all results.
 
     Returns:
@@ -151,10 +145,14 @@ def conclude(run: Run, rows: list[dict[str, Any]], shown: str) -> dict[str, dict
     if run.history:
         best = max((e for e in run.history if "validation/psnr" in e), key=by_psnr)
         title += f"; the network of epoch {best['epoch']:.0f}, chosen by validation PSNR"
+        title += f"; {sum(e['seconds'] for e in run.history) / 60:.1f} minutes of training"
     results = [title, *report.score_table(rows)]
     report.write_output(run.folder, run.facts, run.history, results)
     board = report.TensorBoard(run.folder, vars(run.settings), len(run.history))
-    board.test(report.mean_scores(rows), shown, len(run.history))
+    for method, means in report.mean_scores(rows).items():
+        prefix = "test/" if method == shown else f"test/{method}/"
+        values = {prefix + name: value for name, value in means.items()}
+        board.scalars(values, len(run.history))
     board.close()
     report.write_metrics(run.folder, rows)
     for line in results:

@@ -4,6 +4,7 @@ Images are (T, Y, X), or (Y, X) for one frame, on one gray window for all frames
 which a user calls, shows or saves anything.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -46,7 +47,9 @@ def imsshow(
     window = window or (float(images.min()), float(images.max()))
     if save_path is not None:
         frames_figure(images, titles, num_col, cmap, window, colorbar).savefig(save_path, dpi=dpi)
-    elif matplotlib.get_backend().lower() != "agg":  # which has no screen
+    elif matplotlib.get_backend().lower() == "agg":
+        print("imsshow: there is no screen to show images on: give save_path", file=sys.stderr)
+    else:
         frames_figure(images, titles, num_col, cmap, window, colorbar, figure=plt.figure(dpi=dpi))
         plt.show()
 

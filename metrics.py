@@ -111,8 +111,10 @@ def _ssim(reconstruction: Tensor, target: Tensor, axes: tuple[int, ...], crop: i
         return target.new_full(target.shape[:1], torch.nan)
     span = target.amax(dim=(-3, -2, -1)) - target.amin(dim=(-3, -2, -1))
     span = torch.where(span > 0, span, 1.0)[:, None, None, None]
-    c1, c2 = (SSIM_K1 * span) ** 2, (SSIM_K2 * span) ** 2
-
+    level = target.mean(dim=(-3, -2, -1), keepdim=True)
+    # On a range of 1 around the level of the target, float32 keeps the differences of squares.
+    reconstruction, target = (reconstruction - level) / span, (target - level) / span
+    c1, c2 = SSIM_K1**2, SSIM_K2**2
     windows = [(axis, _window_matrix(target.shape[axis], crop).to(target)) for axis in axes]
 
     def window_mean(image: Tensor) -> Tensor:
@@ -124,6 +126,7 @@ def _ssim(reconstruction: Tensor, target: Tensor, axes: tuple[int, ...], crop: i
     variance_r = window_mean(reconstruction.square()) - mean_r.square()
     variance_t = window_mean(target.square()) - mean_t.square()
     covariance = window_mean(reconstruction * target) - mean_r * mean_t
+    mean_r, mean_t = mean_r + level / span, mean_t + level / span
     similarity = ((2 * mean_r * mean_t + c1) * (2 * covariance + c2)) / (
         (mean_r.square() + mean_t.square() + c1) * (variance_r + variance_t + c2)
     )

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
@@ -24,6 +25,7 @@ from torchvision.utils import make_grid
 import figures
 from errors import InputError
 from metrics import SCORES, definitions, moving_region
+from runtime import not_written, whole_file
 
 try:
     import fcntl
@@ -32,15 +34,16 @@ except ImportError:  # Windows has no advisory locks on folders
 
 CONFIG, OUTPUT, METRICS = "config.json", "output.txt", "metrics.csv"
 ARRAYS, TENSORBOARD = "reconstructions.npz", "tensorboard"
+FILM_COLOURS = 128
 FILM_MILLISECONDS = 50  # a frame: 20 frames are one heartbeat of a second
-EPOCH_COLUMNS = {
-    "epoch": "5d",
-    "train/loss": "13.3e",
-    "validation/loss": "15.3e",
-    "validation/psnr": "15.3f",
-    "validation/ssim": "15.4f",
-    "learning_rate": "13.3e",
-    "seconds": "8.1f",
+EPOCH_COLUMNS = {  # width and format
+    "epoch": (5, "d"),
+    "train/loss": (13, ".3e"),
+    "validation/loss": (15, ".3e"),
+    "validation/psnr": (15, ".3f"),
+    "validation/ssim": (15, ".4f"),
+    "learning_rate": (13, ".3e"),
+    "seconds": (8, ".1f"),
 }
 CAVEATS = """\
 The images are real-valued magnitude images that were undersampled retrospectively, without noise
@@ -58,7 +61,7 @@ has the same masks here; a network is worth its training only above the best of 
 def claimed_folder(name: str, resume: bool) -> Iterator[Path]:
     """The output folder, made if need be, and locked against a second process.
 
-    A folder that was made here and stays empty, because the run could not start, is removed.
+    Folders that were made here and stay empty, because the run could not start, are removed.
 
     Raises:
         InputError: it is no folder to write to, is in use, or holds what a new run would mix with.
@@ -66,8 +69,8 @@ def claimed_folder(name: str, resume: bool) -> Iterator[Path]:
     if not name.strip():
         raise InputError("output_folder is empty text: name a folder for the results")
     folder = Path(name)
-    made = not folder.exists()
     try:
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise InputError(f"{folder} is a file: name a folder for the results") from None
@@ -85,8 +88,9 @@ def claimed_folder(name: str, resume: bool) -> Iterator[Path]:
             check_content(folder, resume)
             yield folder
         finally:
-            if made and not any(folder.iterdir()):
-                folder.rmdir()
+            for path in made:
+                if not any(path.iterdir()):
+                    path.rmdir()
 
 
 def check_content(folder: Path, resume: bool) -> None:
@@ -108,17 +112,8 @@ def check_content(folder: Path, resume: bool) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(
-            f"{path} could not be written ({error.strerror}): free some disk space and go on with"
-            " --resume"
-        ) from None
+    with whole_file(path) as file:
+        file.write(content)
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
@@ -153,11 +148,19 @@ def write_metrics(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The rows of `metrics.csv`, scores as float."""
-    with (folder / METRICS).open(newline="") as file:
-        return [
-            {key: float(value) if key in SCORES else value for key, value in row.items()}
-            for row in csv.DictReader(file)
-        ]
+    try:
+        with (folder / METRICS).open(newline="") as file:
+            rows = [
+                {key: float(value) if key in SCORES else value for key, value in row.items()}
+                for row in csv.DictReader(file)
+            ]
+        assert rows
+        assert rows[0].keys() >= {"method", *SCORES}
+    except (OSError, ValueError, TypeError, AssertionError):
+        raise InputError(
+            f"{folder / METRICS} is damaged: remove it, and --resume makes it anew"
+        ) from None
+    return rows
 
 
 def mean_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
@@ -174,18 +177,16 @@ def mean_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]
 
 def epoch_header() -> str:
     """The names over the columns of `epoch_line`."""
-    return "  ".join(
-        f"{name:>{int(form.split('.')[0].rstrip('d'))}}" for name, form in EPOCH_COLUMNS.items()
-    )
+    return "  ".join(f"{name:>{width}}" for name, (width, _) in EPOCH_COLUMNS.items())
 
 
 def epoch_line(entry: Mapping[str, float]) -> str:
     """An epoch of the history as a line; "-" where it was not validated."""
-    cells = []
-    for name, form in EPOCH_COLUMNS.items():
-        width = form.split(".")[0].rstrip("d")
-        cells.append(f"{entry[name]:{form}}" if name in entry else f"{'-':>{width}}")
-    return "  ".join(cells)
+    cells = {
+        name: format(entry[name], form) if name in entry else "-"
+        for name, (_, form) in EPOCH_COLUMNS.items()
+    }
+    return "  ".join(f"{cells[name]:>{width}}" for name, (width, _) in EPOCH_COLUMNS.items())
 
 
 def score_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -282,7 +283,9 @@ def write_film(
 ) -> None:
     """`cine.gif`: fully sampled, aliased, reconstruction and error side by side, beating."""
     panels = {"fully sampled": target, "undersampled": aliased, shown: reconstruction}
-    first, *others = figures.cine_panels(panels, np.abs(reconstruction - target))
+    frames = figures.cine_panels(panels, np.abs(reconstruction - target))
+    # Noise that imitates missing colours would triple the size.
+    first, *others = (frame.quantize(FILM_COLOURS, dither=Image.Dither.NONE) for frame in frames)
     content = io.BytesIO()
     first.save(
         content, "GIF", save_all=True, append_images=others, duration=FILM_MILLISECONDS, loop=0
@@ -292,16 +295,8 @@ def write_film(
 
 def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """`reconstructions.npz`: index, target, aliased and reconstruction of the test samples."""
-    temporary = folder / (ARRAYS + ".tmp.npz")
-    try:
-        np.savez(temporary, allow_pickle=False, **arrays)
-        temporary.replace(folder / ARRAYS)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(
-            f"{folder / ARRAYS} could not be written ({error.strerror}): free some disk space and"
-            " go on with --resume"
-        ) from None
+    with whole_file(folder / ARRAYS) as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 class TensorBoard:
@@ -309,31 +304,36 @@ class TensorBoard:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], epoch: int):
         """Log into `folder`; what was logged after `epoch` is dropped, so that a run can go on."""
-        new = not (folder / TENSORBOARD).exists()
-        self.writer = SummaryWriter(str(folder / TENSORBOARD), purge_step=epoch + 1)
-        if new:
-            table = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
-            self.writer.add_text("settings", f"| setting | value |\n|---|---|\n{table}")
+        self.path = folder / TENSORBOARD
+        new = not self.path.exists()
+        with self.explained():
+            self.writer = SummaryWriter(str(self.path), purge_step=epoch + 1)
+            if new:
+                table = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
+                self.writer.add_text("settings", f"| setting | value |\n|---|---|\n{table}")
 
-    def epoch(self, entry: Mapping[str, float]) -> None:
-        for name, value in entry.items():
-            if name != "epoch" and math.isfinite(value):
-                self.writer.add_scalar(name, value, int(entry["epoch"]))
-        self.writer.flush()
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turn a full disk into an InputError."""
+        try:
+            yield
+        except OSError as error:
+            raise InputError(not_written(self.path, error)) from None
+
+    def scalars(self, values: Mapping[str, float], epoch: int) -> None:
+        """Log each finite value under its name."""
+        with self.explained():
+            for name, value in values.items():
+                if math.isfinite(value):
+                    self.writer.add_scalar(name, value, epoch)
+            self.writer.flush()
 
     def images(self, epoch: int, name: str, panels: Sequence[Tensor]) -> None:
         """Panels (Y, X) side by side, all on the window of the data."""
         grid = make_grid([panel.cpu()[None] for panel in panels], nrow=len(panels), pad_value=1)
-        self.writer.add_image(name, grid.clamp(*figures.WINDOW), epoch)
-
-    def test(self, scores: Mapping[str, Mapping[str, float]], shown: str, epoch: int) -> None:
-        """Test scores: `test/psnr` of the method shown, `test/view_sharing/psnr` of the others."""
-        for method, values in scores.items():
-            prefix = "test/" if method == shown else f"test/{method}/"
-            for name, value in values.items():
-                if math.isfinite(value):
-                    self.writer.add_scalar(prefix + name, value, epoch)
-        self.writer.flush()
+        with self.explained():
+            self.writer.add_image(name, grid.clamp(*figures.WINDOW), epoch)
 
     def close(self) -> None:
-        self.writer.close()
+        with self.explained():
+            self.writer.close()

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 import checkpoint as ckpt
+import report
 import runtime
-from dataset import Cine, leakage_notice, name_list
+from dataset import PARTS, Cine, leakage_notice, name_list
 from errors import InputError
 from model import ARCHITECTURE, MODELS, count_cost
-from settings import flag
+from settings import flag, resumed_settings
 
 SCHEDULES = ("cosine", "constant")
 FREE_ON_RESUME = ("resume", "max_minutes")  # settings of the session, not of the run
@@ -43,8 +44,14 @@ class Run:
 
     @property
     def pass_size(self) -> int:
-        """Samples in one forward pass."""
-        return -(-self.settings.batch_size // self.settings.accumulation)
+        """Samples in one forward pass, at most."""
+        batch_size = min(self.settings.batch_size, max(map(len, self.parts.values())))
+        return -(-batch_size // self.settings.accumulation)
+
+    @property
+    def n_steps(self) -> int:
+        """Optimiser steps in an epoch."""
+        return -(-len(self.parts["train"]) // self.settings.batch_size)
 
 
 def check_settings(s: SimpleNamespace) -> None:
@@ -58,10 +65,20 @@ def check_settings(s: SimpleNamespace) -> None:
         value = getattr(s, name)
         if value is not None and value < least:
             raise InputError(f"{flag(name)} is {value}, expected at least {least}")
+    at_most = {
+        "data_seed": 2**63 - 1, "seed": 2**63 - 1, "initial_lr": 1e6, "weight_decay": 1e6,
+        "picture_dpi": 1000,
+    }  # fmt: skip
+    for name, most in at_most.items():
+        if getattr(s, name) > most:
+            raise InputError(f"{flag(name)} is {getattr(s, name)}, expected at most {most}")
     for name in ("initial_lr", "max_minutes"):
         value = getattr(s, name)
         if value is not None and value <= 0:
             raise InputError(f"{flag(name)} is {value}, expected more than 0")
+    for name in ("data", "initial_weights"):
+        if getattr(s, name) is not None and not getattr(s, name).strip():
+            raise InputError(f"{flag(name)} is empty text: name a file")
     if not 0 <= s.dropout < 1:
         raise InputError(f"--dropout is {s.dropout}, expected at least 0 and less than 1")
     for name, choices in {"model": tuple(MODELS), "lr_schedule": SCHEDULES}.items():
@@ -69,7 +86,7 @@ def check_settings(s: SimpleNamespace) -> None:
             raise InputError(
                 f"{flag(name)} is {getattr(s, name)!r}, expected one of {', '.join(choices)}"
             )
-    needed = ("training", "validation", "test") if s.num_epochs else ("test",)
+    needed = PARTS if s.num_epochs else PARTS[-1:]
     if len(s.split) == 3 and any(not ratio for ratio in s.split[-len(needed) :]):
         raise InputError(
             f"--split is {s.split}, but with --num-epochs {s.num_epochs} the parts"
@@ -120,17 +137,7 @@ def describe(run: Run) -> dict[str, list[str]]:
             f" (forward), {cost.activation_bytes / 1e9:.2f} GB of activations kept in a training"
             f" step on {run.pass_size} samples",
         ]
-        overlaps = {
-            "trained the checkpoint": run.seen["trained"],
-            "selected the checkpoint (validation)": run.seen["selected"] - run.seen["trained"],
-        }
-        for role, hashes in overlaps.items():
-            if known := [i for i in run.parts["test"] if cine.hashes[i] in hashes]:
-                lines["Model"].append(
-                    f"WARNING: {len(known)} of the {len(run.parts['test'])} test samples {role}"
-                    f" that this run starts from: {', '.join(map(str, known))}; scores on them"
-                    " flatter"
-                )
+        lines["Model"] += overlaps(run)
     if s.num_epochs:
         lines["Optimisation"] = [
             f"MSE loss, Adam, {s.num_epochs} epochs, batch {s.batch_size}, weight decay"
@@ -139,6 +146,24 @@ def describe(run: Run) -> dict[str, list[str]]:
     versions = ", ".join(f"{name} {version}" for name, version in runtime.versions().items())
     lines["Machine"] = [f"{runtime.hardware(run.device)}, {versions}"]
     return lines
+
+
+def overlaps(run: Run) -> list[str]:
+    """Warnings that name the samples which the initial weights have seen before."""
+    trained, selected = run.seen["trained"], run.seen["selected"]
+    warnings = []
+    for part, role, hashes in (
+        ("test", "trained the checkpoint", trained),
+        ("test", "selected the checkpoint (validation)", selected - trained),
+        ("validation", "trained the checkpoint", trained),
+    ):
+        known = [i for i in run.parts[part] if run.cine.hashes[i] in hashes]
+        if known:
+            warnings.append(
+                f"WARNING: {len(known)} of the {len(run.parts[part])} {part} samples {role} that"
+                f" this run starts from: {', '.join(map(str, known))}; scores on them flatter"
+            )
+    return warnings
 
 
 def configuration(run: Run) -> dict[str, Any]:
@@ -156,6 +181,25 @@ def configuration(run: Run) -> dict[str, Any]:
         "device": runtime.hardware(run.device),
         "threads": torch.get_num_threads(),
     }
+
+
+def stored_settings(folder: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the run in `folder`, to go on with; InputError if given ones contradict."""
+    stored = report.read_config(folder)["settings"]
+    of_checkpoint = ("model", *ARCHITECTURE) if stored.get("initial_weights") else ()
+    compared = {k: v for k, v in given.items() if k != "output_folder" and k not in of_checkpoint}
+    return resumed_settings(stored, compared, FREE_ON_RESUME)
+
+
+def report_changes(run: Run) -> None:
+    """Say what differs from the machine and the versions that the run began with."""
+    before, now = report.read_config(run.folder), configuration(run)
+    for name in ("device", "versions", "git_commit"):
+        if before.get(name) != now[name]:
+            runtime.say(
+                f"NOTICE: {name} was {before.get(name)} and is now {now[name]}: the run goes on,"
+                " but not with the bits of one never stopped"
+            )
 
 
 @dataclass
@@ -180,7 +224,7 @@ def restore(run: Run, optimizer: torch.optim.Optimizer) -> Progress:
     if not path.exists():
         ckpt.save_checkpoint(path, snapshot(run, state, optimizer))
         return state
-    last = ckpt.load_checkpoint(path, run.device)
+    last = ckpt.load_checkpoint(path)
     fixed = {k: v for k, v in vars(run.settings).items() if k not in FREE_ON_RESUME}
     differing = [k for k, v in fixed.items() if last["settings"].get(k) != v]
     if last["data"].get("hash") != run.cine.hash:
@@ -197,6 +241,8 @@ def restore(run: Run, optimizer: torch.optim.Optimizer) -> Progress:
         ckpt.restore_random_states(last["random_states"], run.device)
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(f"{path} is damaged ({error!r}): start a new run") from None
+    if last["best_psnr"] > -math.inf:
+        ckpt.load_checkpoint(run.folder / ckpt.BEST)  # needed at the end: better to know now
     run.history[:] = last["history"]
     for name in vars(state):
         setattr(state, name, last[name])

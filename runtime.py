@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import matplotlib
 import numpy as np
@@ -75,7 +76,7 @@ def pick_device(name: str | None) -> torch.device:
         return torch.device("cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError):
         raise InputError(
             f"--device {name} cannot be used here (CUDA is"
@@ -116,6 +117,36 @@ def explained_out_of_memory(remedy: str) -> Iterator[None]:
         raise InputError(f"out of memory ({first}): {remedy}") from None
 
 
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write whole or not at all: under another name first, then renamed over `path`.
+
+    Raises:
+        InputError: it could not be written; the file that was there before is untouched.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise InputError(not_written(path, error)) from None
+
+
+def not_written(path: Path, error: Exception) -> str:
+    """What to say of a file that could not be written."""
+    reason = error.strerror if isinstance(error, OSError) else str(error).partition("\n")[0]
+    return (
+        f"{path} could not be written ({reason}), what was there before is untouched: free some"
+        " disk space and go on with --resume"
+    )
+
+
 def versions() -> dict[str, str]:
     """Versions of what computes the numbers."""
     return {
@@ -152,5 +183,6 @@ def git_commit() -> str | None:
 
 def say(line: str) -> None:
     """Print a line for the user, at once, above any progress bar."""
-    tqdm.write(line)
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # a closed pipe must not end a run
+        tqdm.write(line)
+        sys.stdout.flush()

@@ -66,6 +66,7 @@ def check_types(function: Callable, given: dict[str, Any]) -> None:
         if not _matches(value, hints[name]):
             hint = hints[name]
             expected = hint.__name__ if isinstance(hint, type) else str(hint)
+            expected = expected.replace("float", "finite float")
             raise InputError(f"{flag(name)} is {value!r}, expected {expected}")
 
 

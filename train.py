@@ -11,6 +11,7 @@ B sample, T frame, Y phase-encoding line, X readout.
 
 import inspect
 import math
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -26,30 +27,32 @@ import runtime
 from CS_mask import cartesian_mask, training_masks
 from dataset import load_cine, name_list, split_samples, training_order
 from errors import InputError
-from evaluation import alias, evaluation_batches, test, validate
+from evaluation import alias, evaluation_batches, score_test, validate
 from metrics import mse
 from model import build_model
 from run import (
-    FREE_ON_RESUME,
     Progress,
     Run,
     adopt_architecture,
     check_settings,
     configuration,
     describe,
+    report_changes,
     restore,
     snapshot,
+    stored_settings,
 )
 from runtime import say
-from settings import check_types, parse_command_line, resumed_settings
+from settings import check_types, parse_command_line
 
-EXIT_INPUT, EXIT_INTERRUPTED = 2, 75  # 75: "try again later", with --resume
+EXIT_INPUT, EXIT_INTERRUPTED, EXIT_KEYBOARD = 2, 75, 130  # 75: "try again", with --resume
 WARM_STEPS = 3  # after so many steps the total time can be told
 SLOW_MINUTES = 60
 
 
 def train(
-    output_folder: str,  # folder for the results: new, empty, or with --resume the run's own
+    output_folder: str
+    | os.PathLike[str],  # folder for the results: new, empty, or with --resume the run's own
     *,
     # -- data
     data: str = "cine.npz",  # .npz (key 'dataset') or .npy file, or 'phantom', the built-in data
@@ -73,7 +76,8 @@ def train(
     num_epochs: int = 400,  # passes over the training part; 0: train nothing, only score
     weight_decay: float = 1e-4,  # L2 penalty, as Adam takes it
     batch_size: int = 10,  # samples in an optimiser step
-    accumulation: int = 1,  # forward passes a batch is divided into: the same step, less memory
+    accumulation: int = 1,  # forward passes a batch is divided into, for less memory; the same
+    # step, but that batch norm sees the smaller parts
     initial_lr: float = 1e-4,  # highest learning rate
     lr_schedule: str = "cosine",  # 'cosine' (linear warm-up, cosine to zero), or 'constant'
     warmup_epochs: int = 10,  # length of the warm-up; at most a tenth of num_epochs
@@ -97,13 +101,12 @@ def train(
         runtime.Interrupted: stopped by a signal or `max_minutes`; a checkpoint was saved.
     """
     given = {name: value for name, value in locals().items() if name != "output_folder"}
-    check_types(train, {"output_folder": output_folder, **given})
-    with report.claimed_folder(output_folder, resume) as folder:
+    check_types(train, given)
+    with report.claimed_folder(os.fspath(output_folder), resume) as folder:
         if resume:
             defaults = {k: p.default for k, p in inspect.signature(train).parameters.items()}
             changed = {k: value for k, value in given.items() if value != defaults[k]}
-            stored = report.read_config(folder)["settings"]
-            given = given | resumed_settings(stored, changed, FREE_ON_RESUME)
+            given = given | stored_settings(folder, changed)
             check_types(train, given)
             if (folder / report.METRICS).exists():
                 say(f"{folder} holds a finished run: nothing to do")
@@ -112,7 +115,7 @@ def train(
         check_settings(settings)
         with (
             runtime.explained_out_of_memory(
-                f"lower --batch-size ({settings.batch_size}) or --init-features"
+                f"in another folder, lower --batch-size ({settings.batch_size}) or --init-features"
                 f" ({settings.init_features}), or raise --accumulation ({settings.accumulation})"
             ),
             runtime.StopRequest(settings.max_minutes) as stop,
@@ -120,7 +123,7 @@ def train(
             run = prepare(folder, settings)
             if settings.num_epochs:
                 fit(run, stop)
-            return test(run, stop)
+            return score_test(run, stop)
 
 
 def prepare(folder: Path, s: SimpleNamespace) -> Run:
@@ -128,6 +131,8 @@ def prepare(folder: Path, s: SimpleNamespace) -> Run:
     device = runtime.pick_device(s.device)
     runtime.make_deterministic(s.seed)
     initial, initial_path = None, Path(s.initial_weights or "")
+    if s.resume and (folder / ckpt.LAST).exists():
+        initial_path = folder / ckpt.LAST  # which has all that came with the initial weights
     if s.initial_weights is not None:
         initial = ckpt.load_checkpoint(initial_path)
         adopt_architecture(s, initial, initial_path)
@@ -155,7 +160,9 @@ def prepare(folder: Path, s: SimpleNamespace) -> Run:
     run.facts = describe(run)
     for heading, lines in run.facts.items():
         say(f"{heading}: " + "\n  ".join(lines))
-    if not s.resume:
+    if s.resume:
+        report_changes(run)
+    else:
         report.write_config(folder, configuration(run))
     return run
 
@@ -183,10 +190,9 @@ def fit(run: Run, stop: runtime.StopRequest) -> None:
     state = restore(run, optimizer)
     validation = list(evaluation_batches(run, "validation"))
     board = report.TensorBoard(run.folder, vars(s), len(run.history))
-    n_steps = -(-len(run.parts["train"]) // s.batch_size)
     bar = tqdm(
-        total=s.num_epochs * n_steps,
-        initial=len(run.history) * n_steps + state.step,
+        total=s.num_epochs * run.n_steps,
+        initial=len(run.history) * run.n_steps + state.step,
         unit="step",
         disable=None,
         dynamic_ncols=True,
@@ -204,8 +210,10 @@ def fit(run: Run, stop: runtime.StopRequest) -> None:
             started = time.perf_counter()
             state.scores = validate(run, validation, epoch + 1, board)
             state.epoch_seconds += time.perf_counter() - started
-            check_finite(run, state.scores["loss"], f"after epoch {epoch + 1}, in validation")
             entry |= {f"validation/{name}": value for name, value in state.scores.items()}
+        check_finite(run, state.scores.get("loss", 0.0), f"after epoch {epoch + 1}, in validation")
+        if not all(parameter.isfinite().all() for parameter in network.parameters()):
+            check_finite(run, math.nan, f"soon: weights are not finite after epoch {epoch + 1}")
         entry["seconds"] = state.epoch_seconds
         run.history.append(entry)
         state.step, state.epoch_loss, state.epoch_seconds = 0, 0.0, 0.0
@@ -213,7 +221,7 @@ def fit(run: Run, stop: runtime.StopRequest) -> None:
             state.best_psnr = state.scores["psnr"]
             ckpt.save_checkpoint(run.folder / ckpt.BEST, snapshot(run, state, None))
         ckpt.save_checkpoint(run.folder / ckpt.LAST, snapshot(run, state, optimizer))
-        board.epoch(entry)
+        board.scalars({k: v for k, v in entry.items() if k != "epoch"}, epoch + 1)
         report.write_output(run.folder, run.facts, run.history)
         if epoch == first:
             say(report.epoch_header())
@@ -237,7 +245,7 @@ def train_epoch(
     assert network is not None
     network.train()
     order = training_order(run.parts["train"], s.seed, epoch)
-    n_steps = -(-len(order) // s.batch_size)
+    n_steps = run.n_steps
     for step in range(state.step, n_steps):
         if stop:
             ckpt.save_checkpoint(run.folder / ckpt.LAST, snapshot(run, state, optimizer))
@@ -289,8 +297,9 @@ def check_finite(run: Run, loss: float, where: str) -> None:
     """Stop with an InputError where the loss is NaN or infinite."""
     if not math.isfinite(loss):
         raise InputError(
-            f"the loss is {loss} {where}; the checkpoints in {run.folder} are from before it:"
-            f" lower --initial-lr ({run.settings.initial_lr:g}), or look at the data"
+            f"the loss is {loss} {where}; the checkpoints in {run.folder} are from before it: start"
+            f" again in another folder with a lower --initial-lr ({run.settings.initial_lr:g}), or"
+            " look at these samples"
         )
 
 
@@ -312,8 +321,7 @@ def main() -> int:
         folder = Path(given["output_folder"])
         if given.get("resume") and (folder / report.CONFIG).exists():
             # here, unlike in train(), a flag can be told from a default that it equals
-            settings = {name: value for name, value in given.items() if name != "output_folder"}
-            resumed_settings(report.read_config(folder)["settings"], settings, FREE_ON_RESUME)
+            stored_settings(folder, given)
         train(**given)
     except InputError as error:
         print(f"train.py: error: {error}", file=sys.stderr)
@@ -321,6 +329,9 @@ def main() -> int:
     except runtime.Interrupted as stopped:
         print(f"train.py: {stopped}", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except KeyboardInterrupt:
+        print("train.py: interrupted; if it holds a run, go on with --resume", file=sys.stderr)
+        return EXIT_KEYBOARD
     return 0
 
 

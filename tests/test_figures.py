@@ -44,8 +44,9 @@ def test_imsshow_takes_complex_images_and_their_own_range(tmp_path, images):
     assert path.stat().st_size > 1000
 
 
-def test_imsshow_without_a_screen_does_nothing(images):
+def test_imsshow_without_a_screen_says_so(images, capsys):
     figures.imsshow(images[0])
+    assert "give save_path" in capsys.readouterr().err
 
 
 def test_other_axes_are_refused():

@@ -70,6 +70,19 @@ def test_ssim_2d_agrees_with_scikit_image(reconstruction, target, size):
     assert ssim_2d(reconstruction, target).tolist() == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize("contrast", [1e-2, 1e-4])
+def test_ssim_of_low_contrast_agrees_with_scikit_image(reconstruction, target, contrast):
+    reconstruction, target = (0.9 + contrast * (x - 0.5) for x in (reconstruction, target))
+    expected = structural_similarity(
+        target[0].double().numpy(),
+        reconstruction[0].double().numpy(),
+        win_size=7,
+        data_range=value_range(target[0].numpy()),
+        **SSIM_SETTINGS,
+    )
+    assert ssim(reconstruction, target)[0].item() == pytest.approx(expected, abs=1e-4)
+
+
 def test_ssim_is_absent_where_the_window_does_not_fit(reconstruction, target):
     assert ssim(reconstruction[:, :6], target[:, :6]).isnan().all()
     assert ssim_2d(reconstruction[..., :10], target[..., :10]).isnan().all()

@@ -78,8 +78,23 @@ def test_cost_counts_what_is_known():
     assert one.macs > head + first
 
 
+def randomised(network: torch.nn.Module) -> torch.nn.Module:
+    """The network with no layer left at zero."""
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return network
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_training_starts_at_the_zero_filled_reconstruction(model):
+    aliased, mask = example(2, 33, 47)
+    reconstruction = build_model(model, **ARCHITECTURE)(aliased, mask)
+    torch.testing.assert_close(reconstruction, aliased.abs(), atol=1e-5, rtol=1e-5)
+
+
 def test_real_and_imaginary_unet_share_nothing():
-    network = DualUNet(**ARCHITECTURE).eval()
+    network = randomised(DualUNet(**ARCHITECTURE)).eval()
     aliased, mask = example(1, 32, 32)
     before = network.imaginary(aliased.imag)
     with torch.no_grad():
@@ -101,16 +116,8 @@ def test_refiner_starts_as_the_identity():
     assert torch.equal(Refiner(16)(image), image)
 
 
-def random_refiner() -> Refiner:
-    refiner = Refiner(16).eval()
-    torch.manual_seed(0)
-    for parameter in refiner.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    return refiner
-
-
 def test_refiner_uses_neighbouring_frames_and_time_is_cyclic():
-    refiner = random_refiner()
+    refiner = randomised(Refiner(16))
     image = torch.rand(1, 12, 8, 8)
     changed = image.clone()
     changed[:, 0] += 1
@@ -121,7 +128,7 @@ def test_refiner_uses_neighbouring_frames_and_time_is_cyclic():
 
 
 def test_refiner_can_correct_single_pixels():
-    refiner = random_refiner()
+    refiner = randomised(Refiner(16))
     image = torch.rand(1, 3, 16, 16)
     correction = refiner(image) - image
     checkerboard = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(8, 8)  # the highest frequency
@@ -145,7 +152,7 @@ def test_temporal_convolution_equals_conv3d():
 
 def test_dropout_and_batch_norm_are_settings():
     aliased, mask = example(2, 32, 32)
-    dropping = build_model("unet", **ARCHITECTURE | {"dropout": 0.5})
+    dropping = randomised(build_model("unet", **ARCHITECTURE | {"dropout": 0.5}))
     assert not torch.equal(dropping(aliased, mask), dropping(aliased, mask))
     plain = build_model("unet", **ARCHITECTURE | {"batch_norm": False})
     assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in plain.modules())

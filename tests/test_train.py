@@ -370,7 +370,7 @@ def test_training_goes_on_from_initial_weights(tmp_path, tiny_npz, finished):
         ({"acc": 0.5}, "acc must be a finite number of at least 1, got 0.5"),
         ({"acc": 10}, "sample_n must be between 0 and int(32 / 10) = 3 lines a frame, got 4"),
         ({"sample_n": -1}, "got -1"),
-        ({"split": (1, 0, 1)}, "the parts training, validation, test must not be empty"),
+        ({"split": (1, 0, 1)}, "the parts train, validation, test must not be empty"),
         ({"split": (1, 1)}, "three ratios"),
         ({"n_samples": 2}, "2 samples cannot fill 3 parts"),
         ({"num_epochs": 0, "split": (1, 0, 0)}, "the parts test must not be empty"),
@@ -460,7 +460,9 @@ def test_fault_20_full_disk_in_training(tmp_path, tiny_npz, monkeypatch):
         save(content, file)
 
     monkeypatch.setattr(ckpt.torch, "save", fill)
-    with pytest.raises(InputError, match=r"No space left on device.*previous one is untouched"):
+    with pytest.raises(
+        InputError, match=r"No space left on device.*what was there before is untouched"
+    ):
         train(str(tmp_path / "run"), data=str(tiny_npz), **TINY)
     monkeypatch.undo()
     assert ckpt.load_checkpoint(tmp_path / "run" / ckpt.LAST)["epoch"] == 2
