@@ -284,7 +284,7 @@ def write_film(
     """`cine.gif`: fully sampled, aliased, reconstruction and error side by side, beating."""
     panels = {"fully sampled": target, "undersampled": aliased, shown: reconstruction}
     frames = figures.cine_panels(panels, np.abs(reconstruction - target))
-    # Noise that imitates missing colours would triple the size.
+    # Dithering would put noise into the film, and make it larger.
     first, *others = (frame.quantize(FILM_COLOURS, dither=Image.Dither.NONE) for frame in frames)
     content = io.BytesIO()
     first.save(

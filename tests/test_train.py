@@ -359,6 +359,41 @@ def test_training_goes_on_from_initial_weights(tmp_path, tiny_npz, finished):
     assert state["epoch"] == 1
 
 
+def test_resume_needs_no_initial_weights_and_says_what_changed(
+    tmp_path, tiny_npz, finished, monkeypatch, capsys
+):
+    start, folder = tmp_path / "start.pt", tmp_path / "run"
+    start.write_bytes((finished[0] / ckpt.BEST).read_bytes())
+    settings = TINY | {"data": str(tiny_npz), "init_features": 7, "initial_weights": str(start)}
+    monkeypatch.setattr(runtime, "StopRequest", StopAfter)
+    monkeypatch.setattr(StopAfter, "calls", 5)
+    with pytest.raises(runtime.Interrupted):
+        train(str(folder), **settings)
+    monkeypatch.undo()
+    start.unlink()
+    config = json.loads((folder / "config.json").read_text())
+    config["device"] = "abacus"
+    (folder / "config.json").write_text(json.dumps(config))
+    train(str(folder), **settings, resume=True)
+    assert "NOTICE: device was abacus and is now cpu" in capsys.readouterr().out
+    assert (folder / "metrics.csv").exists()
+
+
+def test_validation_samples_that_trained_the_weights_are_named(tmp_path, tiny_npz, finished):
+    start = str(finished[0] / ckpt.BEST)
+    settings = TINY | {"num_epochs": 1, "data_seed": 3, "initial_weights": start}
+    train(tmp_path / "run", data=str(tiny_npz), **settings)
+    before, now = (
+        json.loads((folder / "config.json").read_text())["split"]
+        for folder in (finished[0], tmp_path / "run")
+    )
+    assert set(now["validation"]) <= set(before["train"])  # by this choice of data_seed
+    assert re.search(
+        rf"WARNING: 1 of the 1 validation samples trained .*: {now['validation'][0]};",
+        (tmp_path / "run" / "output.txt").read_text(),
+    )
+
+
 # Faults, as a user meets them
 
 
@@ -372,6 +407,11 @@ def test_training_goes_on_from_initial_weights(tmp_path, tiny_npz, finished):
         ({"sample_n": -1}, "got -1"),
         ({"split": (1, 0, 1)}, "the parts train, validation, test must not be empty"),
         ({"split": (1, 1)}, "three ratios"),
+        ({"split": (1e308, 1e308, 1e308)}, "--split is"),
+        ({"seed": 2**64}, "--seed is 18446744073709551616, expected at most"),
+        ({"initial_lr": 1e300}, "--initial-lr is 1e+300, expected at most"),
+        ({"data": ""}, "--data is empty text"),
+        ({"device": "meta"}, "--device meta cannot be used here"),
         ({"n_samples": 2}, "2 samples cannot fill 3 parts"),
         ({"num_epochs": 0, "split": (1, 0, 0)}, "the parts test must not be empty"),
         ({"model": "transformer"}, "--model is 'transformer', expected one of unet, unet_resnet"),
@@ -482,6 +522,22 @@ def test_fault_22_non_finite_loss_keeps_the_last_good_checkpoint(tmp_path, tiny_
     assert (state["epoch"], state["step"]) == (2, 0)
 
 
+def test_fault_22_non_finite_weights_are_not_saved(tmp_path, tiny_npz, monkeypatch):
+    step = train_script.train_step
+
+    def explode(run, optimizer, samples, epoch):
+        if epoch == 2:
+            with torch.no_grad():
+                run.network.refiner.lift.bias.fill_(torch.nan)
+        return step(run, optimizer, samples, epoch) if epoch < 2 else 0.1
+
+    monkeypatch.setattr(train_script, "train_step", explode)
+    monkeypatch.setattr(train_script, "validate", lambda *a: {"loss": 0.1, "psnr": 10.0})
+    with pytest.raises(InputError, match="weights are not finite after epoch 3"):
+        train(str(tmp_path / "run"), data=str(tiny_npz), **TINY)
+    assert ckpt.load_checkpoint(tmp_path / "run" / ckpt.LAST)["epoch"] == 2
+
+
 def copy_run(finished, folder):
     """An unfinished run: a copy of the finished one without its mark."""
     folder.mkdir()
@@ -555,6 +611,17 @@ def test_fault_24_finished_run_resumed_on_the_command_line(finished, run_command
     done = run_command(finished[0], ["--resume"])
     assert done.returncode == 0
     assert "holds a finished run: nothing to do" in done.stdout
+
+
+@pytest.mark.parametrize("content", ["", "sample,method\n0,a\n"])
+def test_fault_24_damaged_metrics_of_a_finished_run(tmp_path, finished, content):
+    folder = copy_run(finished, tmp_path / "run")
+    (folder / "metrics.csv").write_text(content)
+    with pytest.raises(InputError, match=r"metrics\.csv is damaged: remove it, and --resume"):
+        train(str(folder), resume=True)
+    (folder / "metrics.csv").unlink()
+    assert train(str(folder), resume=True) == finished[1]
+    assert (folder / "metrics.csv").read_bytes() == (finished[0] / "metrics.csv").read_bytes()
 
 
 def test_fault_24_flags_that_contradict_the_run(tmp_path, finished, run_command):
