@@ -1,13 +1,12 @@
-"""A patient: the anatomy around a beating heart, painted in mm, and the motion of the heart.
+"""A patient: the anatomy of the chest around a heart, painted in mm.
 
 Tissues are smooth-edged shapes and random textures, painted over one another from the skin inwards
-on a canvas finer than the image to come. The picture shows end-diastole. The heart moves by a
-coordinate map that is smooth in time, and blood leaves layers of signal that comes and goes.
+on a canvas finer than the image to come. The picture shows end-diastole, and blood leaves layers of
+signal that comes and goes.
 
 Conventions: positions are in mm from the centre of the field of view, x to the right (axis X), y
 down (axis Y); around the heart, down is the patient's back. A `depth` is the distance in mm to the
-edge of a shape, positive inside. Signals are relative to blood. `squeeze` is 0 at end-diastole and
-1 at end-systole. A phase is a fraction of the RR interval, from end-diastole on.
+edge of a shape, positive inside. Signals are relative to blood.
 
 References: anatomy and signals are textbook ones of short-axis balanced steady-state free
 precession. Cubic interpolation: R. Keys, "Cubic convolution interpolation for digital image
@@ -15,12 +14,14 @@ processing", IEEE Trans Acoust Speech Signal Process 29:1153-1160, 1981.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from heart import Heart, rotate
 
 Pair = Sequence[float] | np.ndarray  # of an x and a y
 
@@ -42,89 +43,6 @@ SIGNAL = {  # relative, of steady-state free precession; air has only ghosts of 
     "air": 0.022,
 }
 CONTRAST_SPREAD = 0.12  # relative spread of each signal over the patients
-
-END_SYSTOLE, RELAXATION, END_FILLING = 0.36, 0.41, 0.58  # fractions of the RR interval
-ATRIAL_KICK, END_DIASTOLE = 0.84, 0.97
-EARLY_FILLING = 0.8  # share of the stroke that returns before the atrial kick
-
-
-# The heart: its shape at end-diastole, and its motion.
-
-
-def contraction(phase: np.ndarray) -> np.ndarray:
-    """Squeeze at a phase in [0, 1] of RR: systole, early filling, diastasis, atrial kick."""
-
-    def rise(start: float, end: float) -> np.ndarray:
-        t = np.clip((phase - start) / (end - start), 0, 1)
-        return t * t * (3 - 2 * t)
-
-    early = EARLY_FILLING * rise(RELAXATION, END_FILLING)
-    late = (1 - EARLY_FILLING) * rise(ATRIAL_KICK, END_DIASTOLE)
-    return rise(0, END_SYSTOLE) - early - late
-
-
-class Heart:
-    """Shape at end-diastole and motion of one patient's heart; lengths in mm, angles in radians."""
-
-    def __init__(self, rng: np.random.Generator):
-        self.centre = rng.normal(0, 10, 2).tolist()  # (x, y) of the left ventricle
-        self.septum = rng.normal(-0.9, 0.35)  # direction from the left to the right ventricle
-        self.roundness = rng.uniform(0.92, 1.08)  # stretches the left ventricle along one axis
-        self.endocardium = rng.uniform(18, 30)  # inner radius
-        self.wall = rng.uniform(7, 12)  # thickness
-        self.shortening = rng.uniform(0.2, 0.4)  # of the inner radius, a fraction
-        self.thickening = rng.uniform(0, 0.3)  # of the wall's area: the long axis shortens too
-        self.reach = rng.uniform(10, 22)  # over which the motion fades outside the heart
-        self.right_stroke = rng.uniform(4, 11)  # of the right ventricle's free wall
-        self.twist = rng.normal(0, 0.08)
-        self.shift = rng.normal(0, 1.5, 2).tolist()  # of the whole heart, along (u, v)
-
-    def radii(self, squeeze: float) -> tuple[float, float]:
-        """Inner and outer radius of the left ventricle's wall."""
-        inner = self.endocardium * (1 - self.shortening * squeeze)
-        wall_area = (self.endocardium + self.wall) ** 2 - self.endocardium**2  # over pi
-        return inner, math.sqrt(inner**2 + wall_area * (1 + self.thickening * squeeze))
-
-    def local(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Heart coordinates: u from left to right ventricle, v across; there the left is round."""
-        u, v = _rotate(x - self.centre[0], y - self.centre[1], -self.septum)
-        return u * self.roundness, v / self.roundness
-
-    def origins(
-        self, x: Tensor, y: Tensor, squeezes: Iterable[float]
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Where the tissue that is at (x, y) at each squeeze was at end-diastole."""
-        u, v = self.local(x, y)
-        outer = self.radii(0)[1]
-        fade = self._fade(torch.hypot(u, v), outer)
-        right = torch.exp(-(((u - 1.5 * outer) / 20).square() + (v / 32).square())) * (1 - fade)
-        along = self.right_stroke * right - self.shift[0] * fade
-        across = -self.shift[1] * fade
-        for squeeze in squeezes:
-            yield self._released(u + squeeze * along, v + squeeze * across, squeeze)
-
-    def _released(self, u: Tensor, v: Tensor, squeeze: float) -> tuple[Tensor, Tensor]:
-        """Position (x, y) that heart coordinates go back to as the left ventricle relaxes.
-
-        Squared radii are areas: the cavity scales, the wall is shared out, the rest gives way.
-        """
-        (inner_0, outer_0), (inner, outer) = self.radii(0), self.radii(squeeze)
-        area = (u.square() + v.square()).clamp(min=1e-6)
-        r = area.sqrt()
-        share = ((area - inner**2) / (outer**2 - inner**2)).clamp(0, 1)
-        within = (inner_0**2 + share * (outer_0**2 - inner_0**2)) * (area / inner**2).clamp(max=1)
-        fade = self._fade(r, outer)
-        beyond = area + (outer_0**2 - outer**2) * fade
-        stretch = torch.where(r < outer, within, beyond).sqrt() / r
-        u, v = _rotate(stretch * u, stretch * v, squeeze * self.twist * fade)
-        x, y = _rotate(u / self.roundness, v * self.roundness, self.septum)
-        return x + self.centre[0], y + self.centre[1]
-
-    def _fade(self, r: Tensor, radius: float) -> Tensor:
-        return 1 / (1 + ((r - radius).clamp(min=0) / self.reach).square()).square()
-
-
-# The anatomy at end-diastole.
 
 
 class Canvas:
@@ -176,7 +94,7 @@ class Canvas:
 def paint_anatomy(canvas: Canvas, heart: Heart) -> Tensor:
     """Fill the canvas, from the skin inwards; the depth in what is free to move in the rib cage."""
     turn = canvas.rng.normal(0, 0.3) - (1.3 if canvas.rng.random() < 0.15 else 0)
-    x, y = _rotate(canvas.x - heart.centre[0], canvas.y - heart.centre[1], turn)
+    x, y = rotate(canvas.x - heart.centre[0], canvas.y - heart.centre[1], turn)
     x, y = x + 5 * canvas.field(70), y + 5 * canvas.field(70)
     cage = _paint_chest(canvas, x, y)
     x, y = x + 1.5 * canvas.field(20), y + 1.5 * canvas.field(20)
@@ -244,7 +162,7 @@ def _paint_abdomen(canvas: Canvas, x: Tensor, y: Tensor, cage: Tensor) -> Tensor
 def _paint_kidney(canvas: Canvas, x: Tensor, y: Tensor, at: Pair, cage: Tensor) -> None:
     """Bean of cortex, a ring of darker pyramids in it, and the fat of the pelvis."""
     rng, signal = canvas.rng, canvas.signal
-    x, y = _rotate(x - at[0], y - at[1], rng.uniform(0, 2 * math.pi))
+    x, y = rotate(x - at[0], y - at[1], rng.uniform(0, 2 * math.pi))
     bean = _ellipse(x, y, (0, 0), rng.uniform((16, 26), (20, 32)))
     pelvis = _ellipse(x, y, (-10, 0), (10, 14))
     bean = torch.minimum(torch.minimum(bean, cage - 3), -_ellipse(x, y, (-22, 0), (8, 9)))
@@ -264,7 +182,7 @@ def _paint_spine(canvas: Canvas, heart: Heart, x: Tensor, y: Tensor, cage: Tenso
     # Coordinates of the vertebra: across, and towards the back. The aorta is at its left front.
     beside, apart = rng.uniform(0.5, 1.1), radius + half_depth + rng.uniform(2, 5)
     x, y = x - at[0] - 1.15 * apart * math.cos(beside), y - at[1] - apart * math.sin(beside)
-    x, y = _rotate(x, y, rng.normal(0, 0.15))
+    x, y = rotate(x, y, rng.normal(0, 0.15))
     width, depth = rng.uniform((7.5, 6.5), (9, 8))  # half of the canal's
     back = half_depth + depth + 1
     body = _ellipse(x, y, (0, 0), (half_width, half_depth), power=2.5)
@@ -341,15 +259,9 @@ def _ellipse(
     x: Tensor, y: Tensor, centre: Pair, axes: Pair, tilt: float = 0.0, power: float = 2.0
 ) -> Tensor:
     """Depth in a (super)ellipse; exact at the ends of its shorter axis, near enough elsewhere."""
-    x, y = _rotate(x - centre[0], y - centre[1], -tilt)
+    x, y = rotate(x - centre[0], y - centre[1], -tilt)
     radius = ((x / axes[0]).abs() ** power + (y / axes[1]).abs() ** power) ** (1 / power)
     return (1 - radius) * float(min(axes))
-
-
-def _rotate(x: Tensor, y: Tensor, angle: float | Tensor) -> tuple[Tensor, Tensor]:
-    angle = torch.as_tensor(angle, dtype=torch.float32)
-    c, s = torch.cos(angle), torch.sin(angle)
-    return c * x - s * y, s * x + c * y
 
 
 def _ridge(field: Tensor) -> Tensor:

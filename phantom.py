@@ -27,7 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from anatomy import Canvas, Heart, contraction, paint_anatomy
+from anatomy import Canvas, paint_anatomy
+from heart import Heart, contraction
 
 VERSION = 1  # of the images: raise it with any change to them, and older cache files stay unread
 CACHE = Path(__file__).parent / ".phantom_cache"

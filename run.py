@@ -13,10 +13,11 @@ from torch import nn
 import checkpoint as ckpt
 import report
 import runtime
-from dataset import PARTS, Cine, leakage_notice, name_list
+from dataset import Cine, name_list
 from errors import InputError
 from model import ARCHITECTURE, MODELS, count_cost
 from settings import flag, resumed_settings
+from split import PARTS, leakage_notice
 
 SCHEDULES = ("cosine", "constant")
 FREE_ON_RESUME = ("resume", "max_minutes")  # settings of the session, not of the run

@@ -25,7 +25,7 @@ import checkpoint as ckpt
 import report
 import runtime
 from CS_mask import cartesian_mask, training_masks
-from dataset import load_cine, name_list, split_samples, training_order
+from dataset import load_cine, name_list
 from errors import InputError
 from evaluation import alias, evaluation_batches, score_test, validate
 from metrics import mse
@@ -44,6 +44,7 @@ from run import (
 )
 from runtime import say
 from settings import check_types, parse_command_line
+from split import split_samples, training_order
 
 EXIT_INPUT, EXIT_INTERRUPTED, EXIT_KEYBOARD = 2, 75, 130  # 75: "try again", with --resume
 WARM_STEPS = 3  # after so many steps the total time can be told

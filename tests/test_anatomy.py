@@ -1,4 +1,4 @@
-"""A patient's heart moves as one, its spine stays, and the canvas paints what it is told."""
+"""A patient's spine stays, and the canvas paints what it is told."""
 
 import math
 
@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import anatomy
-from anatomy import Canvas, Heart, contraction, paint_anatomy
+from anatomy import Canvas, paint_anatomy
+from heart import Heart
 
 
 @pytest.fixture
@@ -18,43 +19,6 @@ def heart():
 @pytest.fixture
 def canvas():
     return Canvas(np.random.default_rng(0), 180, 200)
-
-
-def test_contraction_is_a_heartbeat():
-    phase = np.linspace(0, 1, 501)
-    squeeze = contraction(phase)
-    assert squeeze[0] == pytest.approx(0)
-    assert squeeze[-1] == pytest.approx(0)
-    assert squeeze.max() == pytest.approx(1)
-    assert 0.3 < phase[squeeze.argmax()] < 0.42
-    assert squeeze[phase > 0.6].max() < 0.25  # diastole
-
-
-def test_tissue_is_at_rest_at_end_diastole(heart):
-    x, y = _plane()
-    torch.testing.assert_close(_origin(heart, x, y, 0.0), (x, y), rtol=0, atol=1e-3)
-
-
-def test_cavity_shrinks_and_wall_keeps_its_area(heart):
-    rest, squeezed = _areas(heart, 0.0), _areas(heart, 1.0)
-    assert squeezed["cavity"] / rest["cavity"] == pytest.approx(
-        (1 - heart.shortening) ** 2, rel=0.03
-    )
-    assert squeezed["wall"] / rest["wall"] == pytest.approx(1 + heart.thickening, rel=0.05)
-
-
-def test_tissue_far_from_the_heart_stays(heart):
-    x, y = (axis + 400 for axis in _plane())
-    torch.testing.assert_close(_origin(heart, x, y, 1.0), (x, y), rtol=0, atol=0.05)
-
-
-def test_motion_does_not_fold(heart):
-    x, y = _plane()
-    u, v = _origin(heart, x, y, 1.0)
-    spacing = x[0, 1] - x[0, 0]
-    du_dy, du_dx = torch.gradient(u, spacing=spacing.item())
-    dv_dy, dv_dx = torch.gradient(v, spacing=spacing.item())
-    assert (du_dx * dv_dy - du_dy * dv_dx).min() > 0
 
 
 def test_canvas_is_centred_and_in_millimetres(canvas):
@@ -136,7 +100,7 @@ def test_spine_is_behind_the_heart_and_at_rest(seed):
     assert x[aorta].mean() < x[spine].mean()
     assert y[aorta].mean() < y[spine].mean()
 
-    moved_x, moved_y = _origin(heart, canvas.x, canvas.y, 1.0)
+    ((moved_x, moved_y),) = heart.origins(canvas.x, canvas.y, [1.0])
     moved = torch.hypot(moved_x - canvas.x, moved_y - canvas.y)[spine]
     assert moved.mean() < 0.5
 
@@ -173,23 +137,3 @@ def _spine_alone(tissue):
     x, y = (axis[canvas.image > 0.4] for axis in (canvas.x, canvas.y))
     width, height = ((axis.max() - axis.min()).item() for axis in (x, y))
     return {"width": width, "height": height, "centre": (x.mean().item(), y.mean().item())}
-
-
-def _plane():
-    """Positions (x, y) on a grid of 0.5 mm, 200 mm wide, each (Y, X)."""
-    axis = torch.arange(-100, 100, 0.5)
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    return x, y
-
-
-def _origin(heart, x, y, squeeze):
-    (origin,) = heart.origins(x, y, [squeeze])
-    return origin
-
-
-def _areas(heart, squeeze):
-    """Number of grid points that hold tissue of the left ventricle's cavity and wall."""
-    x, y = _plane()
-    r = torch.hypot(*heart.local(*_origin(heart, x, y, squeeze)))
-    inner, outer = heart.radii(0.0)
-    return {"cavity": (r < inner).sum().item(), "wall": ((r >= inner) & (r < outer)).sum().item()}

@@ -1,0 +1,100 @@
+"""A beating heart: the shape of a left ventricle at end-diastole, and the motion of the tissue.
+
+The heart moves by a coordinate map that is smooth in time: the cavity scales, the wall keeps its
+area as it thickens, and what surrounds it gives way.
+
+Conventions: positions are in mm from the centre of the field of view, x to the right (axis X), y
+down (axis Y). `squeeze` is 0 at end-diastole and 1 at end-systole. A phase is a fraction of the RR
+interval, from end-diastole on.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+END_SYSTOLE, RELAXATION, END_FILLING = 0.36, 0.41, 0.58  # fractions of the RR interval
+ATRIAL_KICK, END_DIASTOLE = 0.84, 0.97
+EARLY_FILLING = 0.8  # share of the stroke that returns before the atrial kick
+
+
+def contraction(phase: np.ndarray) -> np.ndarray:
+    """Squeeze at a phase in [0, 1] of RR: systole, early filling, diastasis, atrial kick."""
+
+    def rise(start: float, end: float) -> np.ndarray:
+        t = np.clip((phase - start) / (end - start), 0, 1)
+        return t * t * (3 - 2 * t)
+
+    early = EARLY_FILLING * rise(RELAXATION, END_FILLING)
+    late = (1 - EARLY_FILLING) * rise(ATRIAL_KICK, END_DIASTOLE)
+    return rise(0, END_SYSTOLE) - early - late
+
+
+class Heart:
+    """Shape at end-diastole and motion of one patient's heart; lengths in mm, angles in radians."""
+
+    def __init__(self, rng: np.random.Generator):
+        self.centre = rng.normal(0, 10, 2).tolist()  # (x, y) of the left ventricle
+        self.septum = rng.normal(-0.9, 0.35)  # direction from the left to the right ventricle
+        self.roundness = rng.uniform(0.92, 1.08)  # stretches the left ventricle along one axis
+        self.endocardium = rng.uniform(18, 30)  # inner radius
+        self.wall = rng.uniform(7, 12)  # thickness
+        self.shortening = rng.uniform(0.2, 0.4)  # of the inner radius, a fraction
+        self.thickening = rng.uniform(0, 0.3)  # of the wall's area: the long axis shortens too
+        self.reach = rng.uniform(10, 22)  # over which the motion fades outside the heart
+        self.right_stroke = rng.uniform(4, 11)  # of the right ventricle's free wall
+        self.twist = rng.normal(0, 0.08)
+        self.shift = rng.normal(0, 1.5, 2).tolist()  # of the whole heart, along (u, v)
+
+    def radii(self, squeeze: float) -> tuple[float, float]:
+        """Inner and outer radius of the left ventricle's wall."""
+        inner = self.endocardium * (1 - self.shortening * squeeze)
+        wall_area = (self.endocardium + self.wall) ** 2 - self.endocardium**2  # over pi
+        return inner, math.sqrt(inner**2 + wall_area * (1 + self.thickening * squeeze))
+
+    def local(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Heart coordinates: u from left to right ventricle, v across; there the left is round."""
+        u, v = rotate(x - self.centre[0], y - self.centre[1], -self.septum)
+        return u * self.roundness, v / self.roundness
+
+    def origins(
+        self, x: Tensor, y: Tensor, squeezes: Iterable[float]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Where the tissue that is at (x, y) at each squeeze was at end-diastole."""
+        u, v = self.local(x, y)
+        outer = self.radii(0)[1]
+        fade = self._fade(torch.hypot(u, v), outer)
+        right = torch.exp(-(((u - 1.5 * outer) / 20).square() + (v / 32).square())) * (1 - fade)
+        along = self.right_stroke * right - self.shift[0] * fade
+        across = -self.shift[1] * fade
+        for squeeze in squeezes:
+            yield self._released(u + squeeze * along, v + squeeze * across, squeeze)
+
+    def _released(self, u: Tensor, v: Tensor, squeeze: float) -> tuple[Tensor, Tensor]:
+        """Position (x, y) that heart coordinates go back to as the left ventricle relaxes.
+
+        Squared radii are areas: the cavity scales, the wall is shared out, the rest gives way.
+        """
+        (inner_0, outer_0), (inner, outer) = self.radii(0), self.radii(squeeze)
+        area = (u.square() + v.square()).clamp(min=1e-6)
+        r = area.sqrt()
+        share = ((area - inner**2) / (outer**2 - inner**2)).clamp(0, 1)
+        within = (inner_0**2 + share * (outer_0**2 - inner_0**2)) * (area / inner**2).clamp(max=1)
+        fade = self._fade(r, outer)
+        beyond = area + (outer_0**2 - outer**2) * fade
+        stretch = torch.where(r < outer, within, beyond).sqrt() / r
+        u, v = rotate(stretch * u, stretch * v, squeeze * self.twist * fade)
+        x, y = rotate(u / self.roundness, v * self.roundness, self.septum)
+        return x + self.centre[0], y + self.centre[1]
+
+    def _fade(self, r: Tensor, radius: float) -> Tensor:
+        return 1 / (1 + ((r - radius).clamp(min=0) / self.reach).square()).square()
+
+
+def rotate(x: Tensor, y: Tensor, angle: float | Tensor) -> tuple[Tensor, Tensor]:
+    """(x, y) turned by `angle`, radians, from x to y."""
+    angle = torch.as_tensor(angle, dtype=torch.float32)
+    c, s = torch.cos(angle), torch.sin(angle)
+    return c * x - s * y, s * x + c * y
