@@ -88,30 +88,50 @@ def cartesian_mask(
     return np.repeat(lines[:, :, None], nx, axis=-1).reshape(shape)
 
 
-def training_masks(
-    samples: Sequence[int], shape: tuple[int, int], acc: float, sample_n: int, seed: int, epoch: int
-) -> np.ndarray:
-    """Centred masks of one epoch, (B, T, Y, 1) float32, for `shape` = (T, Y).
+def hermitian_mirror(mask: np.ndarray) -> np.ndarray:
+    """The lines that centred masks (..., Y, 1) tell of a real image beside the measured ones.
 
-    Each depends on `(seed, epoch, sample)` alone: not on the batch, its order, or what was drawn
-    before. The same `epoch` gives the same masks.
+    Line i of Y centred lines mirrors at `(2 (Y // 2) - i) mod Y`.
     """
-    return _masks(samples, shape, acc, sample_n, TRAINING_STREAM, seed, epoch)
+    ny = mask.shape[-2]
+    return mask[..., (2 * (ny // 2) - np.arange(ny)) % ny, :]
+
+
+def training_masks(
+    draws: Sequence[tuple[int, int]],
+    shape: tuple[int, int],
+    acc: tuple[float, float],
+    sample_n: int,
+    seed: int,
+) -> np.ndarray:
+    """Centred masks for training, (B, T, Y, 1) float32, for `shape` = (T, Y).
+
+    Args:
+        draws: (round, sample) for each mask. It depends on `(seed, round, sample)` alone: not on
+            the batch, its order, or what was drawn before.
+        acc: lowest and highest acceleration; each mask has its own, uniformly drawn.
+    """
+    return np.stack([_mask(shape, acc, sample_n, [TRAINING_STREAM, seed, *draw]) for draw in draws])
 
 
 def evaluation_masks(
-    samples: Sequence[int], shape: tuple[int, int], acc: float, sample_n: int, data_seed: int
+    samples: Sequence[int],
+    shape: tuple[int, int],
+    acc: tuple[float, float],
+    sample_n: int,
+    data_seed: int,
 ) -> np.ndarray:
-    """Centred validation and test masks, (B, T, Y, 1) float32, fixed by `(data_seed, sample)`."""
-    return _masks(samples, shape, acc, sample_n, EVALUATION_STREAM, data_seed, 0)
-
-
-def _masks(samples, shape, acc, sample_n, *stream: int) -> np.ndarray:
+    """Centred validation and test masks, (B, T, Y, 1) float32, fixed by `(data_seed, sample)`, and
+    by `acc` as in `training_masks`."""
     return np.stack(
-        [
-            cartesian_mask(
-                (*shape, 1), acc, sample_n, centred=True, seed=np.random.default_rng([*stream, i])
-            )
-            for i in map(int, samples)
-        ]
+        [_mask(shape, acc, sample_n, [EVALUATION_STREAM, data_seed, 0, i]) for i in samples]
     )
+
+
+def _mask(
+    shape: tuple[int, int], acc: tuple[float, float], sample_n: int, key: list[int]
+) -> np.ndarray:
+    generator = np.random.default_rng([int(number) for number in key])
+    low, high = acc
+    drawn = low if low == high else generator.uniform(low, high)
+    return cartesian_mask((*shape, 1), drawn, sample_n, centred=True, seed=generator)

@@ -1,49 +1,191 @@
 """Training-free reconstructions: what a learned one has to beat.
 
-Each takes `(aliased, mask)`, the aliased image (B, T, Y, X) complex64 and its centred Cartesian
-mask (B, T, Y, 1), and returns the magnitude (B, T, Y, X) float32. Measured lines are kept as they
-are; the methods differ in what they put into the others. Work is done in (ky, x) space: the
-readout is fully sampled, so only Y needs a transform.
+Each takes what was `Measured` of image series in [0, 1] (see `fourier.py`) and returns the images
+(B, T, Y, X), real where the real-image prior holds, else complex; their magnitude is scored.
+Measured lines are kept as they are; the methods differ in what they put into the others. Time is
+cyclic, as a cine is one heartbeat. The iterative methods start from view sharing and have the same
+number of steps; their parameters are searched on training samples (`tuning.py`).
 
-References: view sharing: R. Jones et al., "K-space substitution: a novel dynamic imaging
-technique", Magn Reson Med 29:830-834, 1993.
+References:
+  view sharing: R. Jones et al., "K-space substitution: a novel dynamic imaging technique", Magn
+    Reson Med 29:830-834, 1993.
+  k-t sparse: M. Lustig et al., "k-t SPARSE: high frame rate dynamic MRI exploiting spatio-temporal
+    sparsity", ISMRM 2006; by projections onto convex sets (POCS) with a falling threshold.
+  temporal total variation: L. Feng et al., "Golden-angle radial sparse parallel MRI (GRASP)", Magn
+    Reson Med 72:707-717, 2014, solved with A. Chambolle and T. Pock, "A first-order primal-dual
+    algorithm for convex problems", J Math Imaging Vis 40:120-145, 2011.
+  low rank plus sparse: R. Otazo et al., "Low-rank plus sparse matrix decomposition for accelerated
+    dynamic MRI with separation of background and dynamic components", Magn Reson Med 73:1125-1136,
+    2015.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from fourier import fftc, ifftc
+from fourier import Measured
+
+N_STEPS = 60  # of every iterative method
+TV_STEP = (
+    0.5  # primal and dual step; their product times the squared norm of the difference, 4, is 1
+)
+FALL = 0.01  # what a falling threshold ends at, as a share of where it starts
 
 
-def zero_filled(aliased: Tensor, mask: Tensor) -> Tensor:
-    """Zeros in the lines that were not measured: the magnitude of the aliased image."""
-    return aliased.abs()
+def zero_filled(measured: Measured) -> Tensor:
+    """Zeros in the lines that were not measured; with the real-image prior the mirror lines are
+    filled (Hermitian completion)."""
+    return measured.inverse(measured.lines)
 
 
-def time_average(aliased: Tensor, mask: Tensor) -> Tensor:
+def time_average(measured: Measured) -> Tensor:
     """Each missing line is the average of that line over the frames that measured it; zero where
     none did."""
-    lines = fftc(aliased, axes=(-2,))
-    average = lines.sum(dim=-3, keepdim=True) / mask.sum(dim=-3, keepdim=True).clamp(min=1)
-    return ifftc(torch.where(mask > 0, lines, average), axes=(-2,)).abs()
+    lines, known = measured.lines, measured.known
+    average = lines.sum(dim=1, keepdim=True) / known.sum(dim=1, keepdim=True).clamp(min=1)
+    return measured.inverse(torch.where(known, lines, average))
 
 
-def view_sharing(aliased: Tensor, mask: Tensor) -> Tensor:
-    """Each missing line is taken from the nearest frame that measured it, in cyclic time (a cine
-    is one heartbeat); from both neighbours, averaged, at a tie; zero where no frame measured it."""
-    lines = fftc(aliased, axes=(-2,))
-    shared, known = lines, mask
-    for distance in range(1, mask.shape[-3] // 2 + 1):
-        before, after = ((lines.roll(s, -3), mask.roll(s, -3)) for s in (distance, -distance))
-        count = before[1] + after[1]
-        neighbours = (before[0] + after[0]) / count.clamp(min=1)
-        shared = torch.where(known > 0, shared, neighbours)
-        known = known + count
-    return ifftc(shared, axes=(-2,)).abs()
+def view_sharing(measured: Measured) -> Tensor:
+    """Each missing line is taken from the nearest frame that measured it; from both neighbours,
+    averaged, at a tie; zero where no frame measured it."""
+    return measured.inverse(_nearest_lines(measured, average=True))
+
+
+def nearest_frame(measured: Measured) -> Tensor:
+    """As view sharing, but from the earlier of the two neighbours at a tie."""
+    return measured.inverse(_nearest_lines(measured, average=False))
+
+
+def _nearest_lines(measured: Measured, average: bool) -> Tensor:
+    lines, known = measured.lines, measured.known
+    filled, found = lines, known
+    for distance in range(1, lines.shape[1] // 2 + 1):
+        before, known_before = lines.roll(distance, 1), known.roll(distance, 1)
+        after, known_after = lines.roll(-distance, 1), known.roll(-distance, 1)
+        if average:
+            count = known_before.float() + known_after.float()
+            neighbour = (before + after) / count.clamp(min=1)
+        else:
+            neighbour = torch.where(known_before, before, after)
+        filled = torch.where(found, filled, neighbour)
+        found = found | known_before | known_after
+    return filled
+
+
+def kt_sparse(
+    measured: Measured, threshold: float, fall: float = FALL, n_steps: int = N_STEPS
+) -> Tensor:
+    """Sparse temporal spectrum: each step shrinks the temporal frequencies of every pixel by a
+    threshold, which falls geometrically from `threshold` to `fall` times that, and puts the
+    measured lines back."""
+    images = view_sharing(measured)
+    for level in _falling(threshold, fall, n_steps):
+        images = measured.consistent(_shrink_spectrum(images, level))
+    return images
+
+
+def temporal_tv(measured: Measured, bound: float, n_steps: int = N_STEPS) -> Tensor:
+    """Least temporal total variation among all images with the measured lines.
+
+    Chambolle and Pock's algorithm 1. With exact measurements, `bound` (of the dual variable) does
+    not move the minimum, only the way there: few steps stop before it.
+    """
+    images = extrapolated = view_sharing(measured)
+    dual = torch.zeros_like(images)
+    for _ in range(n_steps):
+        dual = dual + TV_STEP * (extrapolated.roll(-1, 1) - extrapolated)
+        dual = dual * (bound / dual.abs().clamp(min=bound))
+        moved = measured.consistent(images - TV_STEP * (dual.roll(1, 1) - dual))
+        images, extrapolated = moved, 2 * moved - images
+    return images
+
+
+def low_rank_sparse(
+    measured: Measured, low_rank: float, sparse: float, n_steps: int = N_STEPS
+) -> Tensor:
+    """L + S: a background of low rank over time, and changes with a sparse temporal spectrum.
+
+    Args:
+        low_rank: threshold on the singular values of L, as a share of the largest one.
+        sparse: threshold on the temporal spectrum of S. Both fall to a hundredth of it.
+    """
+    images = view_sharing(measured)
+    changes = torch.zeros_like(images)
+    falling = _falling(1.0, FALL, n_steps)
+    for level in falling:
+        background = _shrink_singular_values(images - changes, low_rank * level)
+        changes = _shrink_spectrum(images - background, sparse * level)
+        images = measured.consistent(background + changes)
+    return images
+
+
+def _falling(first: float, fall: float, n_steps: int) -> list[float]:
+    """`n_steps` thresholds, geometrically from `first` down to `fall * first`."""
+    return [first * fall ** (step / max(1, n_steps - 1)) for step in range(n_steps)]
+
+
+def _shrink_spectrum(images: Tensor, threshold: float) -> Tensor:
+    """Soft threshold of the temporal Fourier coefficients of (B, T, Y, X)."""
+    if images.is_complex():
+        spectrum = torch.fft.fft(images, dim=1, norm="ortho")
+    else:
+        spectrum = torch.fft.rfft(images, dim=1, norm="ortho")
+    size = spectrum.abs()
+    spectrum = spectrum * ((size - threshold).clamp(min=0) / size.clamp(min=threshold))
+    if images.is_complex():
+        return torch.fft.ifft(spectrum, dim=1, norm="ortho")
+    return torch.fft.irfft(spectrum, n=images.shape[1], dim=1, norm="ortho")
+
+
+def _shrink_singular_values(images: Tensor, threshold: float) -> Tensor:
+    """Soft threshold, relative to the largest, of the singular values of the matrix (T, Y X) of
+    each sample, through the eigenvectors of its small Gram matrix (T, T)."""
+    matrix = images.flatten(2)  # (B, T, Y X)
+    values, vectors = torch.linalg.eigh(matrix @ matrix.mH)
+    singular = values.clamp(min=0).sqrt()  # ascending
+    least = threshold * singular[:, -1:]
+    gain = (singular - least).clamp(min=0) / singular.clamp(min=1e-12)
+    shrink = (vectors * gain[:, None, :]) @ vectors.mH  # (B, T, T)
+    return (shrink @ matrix).view_as(images)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A training-free method: how it is called, and what is searched for it."""
+
+    reconstruct: Callable[..., Tensor]  # (measured, **parameters) to images
+    real_image: bool | None  # with the real-image prior (so only where it holds), without, or as is
+    grid: dict[str, tuple[float, ...]] = field(default_factory=dict)  # all combinations are tried
+    usual: dict[str, float] = field(default_factory=dict)  # where there is nothing to search on
 
 
 BASELINES = {
-    "zero_filled": zero_filled,
-    "time_average": time_average,
-    "view_sharing": view_sharing,
+    "zero_filled": Baseline(zero_filled, real_image=False),
+    "time_average": Baseline(time_average, real_image=False),
+    "view_sharing": Baseline(view_sharing, real_image=False),
+    "hermitian": Baseline(zero_filled, real_image=True),
+    "hermitian_nearest": Baseline(nearest_frame, real_image=True),
+    "hermitian_view_sharing": Baseline(view_sharing, real_image=True),
+    # eight candidates each
+    "kt_sparse": Baseline(
+        kt_sparse,
+        real_image=None,
+        grid={"threshold": (0.02, 0.04, 0.08, 0.16), "fall": (0.1, 0.01)},
+        usual={"threshold": 0.04, "fall": 0.1},
+    ),
+    "temporal_tv": Baseline(
+        temporal_tv,
+        real_image=None,
+        grid={"bound": (0.001, 0.002, 0.004, 0.008, 0.012, 0.016, 0.03, 0.06)},
+        usual={"bound": 0.008},
+    ),
+    "low_rank_sparse": Baseline(
+        low_rank_sparse,
+        real_image=None,
+        grid={"low_rank": (0.025, 0.05, 0.1, 0.2), "sparse": (0.02, 0.04)},
+        usual={"low_rank": 0.05, "sparse": 0.04},
+    ),
 }

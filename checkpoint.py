@@ -17,12 +17,13 @@ from errors import InputError
 from runtime import whole_file
 
 BEST, LAST = "checkpoint_best.pt", "checkpoint_last.pt"
-FORMAT = 1
+FORMAT = 2
 KEYS = {
     "format": int,  # FORMAT
     "model": str,  # name in model.MODELS
     "architecture": dict,  # settings that build the network
-    "weights": dict,  # the network's state_dict
+    "weights": dict,  # the network's state_dict; of the moving average where one is kept
+    "training_weights": dict,  # then, in the last checkpoint, those of the network in training
     "settings": dict,  # all settings of the run
     "epoch": int,  # epochs completed
     "step": int,  # steps done of the epoch that was interrupted, else 0
@@ -36,6 +37,13 @@ KEYS = {
     "random_states": dict,  # of torch's generators
     "optimizer": dict,  # empty in the best checkpoint, which is not for going on
 }
+
+
+def named_weights(initial_weights: str | None) -> Path:
+    """The file that a setting `initial_weights` means: a path, or the name of weights that come
+    with the project, `weights/<name>.pt` beside this file."""
+    shipped = Path(__file__).resolve().parent / "weights" / f"{initial_weights}.pt"
+    return shipped if shipped.exists() else Path(initial_weights or "")
 
 
 def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
@@ -97,14 +105,16 @@ def _holds(checkpoint: Any, name: str, kind: type) -> bool:
     return True
 
 
-def load_weights(network: nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
+def load_weights(
+    network: nn.Module, checkpoint: dict[str, Any], path: Path, key: str = "weights"
+) -> None:
     """Put a checkpoint's weights into the network that it describes.
 
     Raises:
         InputError: the names or shapes are not the network's, or a value is not finite.
     """
     try:
-        network.load_state_dict(checkpoint["weights"])
+        network.load_state_dict(checkpoint[key])
     except (RuntimeError, TypeError, AttributeError) as error:
         detail = (str(error).splitlines() or [""])[-1].strip()
         raise InputError(f"{path} does not fit its own architecture ({detail})") from None

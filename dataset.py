@@ -43,7 +43,7 @@ LONGEST_HEADER = 10_000  # bytes; numpy's own limit
 class Cine:
     """Checked data."""
 
-    images: Tensor  # (n_samples, T, Y, X) float32 in [0, 1]
+    images: Tensor  # (n_samples, T, Y, X) float32 in [0, 1], or complex64 of such magnitude
     groups: np.ndarray | None  # (n_samples,) patient of each sample, if known
     hashes: list[str]  # of each sample's float32 values
     source: str  # the file's name, or "phantom"
@@ -61,13 +61,19 @@ class Cine:
 
 
 def load_cine(
-    data: str, n_samples: int | None, normalise: bool, n_frames: int, data_seed: int
+    data: str,
+    n_samples: int | None,
+    complex_pairs: bool,
+    normalise: bool,
+    n_frames: int,
+    data_seed: int,
 ) -> Cine:
     """Load and check a data file, or make the phantom.
 
     Args:
         data: path of an .npz or .npy file, or "phantom".
         n_samples: use only the first so many; None for all (of the phantom: 200).
+        complex_pairs: the array has a last axis of 2, the real and the imaginary part.
         normalise: divide every sample by its own maximum.
         n_frames, data_seed: frames and seed of the phantom; a file has its own frames.
 
@@ -81,10 +87,12 @@ def load_cine(
         array = load_phantom(n_samples or PHANTOM_SAMPLES, shape, data_seed)
     else:
         array, groups, notices = read_arrays(Path(data))
+        if complex_pairs:
+            array = join_pairs(array, data)
         check_axes(array, groups, n_samples, data)
         array, groups = array[:n_samples], None if groups is None else groups[:n_samples]
     images = torch.from_numpy(check_values(array, normalise, data))
-    constant = [i for i, sample in enumerate(images) if sample.min() == sample.max()]
+    constant = [i for i, sample in enumerate(images) if (sample == sample[0, 0, 0]).all()]
     if constant:
         notices.append(f"constant samples, whose scores mean little: {name_list(constant)}")
     hashes = [hashlib.sha256(memoryview(sample.numpy())).hexdigest()[:16] for sample in images]
@@ -220,12 +228,7 @@ def check_axes(
     """InputError unless the arrays' axes and types are those of cine data."""
     if array.ndim != 4 or 0 in array.shape:
         raise InputError(f"{data}: the array is {array.shape}; {EXPECTED}, no axis of length 0")
-    if array.dtype.kind == "c":
-        raise InputError(
-            f"{data}: the array is complex ({array.dtype}); {EXPECTED}: take its magnitude"
-            " (numpy.abs) if that is what you mean, as the imaginary part is not dropped in silence"
-        )
-    if array.dtype.kind not in "biuf":
+    if array.dtype.kind not in "biufc":
         raise InputError(f"{data}: the array is of type {array.dtype}; {EXPECTED}")
     if n_samples is not None and n_samples > len(array):
         raise InputError(f"{data} holds {len(array)} samples, --n-samples asks for {n_samples}")
@@ -241,8 +244,19 @@ def check_axes(
         )
 
 
+def join_pairs(array: np.ndarray, data: str) -> np.ndarray:
+    """Complex values from an array whose last axis is real and imaginary part."""
+    if array.ndim != 5 or array.shape[-1] != 2 or array.dtype.kind not in "biuf":
+        raise InputError(
+            f"{data}: the array is {array.shape} {array.dtype}, but --complex-pairs expects"
+            " [n_samples, n_frames, ny, nx, 2] of real numbers: leave the flag out"
+        )
+    return array[..., 0] + 1j * array[..., 1].astype(np.float32)
+
+
 def check_values(array: np.ndarray, normalise: bool, data: str) -> np.ndarray:
-    """The values as contiguous native float32 in [0, 1], or InputError.
+    """The values as contiguous native float32 in [0, 1], or InputError; complex ones as complex64
+    of magnitude up to 1.
 
     Integers and other floats are converted as they are: no type implies a scale.
     """
@@ -253,10 +267,13 @@ def check_values(array: np.ndarray, normalise: bool, data: str) -> np.ndarray:
             f"{data}: {finite.size - np.count_nonzero(finite)} values are NaN or infinite, the"
             f" first at {first}: repair or remove these samples"
         )
-    low, high = float(array.min()), float(array.max())
+    is_complex = array.dtype.kind == "c"
+    size = np.abs(array) if is_complex else array
+    low, high = float(size.min()), float(size.max())
     if low < 0 or (high > 1 and not normalise):
         raise InputError(
-            f"{data}: values lie in [{low:g}, {high:g}], expected [0, 1]: "
+            f"{data}: {'magnitudes' if is_complex else 'values'} lie in [{low:g}, {high:g}],"
+            " expected [0, 1]: "
             + (
                 "magnitude images have no negative values"
                 if low < 0
@@ -264,9 +281,9 @@ def check_values(array: np.ndarray, normalise: bool, data: str) -> np.ndarray:
             )
         )
     if normalise:
-        peak = array.max(axis=(1, 2, 3), keepdims=True)
+        peak = size.max(axis=(1, 2, 3), keepdims=True)
         array = array / np.where(peak > 0, peak, 1)
-    return np.ascontiguousarray(array, dtype=np.float32)
+    return np.ascontiguousarray(array, dtype=np.complex64 if is_complex else np.float32)
 
 
 def name_list(samples: Sequence[int]) -> str:

@@ -1,7 +1,6 @@
 """Evaluation: the network and the baselines on the same samples with the same masks."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,46 +9,24 @@ from torch import Tensor
 from tqdm import tqdm
 
 import report
-from baselines import BASELINES
-from CS_mask import evaluation_masks
+from batches import Batch, evaluation_batches
 from figures import curves_figure, mask_figure
-from fourier import undersample
 from metrics import score
-from run import Run
+from run import Run, caveats
 from runtime import Interrupted, StopRequest, say
+from tuning import (
+    baseline_method,
+    chosen_baselines,
+    describe_baselines,
+    recall,
+    remember,
+    scores_identity,
+)
 
 VALIDATION_SCORES = ("loss", "psnr", "ssim")
 LOGGED_SAMPLES = 2  # validation samples whose pictures go to TensorBoard
 LOGGED_EPOCHS = 20  # how often in a run these are logged
-
-Method = Callable[[Tensor, Tensor], Tensor]  # (aliased, mask) to reconstruction
-
-
-@dataclass
-class Batch:
-    """Samples on the device, as they are evaluated."""
-
-    samples: list[int]
-    target: Tensor  # (B, T, Y, X) float32
-    mask: Tensor  # (B, T, Y, 1) float32, centred
-    aliased: Tensor  # (B, T, Y, X) complex64
-
-
-def alias(run: Run, samples: Sequence[int], masks: np.ndarray) -> Batch:
-    """Move samples to the device and undersample them there."""
-    target = run.cine.images[list(samples)].to(run.device)
-    mask = torch.from_numpy(masks).to(run.device)
-    return Batch(list(samples), target, mask, undersample(target, mask))
-
-
-def evaluation_batches(run: Run, part: str) -> Iterator[Batch]:
-    """The samples of a part with their fixed masks."""
-    s = run.settings
-    samples = run.parts[part]
-    for start in range(0, len(samples), run.pass_size):
-        chunk = samples[start : start + run.pass_size]
-        masks = evaluation_masks(chunk, run.cine.shape[:2], s.acc, s.sample_n, s.data_seed)
-        yield alias(run, chunk, masks)
+PICTURED = ("view_sharing", "kt_sparse", "low_rank_sparse")  # baselines in the pictures
 
 
 @torch.no_grad()
@@ -57,13 +34,11 @@ def validate(
     run: Run, batches: Sequence[Batch], epoch: int, board: report.TensorBoard
 ) -> dict[str, float]:
     """Mean scores over the whole validation part; now and then its pictures to TensorBoard."""
-    assert run.network is not None
-    run.network.eval()
     logged = epoch % max(1, run.settings.num_epochs // LOGGED_EPOCHS) == 0
     to_log = LOGGED_SAMPLES if logged else 0
     scores: dict[str, list[Tensor]] = {name: [] for name in VALIDATION_SCORES}
     for batch in batches:
-        reconstruction = run.network(batch.aliased, batch.mask)
+        reconstruction = run.reconstruct(batch.aliased, batch.mask)
         for name, values in score(reconstruction, batch.target, VALIDATION_SCORES).items():
             scores[name].append(values)
         for i, sample in enumerate(batch.samples[:to_log]):
@@ -78,41 +53,103 @@ def score_test(run: Run, stop: StopRequest) -> dict[str, dict[str, float]]:
     """Score the network and the baselines on the test part, once, and write all results.
 
     Returns:
-        {method: {score: mean over samples}}.
+        {method: {score: mean over samples, and over accelerations where several are tested}}.
     """
-    s = run.settings
-    methods: dict[str, Method] = dict(BASELINES)
-    shown = list(BASELINES)[-1]  # the method in the pictures: the network, if there is one
-    if run.network is not None:
-        shown = s.model
-        methods = {shown: run.network.eval(), **methods}
+    names = chosen_baselines(run)
+    searched = describe_baselines(run, names, run.tested)
+    if searched:
+        run.facts["Baselines"] = searched
+    order = ([] if run.network is None else [run.settings.model]) + names
     rows: list[dict[str, Any]] = []
-    kept: dict[str, list[np.ndarray]] = {"target": [], "aliased": [], "reconstruction": []}
-    n_batches = -(-len(run.parts["test"]) // run.pass_size)
-    n_drawn = 0
-    for batch in tqdm(evaluation_batches(run, "test"), "test", n_batches, disable=None):
+    for acc in run.tested:
+        rows += score_acceleration(run, acc, names, stop)
+    rows.sort(key=lambda row: (row["acc"], row["sample"], order.index(row["method"])))
+    return conclude(run, rows, order[0])
+
+
+def score_acceleration(
+    run: Run, acc: float, names: Sequence[str], stop: StopRequest
+) -> list[dict[str, Any]]:
+    """The rows of `metrics.csv` of one acceleration; all pictures, where it is the first one.
+
+    Baselines that were scored before on the same data and masks are computed again only for the
+    pictures.
+    """
+    remembered = {name: recall(scores_identity(run, name, acc)) for name in names}
+    methods = {name: baseline_method(run, name, acc) for name in names}
+    if run.network is not None:
+        methods = {run.settings.model: run.reconstruct, **methods}
+    scored = [name for name in methods if remembered.get(name) is None]
+    gallery = Gallery(run, list(methods)) if acc == run.tested[0] else None
+    rows: list[dict[str, Any]] = []
+    samples = run.parts["test"]
+    batches = evaluation_batches(run, samples, (acc, acc))
+    n_batches = -(-len(samples) // run.pass_size) if scored or gallery else 0
+    for _ in tqdm(range(n_batches), f"test, acceleration {acc:g}", disable=None):
         if stop:
             raise Interrupted(f"stopped by {stop.reason} while testing", run.folder)
-        reconstructions = {
-            name: method(batch.aliased, batch.mask) for name, method in methods.items()
+        batch = next(batches)
+        wanted = {*scored, *(gallery.wanted() if gallery else ())}
+        images = {
+            name: method(batch.aliased, batch.mask).abs()
+            for name, method in methods.items()
+            if name in wanted
         }
-        rows += score_rows(s.acc, batch, reconstructions)
-        kept["target"].append(batch.target.cpu().numpy())
-        kept["aliased"].append(batch.aliased.cpu().numpy())
-        kept["reconstruction"].append(reconstructions[shown].cpu().numpy())
-        if len(kept["target"]) == 1:
-            draw_once(run, batch, reconstructions[shown], shown)
-        for i, sample in enumerate(batch.samples[: s.num_pictures - n_drawn]):
-            images = {name: series[i].cpu().numpy() for name, series in reconstructions.items()}
-            target = kept["target"][-1][i]
-            report.write_pictures(run.folder, sample, target, images, shown, s.picture_dpi)
-        n_drawn = min(s.num_pictures, n_drawn + len(batch.samples))
+        rows += score_rows(acc, batch, {name: images[name] for name in scored})
+        if gallery:
+            gallery.add(batch, images)
+    if gallery:
+        gallery.close()
+    for name, known in remembered.items():
+        if known is None:
+            own = [row for row in rows if row["method"] == name]
+            remember(scores_identity(run, name, acc), own)
+        else:
+            rows += known
+    return rows
 
-    order = {name: position for position, name in enumerate(methods)}
-    rows.sort(key=lambda row: (row["sample"], order[row["method"]]))
-    arrays = {name: np.concatenate(pieces) for name, pieces in kept.items()}
-    report.write_arrays(run.folder, {"index": np.array(run.parts["test"]), **arrays})
-    return conclude(run, rows, shown)
+
+class Gallery:
+    """Pictures and arrays of the test part: all of them show the first method."""
+
+    def __init__(self, run: Run, names: Sequence[str]):
+        self.run, self.shown = run, names[0]
+        self.beside = [name for name in PICTURED if name in names]
+        self.n_drawn = 0
+        self.arrays: dict[str, list[np.ndarray]] = {
+            "target": [], "aliased": [], "reconstruction": []
+        }  # fmt: skip
+
+    def wanted(self) -> list[str]:
+        """The methods that the next batch is to be reconstructed with."""
+        drawing = self.n_drawn < max(1, self.run.settings.num_pictures)
+        return [self.shown, *self.beside] if drawing else [self.shown]
+
+    def add(self, batch: Batch, images: Mapping[str, Tensor]) -> None:
+        """Keep a batch's arrays, and draw its samples while there are pictures to draw."""
+        run, dpi = self.run, self.run.settings.picture_dpi
+        target = batch.target.cpu().numpy()
+        pictured = {name: images[name].cpu().numpy() for name in self.wanted()}
+        if not self.arrays["target"]:  # the first sample beats
+            aliased = batch.aliased[0].abs().cpu().numpy()
+            report.write_film(run.folder, target[0], aliased, pictured[self.shown][0], self.shown)
+            lines = batch.mask[0, :, :, 0].cpu().numpy()
+            figure = mask_figure(lines, nx=run.cine.shape[-1])
+            report.write_figure(run.folder / "mask.png", figure, dpi)
+        zero_filled = batch.aliased.abs().cpu().numpy()
+        for i, sample in enumerate(batch.samples[: run.settings.num_pictures - self.n_drawn]):
+            series = {name: array[i] for name, array in pictured.items()}
+            series["zero_filled"] = zero_filled[i]
+            report.write_pictures(run.folder, sample, target[i], series, self.shown, dpi)
+        self.n_drawn += len(batch.samples)
+        self.arrays["target"].append(target)
+        self.arrays["aliased"].append(batch.aliased.cpu().numpy())
+        self.arrays["reconstruction"].append(pictured[self.shown])
+
+    def close(self) -> None:
+        """Write the arrays."""
+        arrays = {name: np.concatenate(pieces) for name, pieces in self.arrays.items()}
+        report.write_arrays(self.run.folder, {"index": np.array(self.run.parts["test"]), **arrays})
 
 
 def score_rows(acc: float, batch: Batch, reconstructions: Mapping[str, Tensor]) -> list[dict]:
@@ -124,15 +161,6 @@ def score_rows(acc: float, batch: Batch, reconstructions: Mapping[str, Tensor]) 
             values = {name: column[i] for name, column in scores.items()}
             rows.append({"sample": sample, "acc": acc, "method": method, **values})
     return rows
-
-
-def draw_once(run: Run, batch: Batch, reconstruction: Tensor, shown: str) -> None:
-    """Film and mask of the first test sample."""
-    target, aliased = batch.target[0].cpu().numpy(), batch.aliased[0].abs().cpu().numpy()
-    report.write_film(run.folder, target, aliased, reconstruction[0].cpu().numpy(), shown)
-    lines = batch.mask[0, :, :, 0].cpu().numpy()
-    figure = mask_figure(lines, nx=run.cine.shape[-1])
-    report.write_figure(run.folder / "mask.png", figure, run.settings.picture_dpi)
 
 
 def conclude(run: Run, rows: list[dict[str, Any]], shown: str) -> dict[str, dict[str, float]]:
@@ -147,7 +175,7 @@ def conclude(run: Run, rows: list[dict[str, Any]], shown: str) -> dict[str, dict
         title += f"; the network of epoch {best['epoch']:.0f}, chosen by validation PSNR"
         title += f"; {sum(e['seconds'] for e in run.history) / 60:.1f} minutes of training"
     results = [title, *report.score_table(rows)]
-    report.write_output(run.folder, run.facts, run.history, results)
+    report.write_output(run.folder, run.facts, run.history, results, caveats(run))
     board = report.TensorBoard(run.folder, vars(run.settings), len(run.history))
     for method, means in report.mean_scores(rows).items():
         prefix = "test/" if method == shown else f"test/{method}/"

@@ -1,4 +1,4 @@
-"""The Fourier transform of MRI, and undersampling with it.
+"""The Fourier transform of MRI, undersampling with it, and consistency with what was measured.
 
 Conventions, stated here once: transforms are orthonormal (energy is kept) and centred (zero
 frequency at index n//2 of k-space, the middle of the field of view at n//2 of the image). Axes are
@@ -45,6 +45,62 @@ def undersample(target: Tensor, mask: Tensor) -> Tensor:
     lines = torch.fft.ifftshift(mask.to(torch.float32), dim=axes)
     kspace = torch.fft.fftn(_single(target), dim=axes, norm="ortho")
     return torch.fft.ifftn(kspace * lines, dim=axes, norm="ortho")
+
+
+class Measured:
+    """The measured lines of image series, and consistency with them.
+
+    The readout is fully sampled, so everything is done in (ky, x) space: every column of an image
+    is a problem of its own, and a strip of columns gives the same numbers as the whole image.
+
+    With `real_image` the images are taken to be real. Then each column has a Hermitian spectrum,
+    `F(-ky) = conj F(ky)`: a measured line tells its mirror line, the lines 0 to Y//2 tell all, and
+    where both of a pair were measured their mean is taken. True for magnitude images, wrong for
+    images with a phase.
+
+    Attributes:
+        lines: (B, T, K, X) complex64, ky from 0 upwards (not centred), zero where not known; K is
+            Y, or Y//2 + 1 for real images.
+        known: (B, T, K, 1) bool.
+    """
+
+    def __init__(self, aliased: Tensor, mask: Tensor, real_image: bool):
+        """Take the measured lines out of `aliased` (B, T, Y, X), given its centred `mask`
+        (B, T, Y, 1)."""
+        self.ny, self.real_image = aliased.shape[-2], real_image
+        count = torch.fft.ifftshift(mask.to(torch.float32), dim=-2)
+        lines = count * torch.fft.fft(_single(aliased), dim=-2, norm="ortho")
+        if real_image:
+            own = torch.arange(self.ny // 2 + 1, device=mask.device)
+            mirror = -own % self.ny
+            lines = lines[..., own, :] + lines[..., mirror, :].conj()
+            count = count[..., own, :] + count[..., mirror, :]
+        self.lines = lines / count.clamp(min=1)
+        self.known = count > 0
+
+    def transform(self, images: Tensor) -> Tensor:
+        """Images (B, T, Y, X) to lines (B, T, K, X)."""
+        if self.real_image:
+            return torch.fft.rfft(_single(images.real), dim=-2, norm="ortho")
+        return torch.fft.fft(_single(images), dim=-2, norm="ortho")
+
+    def inverse(self, lines: Tensor) -> Tensor:
+        """Inverse of `transform`: (B, T, Y, X), float32 for real images, else complex64."""
+        if self.real_image:
+            return torch.fft.irfft(lines, n=self.ny, dim=-2, norm="ortho")
+        return torch.fft.ifft(lines, dim=-2, norm="ortho")
+
+    def consistent(self, images: Tensor, weight: Tensor | None = None) -> Tensor:
+        """The images with their known lines replaced by the measured ones.
+
+        Args:
+            images: (B, T, Y, X), real or complex; never a magnitude of complex images.
+            weight: v of `(k + v k0) / (1 + v)` for noisy measurements k0 (J. Schlemper et al.,
+                IEEE Trans Med Imaging 37:491-503, 2018, eq. 7); None: infinite, k0 as it is.
+        """
+        lines = self.transform(images)
+        kept = self.lines if weight is None else (lines + weight * self.lines) / (1 + weight)
+        return self.inverse(torch.where(self.known, kept, lines))
 
 
 def split_complex(image: Tensor) -> tuple[Tensor, Tensor]:

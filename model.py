@@ -1,13 +1,16 @@
 """The networks.
 
-Every network is called like a baseline, `network(aliased, mask)`, with the aliased image
-(B, T, Y, X) complex64 and its centred mask (B, T, Y, 1), and returns the reconstructed magnitude
-(B, T, Y, X) float32, not clamped. B sample, T frame, Y phase-encoding line, X readout, C channel.
+Every network is called `network(aliased, mask)`, with the aliased image (B, T, Y, X) complex64 and
+its centred mask (B, T, Y, 1), and returns the reconstruction (B, T, Y, X), not clamped: complex64,
+or float32 where it is a magnitude or a real image. Its magnitude is scored. B sample, T frame, Y
+phase-encoding line, X readout, C channel.
 
 Network 1, `unet`: two U-Nets without shared parameters, one for the real and one for the imaginary
 part, with the frames as channels; their outputs are joined by magnitude.
 Network 2, `unet_resnet`: network 1, and a residual network that refines every pixel of its output
 with convolutions in space and over the frames.
+Both may be made to keep the measured lines (`data_consistency`).
+`cascade`: see `cascade.py`.
 
 References: O. Ronneberger et al., "U-Net", MICCAI 2015; K. He et al., "Deep residual learning for
 image recognition", CVPR 2016; D. Tran et al., "A closer look at spatiotemporal convolutions for
@@ -21,7 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from fourier import split_complex
+from cascade import Cascade, set_zero
+from fourier import Measured, join_complex, split_complex
 
 LEVELS = 4  # poolings of a U-Net; sizes are padded to a multiple of 2**LEVELS
 SMALLEST = 32  # and to at least this: 2 x 2 pixels at the bottom, enough for batch norm at batch 1
@@ -33,12 +37,6 @@ MAGNITUDE_EPSILON = 1e-12  # (1e-6 of the peak)^2: a finite gradient where both 
 def magnitude(real: Tensor, imaginary: Tensor) -> Tensor:
     """sqrt(real^2 + imaginary^2), with a finite gradient at zero."""
     return (real.square() + imaginary.square() + MAGNITUDE_EPSILON).sqrt()
-
-
-def set_zero(layer: nn.Module) -> None:
-    """Make a layer's output zero, whatever its input, until it is trained."""
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
 
 
 class ConvBlock(nn.Sequential):
@@ -114,10 +112,14 @@ class DualUNet(nn.Module):
     zero-filled reconstruction and learns to remove the aliasing, instead of learning first to
     copy the image (K. Jin et al., "Deep convolutional neural network for inverse problems in
     imaging", IEEE Trans Image Process 26:4509-4522, 2017).
+
+    With `data_consistency` the parts are joined as a complex image, which the measured lines are
+    then put back into.
     """
 
-    def __init__(self, **unet_settings):
+    def __init__(self, data_consistency: bool, **unet_settings):
         super().__init__()
+        self.data_consistency = data_consistency
         self.real = UNet(**unet_settings)
         self.imaginary = UNet(**unet_settings)
         set_zero(self.real.head)
@@ -125,7 +127,11 @@ class DualUNet(nn.Module):
 
     def forward(self, aliased: Tensor, mask: Tensor) -> Tensor:
         real, imaginary = split_complex(aliased)
-        return magnitude(real + self.real(real), imaginary + self.imaginary(imaginary))
+        real, imaginary = real + self.real(real), imaginary + self.imaginary(imaginary)
+        if not self.data_consistency:
+            return magnitude(real, imaginary)
+        measured = Measured(aliased, mask, real_image=False)
+        return measured.consistent(join_complex(real, imaginary))
 
 
 class ResidualBlock(nn.Module):
@@ -179,19 +185,40 @@ class Refiner(nn.Module):
 
 
 class UNetResNet(nn.Module):
-    """Network 2: network 1 and a residual refiner of its magnitude image."""
+    """Network 2: network 1 and a residual refiner of its magnitude image.
 
-    def __init__(self, **unet_settings):
+    With `data_consistency` the refiner treats the real and the imaginary part of network 1 alike,
+    and the measured lines are put back again.
+    """
+
+    def __init__(self, data_consistency: bool, **unet_settings):
         super().__init__()
-        self.unet = DualUNet(**unet_settings)
+        self.data_consistency = data_consistency
+        self.unet = DualUNet(data_consistency, **unet_settings)
         self.refiner = Refiner(unet_settings["init_features"])
 
     def forward(self, aliased: Tensor, mask: Tensor) -> Tensor:
-        return self.refiner(self.unet(aliased, mask))
+        image = self.unet(aliased, mask)
+        if not self.data_consistency:
+            return self.refiner(image)
+        parts = self.refiner(torch.cat(split_complex(image))).chunk(2)
+        return Measured(aliased, mask, real_image=False).consistent(join_complex(*parts))
 
 
-MODELS: dict[str, type[nn.Module]] = {"unet": DualUNet, "unet_resnet": UNetResNet}
-ARCHITECTURE = ("in_channels", "out_channels", "init_features", "dropout", "batch_norm")
+UNET_SETTINGS = (
+    "in_channels", "out_channels", "init_features", "dropout", "batch_norm", "data_consistency"
+)  # fmt: skip
+CASCADE_SETTINGS = ("stages", "features", "real_image", "dc_weight", "learn_dc_weight")
+MODELS: dict[str, type[nn.Module]] = {
+    "unet": DualUNet,
+    "unet_resnet": UNetResNet,
+    "cascade": Cascade,
+}
+ARCHITECTURE = {  # the settings of train() that build each of them
+    "unet": UNET_SETTINGS,
+    "unet_resnet": UNET_SETTINGS,
+    "cascade": CASCADE_SETTINGS,
+}
 
 
 def build_model(model: str, **architecture) -> nn.Module:

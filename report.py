@@ -45,16 +45,6 @@ EPOCH_COLUMNS = {  # width and format
     "learning_rate": (13, ".3e"),
     "seconds": (8, ".1f"),
 }
-CAVEATS = """\
-The images are real-valued magnitude images that were undersampled retrospectively, without noise
-or phase: every method scores better here than on raw k-space of a scanner (E. Shimron et al.,
-"Implicit data crimes", PNAS 2022). Such images have a Hermitian k-space, so that every measured
-line also tells its mirror line: the nominal acceleration overstates the difficulty.
-The global PSNR is dominated by tissue that does not move; see moving_psnr for the heart.
-Where patients are not known, slices of one may be in the training and in the test part, and
-flatter what was trained.
-Scores with different definitions, masks or data must not be compared. A method without training
-has the same masks here; a network is worth its training only above the best of them."""
 
 
 @contextlib.contextmanager
@@ -125,7 +115,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     """What `write_config` wrote; InputError if it cannot be read."""
     try:
         config = json.loads((folder / CONFIG).read_bytes())
-        config["settings"]["split"] = tuple(config["settings"]["split"])  # JSON has no tuples
+        settings = dict(config["settings"])
+        settings["split"]  # every run has one
+        config["settings"] = {  # JSON has no tuples
+            k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()
+        }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder / CONFIG} is damaged ({error}): start a new run") from None
     return config
@@ -190,14 +184,19 @@ def epoch_line(entry: Mapping[str, float]) -> str:
 
 
 def score_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Lines of mean ± std (n - 1) over the test samples, a line for each method."""
-    lines = ["  ".join([f"{'method':<14}", *(f"{'test/' + name:<19}" for name in SCORES)])]
-    for method in dict.fromkeys(row["method"] for row in rows):
-        cells = [f"{method:<14}"]
-        for name in SCORES:
-            values = np.array([row[name] for row in rows if row["method"] == method])
-            cells.append(f"{mean_and_spread(values, 5 if name in ('loss', 'nmse') else 3):<19}")
-        lines.append("  ".join(cells).rstrip())
+    """Lines of mean ± std (n - 1) over the test samples, a line for each method; a table for each
+    acceleration."""
+    lines = []
+    for acc in dict.fromkeys(row["acc"] for row in rows):
+        title = f"acceleration {float(acc):g}"
+        lines.append("  ".join([f"{title:<22}", *(f"{'test/' + name:<19}" for name in SCORES)]))
+        own = [row for row in rows if row["acc"] == acc]
+        for method in dict.fromkeys(row["method"] for row in own):
+            cells = [f"{method:<22}"]
+            for name in SCORES:
+                values = np.array([row[name] for row in own if row["method"] == method])
+                cells.append(f"{mean_and_spread(values, 5 if name in ('loss', 'nmse') else 3):<19}")
+            lines.append("  ".join(cells).rstrip())
     return lines
 
 
@@ -214,6 +213,7 @@ def write_output(
     facts: Mapping[str, Sequence[str]],
     history: Sequence[Mapping[str, float]],
     results: Sequence[str] = (),
+    caveats: Sequence[str] = (),
 ) -> None:
     """`output.txt`, the report that reads on its own.
 
@@ -221,6 +221,7 @@ def write_output(
         facts: lines by heading: data, split, mask, model, ...
         history: a dict for each completed epoch.
         results: lines on the test set, once there are any.
+        caveats: what must be known of the results.
     """
     parts = [
         f"{heading}\n" + "\n".join(f"  {line}" for line in lines)
@@ -230,7 +231,8 @@ def write_output(
         parts.append("\n".join(["Training", epoch_header(), *map(epoch_line, history)]))
     if results:
         meaning = [f"  {name}: {text}" for name, text in definitions().items()]
-        parts += ["\n".join(results), "\n".join(["Definitions", *meaning]), f"Caveats\n{CAVEATS}"]
+        parts += ["\n".join(results), "\n".join(["Definitions", *meaning])]
+        parts.append("\n".join(["Caveats", *(f"  {line}" for line in caveats)]))
     write_bytes(folder / OUTPUT, ("\n\n".join(parts) + "\n").encode())
 
 

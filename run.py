@@ -7,12 +7,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import checkpoint as ckpt
 import report
 import runtime
+from baselines import BASELINES
+from CS_mask import evaluation_masks, hermitian_mirror
 from dataset import Cine, name_list
 from errors import InputError
 from model import ARCHITECTURE, MODELS, count_cost
@@ -20,6 +23,9 @@ from settings import flag, resumed_settings
 from split import PARTS, leakage_notice
 
 SCHEDULES = ("cosine", "constant")
+LOSSES = ("mse", "l1")
+PRECISIONS = ("float32", "bfloat16")
+HERMITIAN_SAMPLES = 8  # masks that the Hermitian acceleration is the mean of
 FREE_ON_RESUME = ("resume", "max_minutes")  # settings of the session, not of the run
 
 
@@ -33,6 +39,7 @@ class Run:
     cine: Cine
     parts: dict[str, list[int]]  # samples of each part of the split
     network: nn.Module | None = None  # None where only baselines are scored
+    average: nn.Module | None = None  # moving average of the network; None: none is kept
     # hashes of the samples that "trained", and that "selected", the weights it starts from
     seen: dict[str, set[str]] = field(default_factory=lambda: {"trained": set(), "selected": set()})
     facts: dict[str, list[str]] = field(default_factory=dict)  # the report's, lines by heading
@@ -41,7 +48,24 @@ class Run:
     @property
     def architecture(self) -> dict[str, Any]:
         """The settings that build the network."""
-        return {name: getattr(self.settings, name) for name in ARCHITECTURE}
+        return {name: getattr(self.settings, name) for name in ARCHITECTURE[self.settings.model]}
+
+    @property
+    def accelerations(self) -> tuple[float, float]:
+        """Lowest and highest acceleration of the training masks."""
+        return acceleration_range(self.settings.acc)
+
+    @property
+    def tested(self) -> tuple[float, ...]:
+        """The accelerations that the test part is scored at."""
+        low, high = self.accelerations
+        return self.settings.test_acc or ((low,) if low == high else (low, (low + high) / 2, high))
+
+    @property
+    def rounds(self) -> int:
+        """How often an epoch takes every training sample: once, or once for every strip of it."""
+        strip = self.settings.strip
+        return 1 if strip is None else -(-self.cine.shape[-1] // strip)
 
     @property
     def pass_size(self) -> int:
@@ -52,7 +76,31 @@ class Run:
     @property
     def n_steps(self) -> int:
         """Optimiser steps in an epoch."""
-        return -(-len(self.parts["train"]) // self.settings.batch_size)
+        return -(-self.rounds * len(self.parts["train"]) // self.settings.batch_size)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is validated, tested and kept: the average, if there is one."""
+        network = self.average or self.network
+        assert network is not None
+        return network
+
+    def forward(self, network: nn.Module, aliased: Tensor, mask: Tensor) -> Tensor:
+        """What a network makes of a batch, in the chosen precision."""
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"
+        ):
+            return network(aliased, mask)
+
+    def reconstruct(self, aliased: Tensor, mask: Tensor) -> Tensor:
+        """The reconstruction to score: (B, T, Y, X) float32 magnitude."""
+        return self.forward(self.evaluated.eval(), aliased, mask).abs()
+
+
+def acceleration_range(acc: float | tuple[float, ...]) -> tuple[float, float]:
+    """Lowest and highest of a setting that is one acceleration or two."""
+    both = acc if isinstance(acc, tuple) else (acc, acc)
+    return both[0], both[-1]
 
 
 def check_settings(s: SimpleNamespace) -> None:
@@ -60,7 +108,8 @@ def check_settings(s: SimpleNamespace) -> None:
     at_least = {
         "n_samples": 1, "data_seed": 0, "in_channels": 1, "out_channels": 1, "init_features": 1,
         "num_epochs": 0, "weight_decay": 0, "batch_size": 1, "accumulation": 1, "warmup_epochs": 0,
-        "seed": 0, "num_pictures": 0, "picture_dpi": 1, "validate_every": 1,
+        "seed": 0, "num_pictures": 0, "picture_dpi": 1, "validate_every": 1, "noise": 0,
+        "stages": 1, "features": 1, "strip": 1, "ema": 0,
     }  # fmt: skip
     for name, least in at_least.items():
         value = getattr(s, name)
@@ -68,25 +117,35 @@ def check_settings(s: SimpleNamespace) -> None:
             raise InputError(f"{flag(name)} is {value}, expected at least {least}")
     at_most = {
         "data_seed": 2**63 - 1, "seed": 2**63 - 1, "initial_lr": 1e6, "weight_decay": 1e6,
-        "picture_dpi": 1000,
+        "picture_dpi": 1000, "noise": 1,
     }  # fmt: skip
     for name, most in at_most.items():
         if getattr(s, name) > most:
             raise InputError(f"{flag(name)} is {getattr(s, name)}, expected at most {most}")
-    for name in ("initial_lr", "max_minutes"):
+    for name in ("initial_lr", "max_minutes", "dc_weight", "clip_gradient"):
         value = getattr(s, name)
         if value is not None and value <= 0:
             raise InputError(f"{flag(name)} is {value}, expected more than 0")
     for name in ("data", "initial_weights"):
         if getattr(s, name) is not None and not getattr(s, name).strip():
             raise InputError(f"{flag(name)} is empty text: name a file")
+    if isinstance(s.acc, tuple) and (len(s.acc) != 2 or s.acc[0] > s.acc[1]):
+        raise InputError(f"--acc is {s.acc}, expected one acceleration, or a lowest and a highest")
     if not 0 <= s.dropout < 1:
         raise InputError(f"--dropout is {s.dropout}, expected at least 0 and less than 1")
-    for name, choices in {"model": tuple(MODELS), "lr_schedule": SCHEDULES}.items():
-        if getattr(s, name) not in choices:
-            raise InputError(
-                f"{flag(name)} is {getattr(s, name)!r}, expected one of {', '.join(choices)}"
-            )
+    if not s.ema < 1:
+        raise InputError(f"--ema is {s.ema}, expected at least 0 and less than 1")
+    choices = {
+        "model": tuple(MODELS), "lr_schedule": SCHEDULES, "loss": LOSSES, "precision": PRECISIONS,
+        "baselines": tuple(BASELINES),
+    }  # fmt: skip
+    for name, known in choices.items():
+        value = getattr(s, name)
+        for item in value if isinstance(value, tuple) else (value,):
+            if item is not None and item not in known:
+                raise InputError(f"{flag(name)} is {item!r}, expected one of {', '.join(known)}")
+    if s.learn_dc_weight and s.dc_weight is None:
+        raise InputError("--learn-dc-weight needs a --dc-weight to start from, such as 10")
     needed = PARTS if s.num_epochs else PARTS[-1:]
     if len(s.split) == 3 and any(not ratio for ratio in s.split[-len(needed) :]):
         raise InputError(
@@ -98,7 +157,7 @@ def check_settings(s: SimpleNamespace) -> None:
 def adopt_architecture(s: SimpleNamespace, initial: Mapping[str, Any], path: Path) -> None:
     """Take the model and its architecture from the checkpoint that training starts from."""
     architecture = {"model": initial["model"], **initial["architecture"]}
-    if initial["model"] not in MODELS or set(initial["architecture"]) != set(ARCHITECTURE):
+    if set(initial["architecture"]) != set(ARCHITECTURE.get(initial["model"], ())):
         raise InputError(f"{path} holds the unknown model {initial['model']!r}")
     for name, value in architecture.items():
         if getattr(s, name) != value:
@@ -106,27 +165,46 @@ def adopt_architecture(s: SimpleNamespace, initial: Mapping[str, Any], path: Pat
             setattr(s, name, value)
 
 
+def adopt_prior(s: SimpleNamespace, cine: Cine) -> None:
+    """Decide on the real-image prior where the settings leave it to the data.
+
+    Raises:
+        InputError: it is asked for, or was trained with, where images are not real.
+    """
+    is_real = not (cine.images.is_complex() or s.phase)
+    if s.real_image is None:
+        s.real_image = is_real
+    if s.real_image and not is_real:
+        raise InputError(
+            "--real-image (of the settings, or of the initial weights) takes the images to be real,"
+            " but these have a phase: give --no-real-image, and weights trained so"
+        )
+
+
 def describe(run: Run) -> dict[str, list[str]]:
     """What the report says of data, split, mask, model and machine."""
     s, cine = run.settings, run.cine
     n_frames, ny, nx = cine.shape
-    n_lines = int(ny / s.acc)
     lines = {
         "Data": [
             f"{cine.source}: {len(cine.images)} samples of {n_frames} frames, {ny} x {nx} pixels,"
-            f" real-valued, hash {cine.hash}",
+            f" {'complex' if cine.images.is_complex() else 'real-valued'}, hash {cine.hash}",
             *cine.notices,
+            *simulated(s),
         ],
         "Split": [
             f"{name}: {len(part)} samples ({name_list(part)})" for name, part in run.parts.items()
         ]
         + [leakage_notice(cine, run.parts)],
         "Mask": [
-            f"Cartesian, {n_lines} of {ny} lines a frame ({n_lines / ny:.1%}), {s.sample_n} of them"
-            f" the centre: nominal acceleration {s.acc:g}, actual {ny / n_lines:.3g}",
-            "training masks are drawn "
+            *(mask_line(acc, cine.shape, s) for acc in run.tested),
+            "training masks "
+            + (f"of acceleration {s.acc[0]:g} to {s.acc[1]:g} " if isinstance(s.acc, tuple) else "")
+            + "are drawn "
             + ("for every sample and epoch" if s.fresh_masks else "once for every sample")
             + f" (seed {s.seed}), validation and test masks once (data_seed {s.data_seed})",
+            "real-image prior (each measured line tells its mirror line): "
+            + ("on" if s.real_image else "off"),
         ],
     }
     if run.network is not None:
@@ -141,11 +219,71 @@ def describe(run: Run) -> dict[str, list[str]]:
         lines["Model"] += overlaps(run)
     if s.num_epochs:
         lines["Optimisation"] = [
-            f"MSE loss, Adam, {s.num_epochs} epochs, batch {s.batch_size}, weight decay"
-            f" {s.weight_decay:g}, learning rate {s.initial_lr:g}, {s.lr_schedule}"
+            f"{s.loss} loss, Adam, {s.num_epochs} epochs of {run.n_steps} steps, batch"
+            f" {s.batch_size}, weight decay {s.weight_decay:g}, learning rate {s.initial_lr:g},"
+            f" {s.lr_schedule}, {s.precision}"
+            + (f", strips of {s.strip} columns" if s.strip else "")
+            + (f", gradient norm up to {s.clip_gradient:g}" if s.clip_gradient else "")
+            + (", flips and shifts in time" if s.augment else "")
+            + (f", moving average of the weights {s.ema:g}" if s.ema else "")
         ]
     versions = ", ".join(f"{name} {version}" for name, version in runtime.versions().items())
     lines["Machine"] = [f"{runtime.hardware(run.device)}, {versions}"]
+    return lines
+
+
+def simulated(s: SimpleNamespace) -> list[str]:
+    """What is done to the images before they are undersampled."""
+    lines = []
+    if s.phase:
+        lines.append(
+            "given a smooth random phase, in training a new one for every sample and epoch"
+        )
+    if s.noise:
+        lines.append(
+            f"given complex Gaussian noise in k-space, standard deviation {s.noise:g} in real and"
+            " imaginary part (peak of the images 1, orthonormal transform)"
+        )
+    return lines
+
+
+def mask_line(acc: float, shape: tuple[int, int, int], s: SimpleNamespace) -> str:
+    """A test mask in numbers: nominal, actual and Hermitian acceleration."""
+    n_frames, ny, _ = shape
+    n_lines = int(ny / acc)
+    masks = evaluation_masks(range(HERMITIAN_SAMPLES), (n_frames, ny), (acc, acc), s.sample_n, 0)
+    distinct = np.maximum(masks, hermitian_mirror(masks)).mean()
+    return (
+        f"Cartesian, {n_lines} of {ny} lines a frame ({n_lines / ny:.1%}), {s.sample_n} of them the"
+        f" centre: nominal acceleration {acc:g}, actual {ny / n_lines:.3g}, and"
+        f" {1 / distinct:.3g} where mirror lines count (real images)"
+    )
+
+
+def caveats(run: Run) -> list[str]:
+    """What must be known of the scores, a line each."""
+    s = run.settings
+    lines = [
+        "The images were undersampled retrospectively: no scanner measured these lines.",
+        "The global PSNR is dominated by tissue that does not move; see moving_psnr for the heart.",
+        "Where patients are not known, slices of one may be in the training and in the test part,"
+        " and flatter what was trained.",
+        "Scores with different definitions, masks or data must not be compared. The training-free"
+        " methods have the same masks here; a network is worth its training only above the best.",
+    ]
+    if not run.cine.images.is_complex():
+        lines.append(
+            "They come from magnitude images"
+            + (" with a synthetic phase" if s.phase else " without phase")
+            + (" and with synthetic noise" if s.noise else " or added noise")
+            + ": every method scores better here than on raw k-space of a scanner (E. Shimron et"
+            " al., 'Implicit data crimes', PNAS 2022)."
+        )
+    if s.real_image:
+        lines.append(
+            "The real-image prior was used: real images have a Hermitian k-space, so that the"
+            " nominal acceleration overstates the difficulty. It does not hold for raw k-space."
+        )
     return lines
 
 
@@ -187,7 +325,11 @@ def configuration(run: Run) -> dict[str, Any]:
 def stored_settings(folder: Path, given: dict[str, Any]) -> dict[str, Any]:
     """The settings of the run in `folder`, to go on with; InputError if given ones contradict."""
     stored = report.read_config(folder)["settings"]
-    of_checkpoint = ("model", *ARCHITECTURE) if stored.get("initial_weights") else ()
+    of_checkpoint = (
+        ("model", *ARCHITECTURE.get(stored.get("model"), ()))
+        if stored.get("initial_weights")
+        else ()
+    )
     compared = {k: v for k, v in given.items() if k != "output_folder" and k not in of_checkpoint}
     return resumed_settings(stored, compared, FREE_ON_RESUME)
 
@@ -236,7 +378,9 @@ def restore(run: Run, optimizer: torch.optim.Optimizer) -> Progress:
             " settings back, or start a new one in another folder"
         )
     assert run.network is not None
-    ckpt.load_weights(run.network, last, path)
+    ckpt.load_weights(run.evaluated, last, path)
+    if run.average is not None:
+        ckpt.load_weights(run.network, last, path, "training_weights")
     try:
         optimizer.load_state_dict(last["optimizer"])
         ckpt.restore_random_states(last["random_states"], run.device)
@@ -258,7 +402,8 @@ def snapshot(run: Run, state: Progress, optimizer: torch.optim.Optimizer | None)
         "format": ckpt.FORMAT,
         "model": s.model,
         "architecture": run.architecture,
-        "weights": run.network.state_dict(),
+        "weights": run.evaluated.state_dict(),
+        "training_weights": run.network.state_dict() if run.average and optimizer else {},
         "settings": vars(s),
         "epoch": len(run.history),
         **vars(state),

@@ -2,8 +2,9 @@
 
 A setting's name, type, default and help stand in one place: as a keyword of the function, with an
 annotation and a comment behind it. This module reads them there, so that a flag, a keyword argument
-and an edited default do the same. Supported types: bool, int, float, str, `tuple[float, ...]` and
-`X | None`.
+and an edited default do the same. Supported types: bool, int, float, str, tuples of one of these
+(`tuple[float, ...]`), and unions with None or of a type and its tuple (`float | tuple[float, ...]`:
+a single value stays single).
 """
 
 import argparse
@@ -51,10 +52,8 @@ def parse_command_line(function: Callable, argv: list[str] | None = None) -> dic
             help=f"{text} (default: {shown})",
             **_argparse_type(hints[name]),
         )
-    return {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in vars(parser.parse_args(argv)).items()
-    }
+    given = vars(parser.parse_args(argv))
+    return {name: _as_annotated(value, hints[name]) for name, value in given.items()}
 
 
 def check_types(function: Callable, given: dict[str, Any]) -> None:
@@ -122,27 +121,39 @@ def comments(function: Callable) -> dict[str, str]:
 
 def _argparse_type(hint: Any) -> dict[str, Any]:
     """The keywords of `add_argument` for an annotation."""
-    hint = _without_none(hint)
-    if hint is bool:
+    kinds = _kinds(hint)
+    if bool in kinds:
         return {"action": argparse.BooleanOptionalAction}
-    if typing.get_origin(hint) is tuple:
-        return {"type": typing.get_args(hint)[0], "nargs": "+"}
-    return {"type": hint, "metavar": hint.__name__.upper()}
+    for kind in kinds:
+        if typing.get_origin(kind) is tuple:
+            part = typing.get_args(kind)[0]
+            return {"type": part, "nargs": "*" if part is str else "+"}
+    return {"type": kinds[0], "metavar": kinds[0].__name__.upper()}
 
 
-def _without_none(hint: Any) -> Any:
-    if isinstance(hint, types.UnionType):
-        (hint,) = (part for part in typing.get_args(hint) if part is not types.NoneType)
-    return hint
+def _as_annotated(value: Any, hint: Any) -> Any:
+    """What argparse made of a flag, as the annotation wants it."""
+    if not isinstance(value, list):
+        return value
+    return value[0] if len(value) == 1 and _matches(value[0], hint) else tuple(value)
+
+
+def _kinds(hint: Any) -> list[Any]:
+    """The types that a setting may have, but None."""
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return [kind for kind in kinds if kind is not types.NoneType]
 
 
 def _matches(value: Any, hint: Any) -> bool:
     if value is None:
-        return isinstance(hint, types.UnionType)
-    hint = _without_none(hint)
-    if typing.get_origin(hint) is tuple:
-        part = typing.get_args(hint)[0]
-        return isinstance(value, tuple) and all(_matches(item, part) for item in value)
-    if hint is float:
+        return isinstance(hint, types.UnionType) and types.NoneType in typing.get_args(hint)
+    return any(_is_a(value, kind) for kind in _kinds(hint))
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    if typing.get_origin(kind) is tuple:
+        part = typing.get_args(kind)[0]
+        return isinstance(value, tuple) and all(_is_a(item, part) for item in value)
+    if kind is float:
         return type(value) in (int, float) and math.isfinite(value)
-    return type(value) is hint
+    return type(value) is kind

@@ -89,7 +89,7 @@ def near_duplicates(images: Tensor) -> list[tuple[int, int]]:
     Time-averaged thumbnails without their local mean are correlated; strangers have no fine
     structure in common. Slices farther apart, or turned, are not found.
     """
-    mean = torch.stack([sample.mean(dim=0) for sample in images])[:, None]  # (N, 1, Y, X)
+    mean = torch.stack([sample.abs().mean(dim=0) for sample in images])[:, None]  # (N, 1, Y, X)
     thumbnails = F.adaptive_avg_pool2d(mean, DUPLICATE_SIZE)
     detail = thumbnails - F.avg_pool2d(thumbnails, 3, stride=1, padding=1, count_include_pad=False)
     detail = F.normalize((detail - detail.mean(dim=(-2, -1), keepdim=True)).flatten(1))

@@ -9,6 +9,7 @@ part.
 B sample, T frame, Y phase-encoding line, X readout.
 """
 
+import copy
 import inspect
 import math
 import os
@@ -19,21 +20,25 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from torch import Tensor, nn
 from tqdm import tqdm
 
 import checkpoint as ckpt
 import report
 import runtime
-from CS_mask import cartesian_mask, training_masks
+from batches import Batch, epoch_draws, evaluation_batches, training_batch
+from cascade import Cascade
+from CS_mask import cartesian_mask
 from dataset import load_cine, name_list
 from errors import InputError
-from evaluation import alias, evaluation_batches, score_test, validate
-from metrics import mse
-from model import build_model
+from evaluation import score_test, validate
+from model import ARCHITECTURE, build_model
 from run import (
     Progress,
     Run,
+    acceleration_range,
     adopt_architecture,
+    adopt_prior,
     check_settings,
     configuration,
     describe,
@@ -44,7 +49,7 @@ from run import (
 )
 from runtime import say
 from settings import check_types, parse_command_line
-from split import split_samples, training_order
+from split import split_samples
 
 EXIT_INPUT, EXIT_INTERRUPTED, EXIT_KEYBOARD = 2, 75, 130  # 75: "try again", with --resume
 WARM_STEPS = 3  # after so many steps the total time can be told
@@ -58,23 +63,42 @@ def train(
     # -- data
     data: str = "cine.npz",  # .npz (key 'dataset') or .npy file, or 'phantom', the built-in data
     n_samples: int | None = None,  # use only the first n samples; None: all (phantom: 200)
+    complex_pairs: bool = False,  # the data's last axis, of 2, is real and imaginary part
     normalise: bool = False,  # divide every sample by its own maximum
     split: tuple[float, ...] = (4, 1, 2),  # training, validation and test part, as ratios
     data_seed: int = 0,  # seed of the split, the validation and test masks, and the phantom
+    phase: bool = False,  # give every image a smooth random phase
+    noise: float = 0.0,  # standard deviation of the k-space noise, in real and imaginary part each
+    # (peak of the images 1, orthonormal transform)
     # -- mask
-    acc: float = 6,  # nominal acceleration: int(ny / acc) lines a frame
+    acc: float | tuple[float, ...] = 6,  # nominal acceleration: int(ny / acc) lines a frame; two
+    # numbers: a range that every mask draws its own from
+    test_acc: tuple[float, ...] | None = None,  # accelerations to test; None: acc, or of a range
+    # both ends and the middle
     sample_n: int = 10,  # fully sampled lines in the centre of k-space, out of these
     fresh_masks: bool = True,  # new training masks in every epoch; no: one mask a sample
     # -- model
-    model: str = "unet_resnet",  # 'unet' (network 1), or 'unet_resnet' (with refiner, network 2)
-    in_channels: int = 20,  # frames that go in, as channels; must equal the data's frames
-    out_channels: int = 20,  # frames that come out; must equal the data's frames
-    init_features: int = 64,  # channels of the U-Nets at full resolution; doubled at each level
-    dropout: float = 0.0,  # probability of dropping an activation, after every U-Net block
-    batch_norm: bool = True,  # batch normalisation in the U-Nets
-    initial_weights: str | None = None,  # checkpoint to start from; it brings its architecture
+    model: str = "unet_resnet",  # 'unet' (network 1), 'unet_resnet' (with refiner, network 2), or
+    # 'cascade' (unrolled, the best)
+    in_channels: int = 20,  # unet*: frames that go in, as channels; must equal the data's frames
+    out_channels: int = 20,  # unet*: frames that come out; must equal the data's frames. The
+    # cascade takes any number of frames: both do not apply to it
+    init_features: int = 64,  # unet*: channels at full resolution; doubled at each level
+    dropout: float = 0.0,  # unet*: probability of dropping an activation, after every block
+    batch_norm: bool = True,  # unet*: batch normalisation
+    data_consistency: bool = False,  # unet*: put the measured lines back into what they make
+    stages: int = 4,  # cascade: stages, each a small network and data consistency
+    features: int = 16,  # cascade: channels of a stage at its highest resolution
+    dc_weight: float | None = None,  # cascade: trust v in measured lines, (k + v k0) / (1 + v);
+    # None: they are kept exactly
+    learn_dc_weight: bool = False,  # cascade: train v, of each stage, from dc_weight on
+    real_image: bool | None = None,  # take images to be real (cascade and baselines), so that
+    # each line tells its mirror; None: where the data are real and get no phase
+    initial_weights: str | None = None,  # checkpoint to start from, which brings its architecture,
+    # or 'phantom': the cascade that comes with the project
     # -- optimisation
     num_epochs: int = 400,  # passes over the training part; 0: train nothing, only score
+    loss: str = "mse",  # what training lowers: 'mse' (squared) or 'l1' (absolute) error
     weight_decay: float = 1e-4,  # L2 penalty, as Adam takes it
     batch_size: int = 10,  # samples in an optimiser step
     accumulation: int = 1,  # forward passes a batch is divided into, for less memory; the same
@@ -82,10 +106,19 @@ def train(
     initial_lr: float = 1e-4,  # highest learning rate
     lr_schedule: str = "cosine",  # 'cosine' (linear warm-up, cosine to zero), or 'constant'
     warmup_epochs: int = 10,  # length of the warm-up; at most a tenth of num_epochs
-    seed: int = 0,  # seed of weights, dropout, sample order and training masks
+    clip_gradient: float | None = None,  # longest gradient of a step, as its norm; None: any
+    ema: float = 0.0,  # decay of a moving average of the weights, which is then what is validated,
+    # tested and kept; 0: none
+    augment: bool = False,  # flip training images, and shift and reverse them in time
+    strip: int | None = None,  # train on strips of so many columns, as many a sample as make up
+    # its width; None: on whole images
+    precision: str = "float32",  # 'float32', or 'bfloat16' for the networks (not for the physics)
+    gradient_checkpointing: bool = False,  # cascade: keep less for the gradient, compute it again
+    seed: int = 0,  # seed of weights, dropout, sample order, training masks and augmentation
     device: str | None = None,  # 'cpu', 'cuda', 'cuda:1', 'mps'; None: the best there is
     max_minutes: float | None = None,  # stop after so long, ready for --resume; None: no limit
     # -- output
+    baselines: tuple[str, ...] | None = None,  # training-free methods to score; None: all
     num_pictures: int = 5,  # test samples to draw pictures of
     picture_dpi: int = 100,  # resolution of the pictures; a frame is two inches wide
     validate_every: int = 1,  # epochs between validations; the last epoch is always validated
@@ -131,23 +164,26 @@ def prepare(folder: Path, s: SimpleNamespace) -> Run:
     """Load, split and check everything, build the network, and write `config.json`."""
     device = runtime.pick_device(s.device)
     runtime.make_deterministic(s.seed)
-    initial, initial_path = None, Path(s.initial_weights or "")
+    initial, initial_path = None, ckpt.named_weights(s.initial_weights)
     if s.resume and (folder / ckpt.LAST).exists():
         initial_path = folder / ckpt.LAST  # which has all that came with the initial weights
     if s.initial_weights is not None:
         initial = ckpt.load_checkpoint(initial_path)
         adopt_architecture(s, initial, initial_path)
-    cine = load_cine(s.data, s.n_samples, s.normalise, s.in_channels, s.data_seed)
+    cine = load_cine(s.data, s.n_samples, s.complex_pairs, s.normalise, s.in_channels, s.data_seed)
+    adopt_prior(s, cine)
     n_frames, ny, _ = cine.shape
-    if not n_frames == s.in_channels == s.out_channels and (s.num_epochs or initial):
+    frames_are_channels = "in_channels" in ARCHITECTURE[s.model] and (s.num_epochs or initial)
+    if frames_are_channels and not n_frames == s.in_channels == s.out_channels:
         raise InputError(
             f"{cine.source} has {n_frames} frames, but --in-channels is {s.in_channels} and"
             f" --out-channels {s.out_channels}: give both as {n_frames}"
         )
-    try:
-        cartesian_mask((n_frames, ny, 1), s.acc, s.sample_n, seed=0)
-    except ValueError as error:
-        raise InputError(f"--acc and --sample-n: {error}") from None
+    for acc in (*acceleration_range(s.acc), *(s.test_acc or ())):
+        try:
+            cartesian_mask((n_frames, ny, 1), acc, s.sample_n, seed=0)
+        except ValueError as error:
+            raise InputError(f"--acc, --test-acc and --sample-n: {error}") from None
     parts = split_samples(len(cine.images), s.split, s.data_seed, cine.groups)
 
     run = Run(folder, s, device, cine, parts)
@@ -158,6 +194,10 @@ def prepare(folder: Path, s: SimpleNamespace) -> Run:
             ckpt.load_weights(run.network, initial, initial_path)
             run.seen = {role: set(hashes) for role, hashes in initial["data"]["seen"].items()}
         run.network.to(device).to(memory_format=torch.channels_last)
+        if isinstance(run.network, Cascade):
+            run.network.gradient_checkpointing = s.gradient_checkpointing
+        if s.ema and s.num_epochs:
+            run.average = copy.deepcopy(run.network)
     run.facts = describe(run)
     for heading, lines in run.facts.items():
         say(f"{heading}: " + "\n  ".join(lines))
@@ -189,7 +229,7 @@ def fit(run: Run, stop: runtime.StopRequest) -> None:
     assert network is not None
     optimizer = torch.optim.Adam(network.parameters(), lr=s.initial_lr, weight_decay=s.weight_decay)
     state = restore(run, optimizer)
-    validation = list(evaluation_batches(run, "validation"))
+    validation = list(evaluation_batches(run, run.parts["validation"], run.accelerations))
     board = report.TensorBoard(run.folder, vars(s), len(run.history))
     bar = tqdm(
         total=s.num_epochs * run.n_steps,
@@ -203,7 +243,7 @@ def fit(run: Run, stop: runtime.StopRequest) -> None:
         train_epoch(run, optimizer, state, epoch, bar, stop)
         entry = {
             "epoch": epoch + 1,
-            "train/loss": state.epoch_loss / len(run.parts["train"]),
+            "train/loss": state.epoch_loss / (run.rounds * len(run.parts["train"])),
             "learning_rate": optimizer.param_groups[0]["lr"],
         }
         validated = (epoch + 1) % s.validate_every == 0 or epoch + 1 == s.num_epochs
@@ -230,7 +270,7 @@ def fit(run: Run, stop: runtime.StopRequest) -> None:
     bar.close()
     board.close()
     best = ckpt.load_checkpoint(run.folder / ckpt.BEST)
-    ckpt.load_weights(network, best, run.folder / ckpt.BEST)
+    ckpt.load_weights(run.evaluated, best, run.folder / ckpt.BEST)
 
 
 def train_epoch(
@@ -245,7 +285,7 @@ def train_epoch(
     s, network = run.settings, run.network
     assert network is not None
     network.train()
-    order = training_order(run.parts["train"], s.seed, epoch)
+    order = epoch_draws(run, epoch)
     n_steps = run.n_steps
     for step in range(state.step, n_steps):
         if stop:
@@ -257,13 +297,15 @@ def train_epoch(
                 run.folder,
             )
         started = time.perf_counter()
-        samples = order[step * s.batch_size : (step + 1) * s.batch_size]
+        draws = order[step * s.batch_size : (step + 1) * s.batch_size]
         optimizer.param_groups[0]["lr"] = learning_rate(epoch + (step + 0.5) / n_steps, s)
-        loss = train_step(run, optimizer, samples, epoch)
-        where = f"in epoch {epoch + 1}, step {step + 1}, on samples {name_list(samples)}"
-        check_finite(run, loss, where)
+        loss = train_step(run, optimizer, draws)
+        samples = name_list([sample for _, sample in draws])
+        check_finite(run, loss, f"in epoch {epoch + 1}, step {step + 1}, on samples {samples}")
+        if run.average is not None:
+            update_average(run.average, network, s.ema, epoch * n_steps + step)
         state.step += 1
-        state.epoch_loss += loss * len(samples)
+        state.epoch_loss += loss * len(draws)
         state.epoch_seconds += time.perf_counter() - started
         bar.set_postfix(loss=f"{loss:.2e}", refresh=False)
         bar.update()
@@ -272,26 +314,47 @@ def train_epoch(
 
 
 def train_step(
-    run: Run, optimizer: torch.optim.Optimizer, samples: Sequence[int], epoch: int
+    run: Run, optimizer: torch.optim.Optimizer, draws: Sequence[tuple[int, int]]
 ) -> float:
     """One optimiser step on a batch; returns its mean loss."""
     s, network = run.settings, run.network
     assert network is not None
-    mask_epoch = epoch if s.fresh_masks else 0
     total = 0.0
     optimizer.zero_grad(set_to_none=True)
-    size = -(-len(samples) // s.accumulation)
-    for start in range(0, len(samples), size):
-        chunk = samples[start : start + size]
-        masks = training_masks(chunk, run.cine.shape[:2], s.acc, s.sample_n, s.seed, mask_epoch)
-        batch = alias(run, chunk, masks)
-        reconstruction = network(batch.aliased, batch.mask)
-        loss = mse(reconstruction, batch.target).sum() / len(samples)
+    size = -(-len(draws) // s.accumulation)
+    for start in range(0, len(draws), size):
+        batch = training_batch(run, draws[start : start + size])
+        reconstruction = run.forward(network, batch.aliased, batch.mask)
+        loss = training_loss(reconstruction, batch, s.loss).sum() / len(draws)
         loss.backward()
         total += loss.item()
+    if s.clip_gradient is not None:
+        nn.utils.clip_grad_norm_(network.parameters(), s.clip_gradient)
     if math.isfinite(total):
         optimizer.step()
     return total
+
+
+def training_loss(reconstruction: Tensor, batch: Batch, loss: str) -> Tensor:
+    """What training lowers, (B,): the mean squared or absolute error.
+
+    A reconstruction that is complex, or real and signed, is compared with the truth as it is; a
+    magnitude, of a truth with a phase, with the magnitude.
+    """
+    truth = batch.image if reconstruction.is_complex() else batch.target
+    error = (reconstruction - truth).abs()
+    return (error.square() if loss == "mse" else error).mean(dim=(-3, -2, -1))
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+    """Move the average towards the network after step number `step`, faster in the beginning, when
+    little has been learnt that is worth keeping."""
+    share = 1 - min(decay, (1 + step) / (10 + step))
+    for averaged, parameter in zip(average.parameters(), network.parameters(), strict=True):
+        averaged.lerp_(parameter, share)
+    for kept, buffer in zip(average.buffers(), network.buffers(), strict=True):
+        kept.copy_(buffer)
 
 
 def check_finite(run: Run, loss: float, where: str) -> None:

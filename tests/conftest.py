@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+import tuning
+
 matplotlib.use("agg")
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,6 +28,7 @@ TINY = {
     "num_pictures": 1,
     "picture_dpi": 40,
     "device": "cpu",
+    "baselines": ("zero_filled", "time_average", "view_sharing"),
 }
 
 
@@ -54,6 +57,12 @@ def tiny_npz(tmp_path_factory, images) -> Path:
     path = tmp_path_factory.mktemp("data") / "tiny.npz"
     np.savez(path, dataset=images)
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def baseline_cache(tmp_path_factory):
+    """A cache of the tests' own, in this process."""
+    tuning.CACHE = tmp_path_factory.mktemp("baseline_cache")
 
 
 @pytest.fixture

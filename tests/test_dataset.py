@@ -24,8 +24,8 @@ class Canary:
 
 
 def load(path, **changes):
-    arguments = {"n_samples": None, "normalise": False, "n_frames": 20, "data_seed": 0} | changes
-    return load_cine(str(path), **arguments)
+    arguments = {"n_samples": None, "complex_pairs": False, "normalise": False}
+    return load_cine(str(path), **arguments | {"n_frames": 20, "data_seed": 0} | changes)
 
 
 def save(tmp_path, name="cine.npz", **arrays):
@@ -171,8 +171,25 @@ def test_fault_11_wrong_axes(tmp_path, shape):
 
 
 def test_fault_12_complex_data_are_not_made_real_in_silence(tmp_path, images):
-    with pytest.raises(InputError, match=r"complex64.*numpy\.abs"):
-        load(save(tmp_path, dataset=images.astype(np.complex64)))
+    turned = images * np.exp(1j)
+    loaded = load(save(tmp_path, dataset=turned)).images
+    assert loaded.dtype == torch.complex64
+    np.testing.assert_allclose(loaded.numpy(), turned, rtol=1e-6)
+    with pytest.raises(InputError, match=r"magnitudes lie in \[.*, 2.*--normalise"):
+        load(save(tmp_path, dataset=2 * turned / images.max()))
+    normalised = load(save(tmp_path, dataset=2 * turned), normalise=True).images
+    torch.testing.assert_close(normalised.abs().amax(dim=(1, 2, 3)), torch.ones(len(images)))
+
+
+def test_fault_12_pairs_of_real_and_imaginary_part(tmp_path, images):
+    pairs = np.stack((images, images / 2), axis=-1)
+    loaded = load(save(tmp_path, dataset=pairs), complex_pairs=True, normalise=True).images
+    assert loaded.shape == images.shape
+    torch.testing.assert_close(loaded.imag, loaded.real / 2)
+    with pytest.raises(InputError, match=r"the array is .* no axis of length 0"):
+        load(save(tmp_path, dataset=pairs))
+    with pytest.raises(InputError, match="--complex-pairs expects"):
+        load(save(tmp_path, dataset=images), complex_pairs=True)
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f8", ">f4", ">f8"])

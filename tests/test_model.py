@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from fourier import undersample
 from model import (
     MODELS,
     DualUNet,
@@ -18,7 +19,20 @@ ARCHITECTURE = {
     "init_features": 2,
     "dropout": 0.0,
     "batch_norm": True,
+    "data_consistency": False,
 }
+OF_MODEL = {
+    "unet": ARCHITECTURE,
+    "unet_resnet": ARCHITECTURE,
+    "cascade": {
+        "stages": 2,
+        "features": 16,
+        "real_image": True,
+        "dc_weight": None,
+        "learn_dc_weight": False,
+    },
+}
+UNETS = ("unet", "unet_resnet")
 DEFAULT = ARCHITECTURE | {"in_channels": 20, "out_channels": 20, "init_features": 64}
 
 
@@ -32,23 +46,26 @@ def example(batch: int, ny: int, nx: int, n_frames: int = 4):
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (1, 5), (48, 16)])
 def test_any_size_trains_and_keeps_its_shape(model, batch, size):
-    network = build_model(model, **ARCHITECTURE)
+    network = build_model(model, **OF_MODEL[model])
     aliased, mask = example(batch, *size)
     reconstruction = network(aliased, mask)
     assert reconstruction.shape == aliased.shape
-    assert reconstruction.dtype == torch.float32
+    assert reconstruction.dtype == torch.float32  # without data consistency, or of a real image
     reconstruction.square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_gradient_reaches_every_parameter_after_a_step(model):
-    network = build_model(model, **ARCHITECTURE)
+@pytest.mark.parametrize("data_consistency", [False, True])
+@pytest.mark.parametrize("model", UNETS)
+def test_gradient_reaches_every_parameter_after_a_step(model, data_consistency):
+    network = build_model(model, **ARCHITECTURE | {"data_consistency": data_consistency})
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-2)
-    aliased, mask = example(2, 32, 32)
+    aliased, _ = example(2, 32, 32)
+    mask = torch.zeros(2, 4, 32, 1)
+    mask[:, :, ::2] = 1
     for _ in range(3):  # layers that start at zero pass a gradient on after their first steps
         optimizer.zero_grad()
-        (network(aliased, mask) - 1).square().mean().backward()
+        (network(aliased, mask) - 1 - 1j).abs().square().mean().backward()
         optimizer.step()
     without = [name for name, p in network.named_parameters() if not p.grad.any()]
     assert without == []
@@ -86,11 +103,29 @@ def randomised(network: torch.nn.Module) -> torch.nn.Module:
     return network
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_training_starts_at_the_zero_filled_reconstruction(model):
+@pytest.mark.parametrize("data_consistency", [False, True])
+@pytest.mark.parametrize("model", UNETS)
+def test_training_starts_at_the_zero_filled_reconstruction(model, data_consistency):
     aliased, mask = example(2, 33, 47)
-    reconstruction = build_model(model, **ARCHITECTURE)(aliased, mask)
-    torch.testing.assert_close(reconstruction, aliased.abs(), atol=1e-5, rtol=1e-5)
+    network = build_model(model, **ARCHITECTURE | {"data_consistency": data_consistency})
+    torch.testing.assert_close(network(aliased, mask).abs(), aliased.abs(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("model", UNETS)
+def test_data_consistency_keeps_the_measured_lines(model):
+    image, _ = example(2, 33, 47)
+    mask = torch.zeros(2, 4, 33, 1)
+    mask[:, :, ::3] = 1
+    aliased = undersample(image, mask)
+    with torch.no_grad():
+        plain, consistent = (
+            randomised(build_model(model, **ARCHITECTURE | {"data_consistency": on}))(aliased, mask)
+            for on in (False, True)
+        )
+    assert not plain.is_complex()
+    assert consistent.is_complex()
+    torch.testing.assert_close(undersample(consistent, mask), aliased, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(undersample(plain, mask), aliased, atol=1e-2)
 
 
 def test_real_and_imaginary_unet_share_nothing():

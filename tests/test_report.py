@@ -24,7 +24,7 @@ def test_metrics_round_trip_and_means(tmp_path):
 
 def test_table_is_mean_and_sample_standard_deviation():
     header, a, b = report.score_table(ROWS)
-    assert header.split() == ["method", *(f"test/{name}" for name in report.SCORES)]
+    assert header.split() == ["acceleration", "6", *(f"test/{name}" for name in report.SCORES)]
     assert "2.000 ± 1.414" in a
     assert "2.000 ± 0.000" in b
 

@@ -16,9 +16,12 @@ from conftest import TINY, command, make_images
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import batches
 import checkpoint as ckpt
+import evaluation
 import runtime
 import train as train_script
+import tuning
 from baselines import BASELINES
 from CS_mask import evaluation_masks
 from errors import InputError
@@ -27,7 +30,7 @@ from metrics import SCORES, psnr
 from settings import comments
 from train import EXIT_INTERRUPTED, learning_rate, train
 
-METHODS = ["unet_resnet", *BASELINES]
+METHODS = ["unet_resnet", *TINY["baselines"]]
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +90,7 @@ def test_arrays_reproduce_the_scores_and_the_physics(finished, images):
         stored = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     index = stored["index"].tolist()
     assert np.array_equal(stored["target"].numpy(), images[index])
-    mask = torch.from_numpy(evaluation_masks(index, (8, 32), acc=4, sample_n=4, data_seed=0))
+    mask = torch.from_numpy(evaluation_masks(index, (8, 32), acc=(4, 4), sample_n=4, data_seed=0))
     torch.testing.assert_close(stored["aliased"], undersample(stored["target"], mask))
     for i, value in enumerate(psnr(stored["reconstruction"], stored["target"]).tolist()):
         assert float(rows[index[i], "unet_resnet"]["psnr"]) == pytest.approx(value, abs=1e-4)
@@ -114,7 +117,7 @@ def test_report_reads_on_its_own(finished):
     assert epochs == ["1", "2", "3", "4"]
     for method in METHODS:
         assert re.search(rf"^{method} +\d\.\d+ ± \d\.\d+ +[\d.]+ ± ", text, re.MULTILINE)
-    for word in ("retrospectively", "real-valued", "without noise", *SCORES):
+    for word in ("retrospectively", "real-valued", "without phase or added noise", *SCORES):
         assert word in text
 
 
@@ -282,18 +285,190 @@ def test_accumulation_takes_the_same_steps(tmp_path, tiny_npz):
 
 def test_fresh_masks_are_a_setting(tmp_path, tiny_npz, monkeypatch):
     epochs = set()
-    draw = train_script.training_masks
+    draw = batches.training_masks
 
-    def noted(samples, shape, acc, sample_n, seed, epoch):
-        epochs.add(epoch)
-        return draw(samples, shape, acc, sample_n, seed, epoch)
+    def noted(draws, *arguments):
+        epochs.update(number for number, _ in draws)
+        return draw(draws, *arguments)
 
-    monkeypatch.setattr(train_script, "training_masks", noted)
+    monkeypatch.setattr(batches, "training_masks", noted)
     train(str(tmp_path / "a"), data=str(tiny_npz), **TINY)
     assert epochs == {0, 1, 2, 3}
     epochs.clear()
     train(str(tmp_path / "b"), data=str(tiny_npz), **TINY, fresh_masks=False)
     assert epochs == {0}
+
+
+CASCADE = TINY | {
+    "model": "cascade",
+    "stages": 2,
+    "features": 4,
+    "strip": 16,
+    "augment": True,
+    "loss": "l1",
+    "ema": 0.9,
+    "initial_lr": 5e-3,
+    "clip_gradient": 1.0,
+}
+
+
+@pytest.mark.parametrize("calls", [2, 15])
+def test_cascade_resumes_with_the_same_bits(tmp_path, tiny_npz, monkeypatch, calls):
+    returned = train(str(tmp_path / "whole"), data=str(tiny_npz), **CASCADE)
+    monkeypatch.setattr(runtime, "StopRequest", StopAfter)
+    monkeypatch.setattr(StopAfter, "calls", calls)
+    with pytest.raises(runtime.Interrupted):
+        train(str(tmp_path / "broken"), data=str(tiny_npz), **CASCADE)
+    monkeypatch.undo()
+    assert train(str(tmp_path / "broken"), resume=True) == returned
+    first, second = (
+        ckpt.load_checkpoint(tmp_path / name / ckpt.LAST) for name in ("whole", "broken")
+    )
+    for key in ("weights", "training_weights"):
+        assert first[key]
+        assert all(torch.equal(value, second[key][name]) for name, value in first[key].items())
+
+
+def test_cascade_beats_its_start_and_the_average_is_what_is_kept(tmp_path, tiny_npz):
+    settings = CASCADE | {"num_epochs": 25, "baselines": ("hermitian_view_sharing",)}
+    returned = train(str(tmp_path / "run"), data=str(tiny_npz), **settings)
+    assert returned["cascade"]["psnr"] > returned["hermitian_view_sharing"]["psnr"] + 0.1
+    last = ckpt.load_checkpoint(tmp_path / "run" / ckpt.LAST)
+    name = "stages.0.lift.weight"
+    assert not torch.equal(last["weights"][name], last["training_weights"][name])
+    again = train(
+        str(tmp_path / "again"),
+        data=str(tiny_npz),
+        initial_weights=str(tmp_path / "run" / ckpt.BEST),
+        **settings | {"num_epochs": 0},
+    )
+    assert again["cascade"] == returned["cascade"]
+
+
+def test_bfloat16_is_close_to_float32_and_not_the_same(tmp_path, tiny_npz):
+    scores = [
+        train(str(tmp_path / name), data=str(tiny_npz), **CASCADE, precision=name)["cascade"]
+        for name in ("float32", "bfloat16")
+    ]
+    assert scores[0]["psnr"] == pytest.approx(scores[1]["psnr"], abs=0.3)
+    assert scores[0]["psnr"] != scores[1]["psnr"]
+
+
+@pytest.mark.parametrize("loss", ["mse", "l1"])
+def test_training_loss_is_what_it_is_called(loss):
+    truth, found = torch.rand(2, 3, 4, 5), torch.rand(2, 3, 4, 5)
+    power = 2 if loss == "mse" else 1
+
+    def batch(image):
+        return SimpleNamespace(image=image, target=image.abs())
+
+    expected = (found - truth).abs().pow(power).mean(dim=(1, 2, 3))
+    torch.testing.assert_close(train_script.training_loss(found, batch(truth), loss), expected)
+    turned = truth * torch.exp(torch.tensor(1j))
+    expected = (found - turned).abs().pow(power).mean(dim=(1, 2, 3))
+    complex_found = torch.complex(found, torch.zeros_like(found))
+    torch.testing.assert_close(
+        train_script.training_loss(complex_found, batch(turned), loss), expected
+    )
+    expected = (found - truth).abs().pow(power).mean(dim=(1, 2, 3))  # a magnitude
+    torch.testing.assert_close(train_script.training_loss(found, batch(turned), loss), expected)
+
+
+def test_gradient_is_clipped(tmp_path, tiny_npz, monkeypatch):
+    norms = []
+    clip = torch.nn.utils.clip_grad_norm_
+
+    def noted(parameters, longest):
+        parameters = list(parameters)
+        clip(parameters, longest)
+        norms.append(torch.stack([p.grad.norm() for p in parameters]).norm().item())
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", noted)
+    settings = CASCADE | {"num_epochs": 1, "clip_gradient": 1e-3}
+    train(str(tmp_path / "run"), data=str(tiny_npz), **settings)
+    assert max(norms) == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_average_follows_the_network():
+    average, network = torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)
+    torch.nn.init.constant_(network.weight, 3.0)
+    network.running_mean.fill_(7)
+    train_script.update_average(average, network, 0.75, step=1000)
+    assert average.weight.tolist() == [1.5, 1.5]
+    assert average.running_mean.tolist() == [7, 7]
+    train_script.update_average(average, network, 0.75, step=0)  # in the beginning faster
+    assert average.weight.tolist() == pytest.approx([2.85, 2.85])
+
+
+def test_a_range_of_accelerations_is_trained_and_each_scored(tmp_path, tiny_npz):
+    settings = CASCADE | {"acc": (3, 6), "num_epochs": 1}
+    train(str(tmp_path / "run"), data=str(tiny_npz), **settings)
+    rows = rows_of(tmp_path / "run")
+    assert list(dict.fromkeys(row["acc"] for row in rows)) == ["3", "4.5", "6"]
+    assert len(rows) == 3 * 3 * 4
+    text = (tmp_path / "run" / "output.txt").read_text()
+    for acc in ("3", "4.5", "6"):
+        assert re.search(rf"^acceleration {acc} +test/loss", text, re.MULTILINE)
+        of_view_sharing = [
+            float(row["psnr"])
+            for row in rows
+            if row["acc"] == acc and row["method"] == "view_sharing"
+        ]
+        assert f"{np.mean(of_view_sharing):.3f} ± " in text
+    assert "training masks of acceleration 3 to 6 are drawn" in text
+
+
+def test_all_baselines_are_scored_and_the_second_run_recalls_them(tmp_path, tiny_npz, monkeypatch):
+    settings = TINY | {"num_epochs": 0, "baselines": None, "num_pictures": 0}
+    monkeypatch.setattr(tuning, "CACHE", tmp_path / "cache")
+    first = train(str(tmp_path / "a"), data=str(tiny_npz), **settings)
+    assert list(first) == list(BASELINES)
+    assert first["hermitian"]["psnr"] > first["zero_filled"]["psnr"]
+    text = (tmp_path / "a" / "output.txt").read_text()
+    assert re.search(r"temporal_tv, acceleration 4: bound \S+ \(the best on training", text)
+    assert re.search(r"actual 4, and 2\.\d+ where mirror lines count \(real images\)", text)
+
+    def must_not_run(*arguments):
+        raise AssertionError
+
+    monkeypatch.setattr(
+        evaluation, "score_rows", lambda acc, batch, images: must_not_run() if images else []
+    )
+    monkeypatch.setattr(tuning, "_search", must_not_run)
+    settings["num_pictures"] = 1
+    assert train(str(tmp_path / "b"), data=str(tiny_npz), **settings) == first
+    assert (tmp_path / "b" / "metrics.csv").read_bytes() == (
+        tmp_path / "a" / "metrics.csv"
+    ).read_bytes()
+    assert list((tmp_path / "b" / "reconstruction").iterdir())
+
+
+@pytest.mark.parametrize("model", ["unet", "unet_resnet", "cascade"])
+@pytest.mark.parametrize("kind", ["complex data", "phase and noise"])
+def test_complex_images_end_to_end(tmp_path, images, model, kind):
+    settings = CASCADE | {"model": model, "num_epochs": 1, "data_consistency": True}
+    if kind == "complex data":
+        images = images * np.exp(1j * np.linspace(0, 2, 36)).astype(np.complex64)
+    else:
+        settings |= {"phase": True, "noise": 0.01}
+    np.savez(tmp_path / "data.npz", dataset=images)
+    returned = train(str(tmp_path / "run"), data=str(tmp_path / "data.npz"), **settings)
+    assert returned[model]["psnr"] > returned["zero_filled"]["psnr"] - 0.2
+    text = (tmp_path / "run" / "output.txt").read_text()
+    assert "real-image prior (each measured line tells its mirror line): off" in text
+    assert ("implicit data crimes" in text.lower()) is (kind != "complex data")
+    with np.load(tmp_path / "run" / "reconstructions.npz") as arrays:
+        index = arrays["index"]
+        np.testing.assert_allclose(arrays["target"], np.abs(images[index]), atol=1e-6)
+    with pytest.raises(InputError, match=r"--real-image .* have a phase"):
+        train(
+            str(tmp_path / "x"), data=str(tmp_path / "data.npz"), **settings | {"real_image": True}
+        )
+
+
+def test_cascade_takes_other_frames_than_in_channels(tmp_path, tiny_npz):
+    settings = CASCADE | {"num_epochs": 1, "in_channels": 20, "out_channels": 20}
+    assert "cascade" in train(str(tmp_path / "run"), data=str(tiny_npz), **settings)
 
 
 def test_learning_rate_warms_up_and_falls_to_zero():
@@ -318,8 +493,8 @@ def test_learning_rate_warms_up_and_falls_to_zero():
 def test_no_epochs_and_no_weights_scores_the_baselines(tmp_path, tiny_npz, finished):
     folder = tmp_path / "run"
     returned = train(str(folder), data=str(tiny_npz), **TINY | {"num_epochs": 0})
-    assert list(returned) == list(BASELINES)
-    assert returned == {name: finished[1][name] for name in BASELINES}
+    assert list(returned) == METHODS[1:]
+    assert returned == {name: finished[1][name] for name in METHODS[1:]}
     assert not (folder / ckpt.LAST).exists()
     assert not (folder / "curves.png").exists()
 
@@ -334,7 +509,10 @@ def test_no_epochs_scores_a_checkpoint_and_names_what_it_was_trained_on(
         num_epochs=0,
         split=(0, 0, 1),
         initial_weights=finished[0] / ckpt.BEST,
-        **{name: TINY[name] for name in ("acc", "sample_n", "num_pictures", "picture_dpi")},
+        **{
+            name: TINY[name]
+            for name in ("acc", "sample_n", "num_pictures", "picture_dpi", "baselines")
+        },
     )
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "run" / "output.txt").read_text()
@@ -421,6 +599,20 @@ def test_validation_samples_that_trained_the_weights_are_named(tmp_path, tiny_np
         ({"dropout": 1.0}, "--dropout is 1.0"),
         ({"device": "abacus"}, "--device abacus cannot be used here"),
         ({"initial_weights": "none.pt"}, "none.pt does not exist"),
+        ({"acc": (8, 4)}, "--acc is (8, 4), expected one acceleration, or a lowest and a highest"),
+        ({"acc": (4, 5, 6)}, "--acc is (4, 5, 6)"),
+        ({"acc": (4, 9)}, "got 4: choose fewer centre lines"),
+        ({"test_acc": (4, 33)}, "acc=33"),
+        ({"loss": "huber"}, "--loss is 'huber', expected one of mse, l1"),
+        ({"precision": "float16"}, "expected one of float32, bfloat16"),
+        ({"baselines": ("magic",)}, "--baselines is 'magic', expected one of zero_filled"),
+        ({"ema": 1.0}, "--ema is 1.0"),
+        ({"noise": -0.1}, "--noise is -0.1, expected at least 0"),
+        ({"strip": 0}, "--strip is 0, expected at least 1"),
+        ({"learn_dc_weight": True}, "--learn-dc-weight needs a --dc-weight"),
+        ({"dc_weight": 0.0}, "--dc-weight is 0.0, expected more than 0"),
+        ({"real_image": True, "phase": True}, "--real-image"),
+        ({"complex_pairs": True}, "--complex-pairs expects"),
         ({"num_epochs": "4"}, "--num-epochs is '4', expected int"),
     ],
 )
@@ -512,8 +704,8 @@ def test_fault_20_full_disk_in_training(tmp_path, tiny_npz, monkeypatch):
 def test_fault_22_non_finite_loss_keeps_the_last_good_checkpoint(tmp_path, tiny_npz, monkeypatch):
     step = train_script.train_step
 
-    def explode(run, optimizer, samples, epoch):
-        return float("nan") if epoch == 2 else step(run, optimizer, samples, epoch)
+    def explode(run, optimizer, draws):
+        return float("nan") if draws[0][0] == 2 else step(run, optimizer, draws)
 
     monkeypatch.setattr(train_script, "train_step", explode)
     with pytest.raises(InputError, match=r"loss is nan in epoch 3, step 1, on samples \d, \d;"):
@@ -525,11 +717,11 @@ def test_fault_22_non_finite_loss_keeps_the_last_good_checkpoint(tmp_path, tiny_
 def test_fault_22_non_finite_weights_are_not_saved(tmp_path, tiny_npz, monkeypatch):
     step = train_script.train_step
 
-    def explode(run, optimizer, samples, epoch):
-        if epoch == 2:
+    def explode(run, optimizer, draws):
+        if draws[0][0] == 2:
             with torch.no_grad():
                 run.network.refiner.lift.bias.fill_(torch.nan)
-        return step(run, optimizer, samples, epoch) if epoch < 2 else 0.1
+        return step(run, optimizer, draws) if draws[0][0] < 2 else 0.1
 
     monkeypatch.setattr(train_script, "train_step", explode)
     monkeypatch.setattr(train_script, "validate", lambda *a: {"loss": 0.1, "psnr": 10.0})

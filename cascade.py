@@ -1,0 +1,144 @@
+"""The unrolled network: a training-free start, then stages of a small network and data consistency.
+
+    x = k-t sparse reconstruction; for every stage: x = consistent(x + stage(x))
+
+A stage sees every frame with its neighbours in cyclic time and treats all frames alike: any number
+of frames and any size will do, and a shift in time of the input shifts the output. The physics is
+exact on a strip of columns, so that training may use strips (see `fourier.Measured`).
+
+The arithmetic is arranged for CPUs as for GPUs: pixels are rearranged into channels, channels come
+in multiples of 16, time is mixed by shifting a part of the channels to the neighbouring frames,
+which costs no arithmetic, and most of the layers work at reduced resolution.
+
+References: J. Schlemper et al., "A deep cascade of convolutional neural networks for dynamic MR
+image reconstruction", IEEE Trans Med Imaging 37:491-503, 2018; W. Shi et al. (sub-pixels), CVPR
+2016; J. Lin et al., "TSM: temporal shift module for efficient video understanding", ICCV 2019.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from baselines import kt_sparse
+from fourier import Measured, join_complex, split_complex
+
+SUBPIXEL = 2  # blocks of 2 x 2 pixels become channels
+LEVELS = 3  # resolutions of a stage
+START_THRESHOLD, START_FALL, START_STEPS = 0.02, 0.25, 6  # of the k-t sparse start
+SHIFTED = 4  # one in so many channels goes to the next frame, as many to the previous one
+
+
+def set_zero(layer: nn.Module) -> None:
+    """Make a layer's output zero, whatever its input, until it is trained."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
+class ShiftBlock(nn.Module):
+    """Residual block on frames (B T, C, Y, X): shift in time, 3x3 convolution, ReLU, the same
+    without shift. It starts as the identity."""
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.shifted = features // SHIFTED
+        self.first = nn.Conv2d(features, features, kernel_size=3, padding=1)
+        self.second = nn.Conv2d(features, features, kernel_size=3, padding=1)
+        set_zero(self.second)
+
+    def forward(self, x: Tensor, n_frames: int) -> Tensor:
+        frames = x.unflatten(0, (-1, n_frames))  # (B, T, C, Y, X)
+        n = self.shifted
+        after, before = frames[:, :, :n].roll(1, 1), frames[:, :, n : 2 * n].roll(-1, 1)
+        mixed = torch.cat((after, before, frames[:, :, 2 * n :]), dim=2).flatten(0, 1)
+        return x + self.second(F.relu(self.first(mixed), inplace=True))
+
+
+class Stage(nn.Module):
+    """Small residual U-Net in space and time: (B, T, channels, Y, X) to a correction of that shape.
+
+    Three resolutions of sub-pixels, with `features`, twice and four times as many channels. It
+    starts at zero.
+    """
+
+    def __init__(self, channels: int, features: int):
+        super().__init__()
+        widths = [features * 2**level for level in range(LEVELS)]
+        subpixels = channels * SUBPIXEL**2
+        self.lift = nn.Conv2d(subpixels, features, kernel_size=3, padding=1)
+        self.encoder = nn.ModuleList(ShiftBlock(width) for width in widths[:-1])
+        self.down = nn.ModuleList(
+            nn.Conv2d(width, 2 * width, kernel_size=2, stride=2) for width in widths[:-1]
+        )
+        self.bottom = nn.ModuleList(ShiftBlock(widths[-1]) for _ in range(2))
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(2 * width, width, kernel_size=2, stride=2) for width in widths[:-1]
+        )
+        self.decoder = nn.ModuleList(ShiftBlock(width) for width in widths[:-1])
+        self.project = nn.Conv2d(features, subpixels, kernel_size=3, padding=1)
+        set_zero(self.project)
+
+    def forward(self, images: Tensor) -> Tensor:
+        n_frames, _, ny, nx = images.shape[1:]
+        multiple = SUBPIXEL * 2 ** (LEVELS - 1)
+        x = F.pad(images.flatten(0, 1), (0, -nx % multiple, 0, -ny % multiple))  # (B T, C, Y, X)
+        x = F.pixel_unshuffle(x, SUBPIXEL).contiguous(memory_format=torch.channels_last)
+        x = self.lift(x)
+        skips = []
+        for block, down in zip(self.encoder, self.down, strict=True):
+            x = block(x, n_frames)
+            skips.append(x)
+            x = down(x)
+        for block in self.bottom:
+            x = block(x, n_frames)
+        for up, block in zip(reversed(self.up), reversed(self.decoder), strict=True):
+            x = block(up(x) + skips.pop(), n_frames)
+        x = F.pixel_shuffle(self.project(x), SUBPIXEL)[..., :ny, :nx]  # (B T, C, Y, X)
+        return x.float().unflatten(0, (-1, n_frames))
+
+
+class Cascade(nn.Module):
+    """Unrolled network of `stages` stages; called as all networks are (see `model.py`).
+
+    With `real_image` the images stay real throughout, and real and signed is what it returns;
+    otherwise real and imaginary part are two channels of every frame, and it returns complex64.
+    """
+
+    def __init__(
+        self,
+        stages: int,
+        features: int,
+        real_image: bool,
+        dc_weight: float | None,
+        learn_dc_weight: bool,
+    ):
+        """`dc_weight`: v of the data consistency; None: infinite. `learn_dc_weight`: start there,
+        each stage for itself."""
+        super().__init__()
+        self.real_image = real_image
+        self.gradient_checkpointing = (
+            False  # compute the stages again for the gradient, to save memory
+        )
+        self.stages = nn.ModuleList(Stage(1 if real_image else 2, features) for _ in range(stages))
+        log_weight = None if dc_weight is None else torch.full((stages,), dc_weight).log()
+        if learn_dc_weight and log_weight is not None:
+            self.log_weight = nn.Parameter(log_weight)
+        else:
+            self.register_buffer("log_weight", log_weight)
+
+    def forward(self, aliased: Tensor, mask: Tensor) -> Tensor:
+        measured = Measured(aliased, mask, self.real_image)
+        with torch.no_grad():
+            images = kt_sparse(measured, START_THRESHOLD, START_FALL, START_STEPS)
+        for i, stage in enumerate(self.stages):
+            parts = (images,) if self.real_image else split_complex(images)
+            channels = torch.stack(parts, dim=2)  # (B, T, C, Y, X)
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                correction = checkpoint(stage, channels, use_reentrant=False)
+            else:
+                correction = stage(channels)
+            parts = correction.unbind(dim=2)
+            images = images + (parts[0] if self.real_image else join_complex(*parts))
+            weight = None if self.log_weight is None else self.log_weight[i].exp()
+            images = measured.consistent(images, weight)
+        return images

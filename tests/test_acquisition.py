@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+import torch
+
+from acquisition import PHASE_SPREAD, augmented, smooth_phase, white_noise
+from fourier import fftc
+
+
+def generator(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_augmentation_keeps_the_values_of_every_frame(target):
+    images = target[0]
+    moved = augmented(images, generator())
+    assert moved.shape == images.shape
+    own = {tuple(frame.flatten().sort().values.tolist()) for frame in images}
+    assert {tuple(frame.flatten().sort().values.tolist()) for frame in moved} == own
+
+
+def test_augmentation_is_one_of_all_flips_and_shifts(target):
+    images = target[0]
+    every = [
+        images.flip(axes).roll(shift, 0)
+        for axes in ([], [0], [1], [2], [0, 1], [0, 2], [1, 2], [0, 1, 2])
+        for shift in range(len(images))
+    ]
+    seen = set()
+    for seed in range(60):
+        moved = augmented(images, generator(seed))
+        matches = [i for i, candidate in enumerate(every) if torch.equal(moved, candidate)]
+        assert len(matches) == 1
+        seen.add(matches[0])
+    assert len({i // len(images) for i in seen}) == 8
+    assert len({i % len(images) for i in seen}) == len(images)
+
+
+def test_phase_has_magnitude_one_and_is_smooth():
+    factor = smooth_phase((96, 80), generator())
+    assert factor.dtype == torch.complex64
+    torch.testing.assert_close(factor.abs(), torch.ones(96, 80))
+    turned = (factor[1:] * factor[:-1].conj()).angle().abs().max()
+    assert 0 < turned < 0.2  # radians from a pixel to the next
+    unwrapped = np.unwrap(np.unwrap(factor.angle().numpy(), axis=0), axis=1)
+    assert unwrapped.std() == pytest.approx(PHASE_SPREAD, rel=0.05)
+
+
+def test_phase_differs_between_draws_and_not_within():
+    assert torch.equal(smooth_phase((8, 8), generator(1)), smooth_phase((8, 8), generator(1)))
+    assert not torch.equal(smooth_phase((8, 8), generator(1)), smooth_phase((8, 8), generator(2)))
+
+
+def test_noise_has_its_deviation_in_image_and_kspace():
+    noise = white_noise((20, 64, 64), 0.1, generator())
+    for values in (noise, fftc(noise)):
+        assert values.real.std().item() == pytest.approx(0.1, rel=0.02)
+        assert values.imag.std().item() == pytest.approx(0.1, rel=0.02)
+        correlation = (values.real * values.imag).mean() / 0.01
+        assert abs(correlation.item()) < 0.02
