@@ -173,8 +173,8 @@ BASELINES = {
     "kt_sparse": Baseline(
         kt_sparse,
         real_image=None,
-        grid={"threshold": (0.02, 0.04, 0.08, 0.16), "fall": (0.1, 0.01)},
-        usual={"threshold": 0.04, "fall": 0.1},
+        grid={"threshold": (0.01, 0.02, 0.04, 0.08), "fall": (0.1, 0.01)},
+        usual={"threshold": 0.02, "fall": 0.01},
     ),
     "temporal_tv": Baseline(
         temporal_tv,
@@ -185,7 +185,7 @@ BASELINES = {
     "low_rank_sparse": Baseline(
         low_rank_sparse,
         real_image=None,
-        grid={"low_rank": (0.025, 0.05, 0.1, 0.2), "sparse": (0.02, 0.04)},
-        usual={"low_rank": 0.05, "sparse": 0.04},
+        grid={"low_rank": (0.0125, 0.025, 0.05, 0.1), "sparse": (0.01, 0.02)},
+        usual={"low_rank": 0.025, "sparse": 0.02},
     ),
 }

@@ -11,10 +11,12 @@ from tqdm import tqdm
 import report
 from batches import Batch, evaluation_batches
 from figures import curves_figure, mask_figure
+from lesion_score import MEANING, lesion_rows, lesion_table
 from metrics import score
 from run import Run, caveats
 from runtime import Interrupted, StopRequest, say
 from tuning import (
+    Method,
     baseline_method,
     chosen_baselines,
     describe_baselines,
@@ -64,7 +66,21 @@ def score_test(run: Run, stop: StopRequest) -> dict[str, dict[str, float]]:
     for acc in run.tested:
         rows += score_acceleration(run, acc, names, stop)
     rows.sort(key=lambda row: (row["acc"], row["sample"], order.index(row["method"])))
-    return conclude(run, rows, order[0])
+    lesions: list[str] = []
+    if run.settings.lesions:
+        methods = all_methods(run, run.tested[0], names)
+        of_lesions = lesion_rows(run, methods, run.tested[0], stop)
+        report.write_table(run.folder / report.LESIONS, of_lesions)
+        lesions = [*lesion_table(of_lesions), *MEANING.splitlines()]
+    return conclude(run, rows, order[0], lesions)
+
+
+def all_methods(run: Run, acc: float, names: Sequence[str]) -> dict[str, Method]:
+    """The network, if there is one, and the baselines `names`, for an acceleration."""
+    methods = {name: baseline_method(run, name, acc) for name in names}
+    if run.network is None:
+        return methods
+    return {run.settings.model: run.reconstruct, **methods}
 
 
 def score_acceleration(
@@ -76,9 +92,7 @@ def score_acceleration(
     pictures.
     """
     remembered = {name: recall(scores_identity(run, name, acc)) for name in names}
-    methods = {name: baseline_method(run, name, acc) for name in names}
-    if run.network is not None:
-        methods = {run.settings.model: run.reconstruct, **methods}
+    methods = all_methods(run, acc, names)
     scored = [name for name in methods if remembered.get(name) is None]
     gallery = Gallery(run, list(methods)) if acc == run.tested[0] else None
     rows: list[dict[str, Any]] = []
@@ -163,7 +177,9 @@ def score_rows(acc: float, batch: Batch, reconstructions: Mapping[str, Tensor]) 
     return rows
 
 
-def conclude(run: Run, rows: list[dict[str, Any]], shown: str) -> dict[str, dict[str, float]]:
+def conclude(
+    run: Run, rows: list[dict[str, Any]], shown: str, lesions: Sequence[str]
+) -> dict[str, dict[str, float]]:
     """Write curves, scores and the report; `metrics.csv`, which marks the end, last."""
     if run.history:
         figure = curves_figure(run.history)
@@ -175,6 +191,7 @@ def conclude(run: Run, rows: list[dict[str, Any]], shown: str) -> dict[str, dict
         title += f"; the network of epoch {best['epoch']:.0f}, chosen by validation PSNR"
         title += f"; {sum(e['seconds'] for e in run.history) / 60:.1f} minutes of training"
     results = [title, *report.score_table(rows)]
+    results += ["", *lesions] if lesions else []
     report.write_output(run.folder, run.facts, run.history, results, caveats(run))
     board = report.TensorBoard(run.folder, vars(run.settings), len(run.history))
     for method, means in report.mean_scores(rows).items():

@@ -33,6 +33,7 @@ except ImportError:  # Windows has no advisory locks on folders
     fcntl = None  # type: ignore[assignment]
 
 CONFIG, OUTPUT, METRICS = "config.json", "output.txt", "metrics.csv"
+LESIONS = "lesions.csv"
 ARRAYS, TENSORBOARD = "reconstructions.npz", "tensorboard"
 FILM_COLOURS = 128
 FILM_MILLISECONDS = 50  # a frame: 20 frames are one heartbeat of a second
@@ -127,6 +128,11 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def write_metrics(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """`metrics.csv`, a row for each test sample and method. Written last: the run is finished."""
+    write_table(folder / METRICS, rows)
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows of equal keys as CSV."""
     text = io.StringIO()
     table = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     table.writeheader()
@@ -137,7 +143,7 @@ def write_metrics(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
                 for key, value in row.items()
             }
         )
-    write_bytes(folder / METRICS, text.getvalue().encode())
+    write_bytes(path, text.getvalue().encode())
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

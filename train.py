@@ -119,6 +119,7 @@ def train(
     max_minutes: float | None = None,  # stop after so long, ready for --resume; None: no limit
     # -- output
     baselines: tuple[str, ...] | None = None,  # training-free methods to score; None: all
+    lesions: bool = False,  # also test what becomes of small lesions put into the moving heart
     num_pictures: int = 5,  # test samples to draw pictures of
     picture_dpi: int = 100,  # resolution of the pictures; a frame is two inches wide
     validate_every: int = 1,  # epochs between validations; the last epoch is always validated

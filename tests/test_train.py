@@ -26,6 +26,7 @@ from baselines import BASELINES
 from CS_mask import evaluation_masks
 from errors import InputError
 from fourier import undersample
+from lesion import CONTRASTS, DIAMETERS
 from metrics import SCORES, psnr
 from settings import comments
 from train import EXIT_INTERRUPTED, learning_rate, train
@@ -464,6 +465,23 @@ def test_complex_images_end_to_end(tmp_path, images, model, kind):
         train(
             str(tmp_path / "x"), data=str(tmp_path / "data.npz"), **settings | {"real_image": True}
         )
+
+
+def test_lesions_are_scored_for_every_method_and_frame(tmp_path, tiny_npz):
+    settings = CASCADE | {"num_epochs": 1, "lesions": True}
+    train(str(tmp_path / "run"), data=str(tiny_npz), **settings)
+    with (tmp_path / "run" / "lesions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    methods = ["cascade", *TINY["baselines"]]
+    assert len(rows) == 3 * len(methods) * len(DIAMETERS) * len(CONTRASTS) * 8
+    assert list(dict.fromkeys(row["method"] for row in rows)) == methods
+    kept = {
+        name: np.mean([float(r["kept"]) for r in rows if r["method"] == name]) for name in methods
+    }
+    assert kept["time_average"] < kept["view_sharing"] < 1.2
+    text = (tmp_path / "run" / "output.txt").read_text()
+    assert "Lesion test, acceleration 4, by diameter in pixels" in text
+    assert re.search(r"^cascade +-?\d\.\d\d±\d\.\d\d ", text, re.MULTILINE)
 
 
 def test_cascade_takes_other_frames_than_in_channels(tmp_path, tiny_npz):

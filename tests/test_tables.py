@@ -1,0 +1,63 @@
+import subprocess
+import sys
+
+from conftest import ROOT
+
+import report
+from tables import score_tables
+
+
+def save_run(folder, model: str, psnr: float, baseline: float = 22.0, accelerations=(6,)):
+    """A finished run of two test samples."""
+    folder.mkdir()
+    rows = [
+        {"sample": sample, "acc": acc, "method": method}
+        | dict.fromkeys(report.SCORES, 0.5)
+        | {"psnr": value + sample}
+        for acc in accelerations
+        for sample in (0, 1)
+        for method, value in ((model, psnr), ("zero_filled", baseline))
+    ]
+    report.write_metrics(folder, rows)
+    return folder
+
+
+def test_one_row_for_each_network_and_one_for_a_shared_baseline(tmp_path):
+    first = save_run(tmp_path / "a", "unet", 28.0)
+    second = save_run(tmp_path / "b", "cascade", 36.0)
+    lines = score_tables([first, second], ["psnr", "ssim"])
+    assert lines == [
+        "| method | PSNR (dB) | SSIM (3-D) |",
+        "|---|---|---|",
+        "| `cascade`, b | 36.50 ± 0.71 | 0.500 ± 0.000 |",
+        "| `unet`, a | 28.50 ± 0.71 | 0.500 ± 0.000 |",
+        "| `zero_filled` | 22.50 ± 0.71 | 0.500 ± 0.000 |",
+    ]
+
+
+def test_a_baseline_with_other_scores_keeps_its_run(tmp_path):
+    first = save_run(tmp_path / "a", "unet", 28.0)
+    second = save_run(tmp_path / "b", "unet", 28.0, baseline=25.0)
+    text = "\n".join(score_tables([first, second]))
+    assert "| `zero_filled` | 22.50" in text
+    assert "| `zero_filled` (b) | 25.50" in text
+
+
+def test_a_table_for_each_acceleration(tmp_path):
+    lines = score_tables([save_run(tmp_path / "a", "unet", 28.0, accelerations=(10, 4))])
+    assert [line for line in lines if line.startswith("Acc")] == [
+        "Acceleration 4:",
+        "Acceleration 10:",
+    ]
+
+
+def test_command(tmp_path):
+    save_run(tmp_path / "a", "unet", 28.0)
+    command = [sys.executable, "-W", "error", str(ROOT / "tables.py"), str(tmp_path / "a")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("| method | PSNR (dB) | SSIM (3-D) | SSIM (2-D) | moving PSNR")
+    missing = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True)
+    assert missing.returncode == 2
+    assert missing.stderr.startswith("tables.py: error: ")
+    assert missing.stderr.count("\n") == 1
