@@ -15,17 +15,20 @@ image reconstruction", IEEE Trans Med Imaging 37:491-503, 2018; W. Shi et al. (s
 2016; J. Lin et al., "TSM: temporal shift module for efficient video understanding", ICCV 2019.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from baselines import kt_sparse
+from baselines import kt_sparse, view_sharing
 from fourier import Measured, join_complex, split_complex
 
 SUBPIXEL = 2  # blocks of 2 x 2 pixels become channels
 LEVELS = 3  # resolutions of a stage
 START_THRESHOLD, START_FALL, START_STEPS = 0.02, 0.25, 6  # of the k-t sparse start
+BANDS = ((0,), (1,), (2, 3))  # harmonics of the heartbeat that stages see apart: the mean, ...
 SHIFTED = 4  # one in so many channels goes to the next frame, as many to the previous one
 
 
@@ -47,35 +50,38 @@ class ShiftBlock(nn.Module):
         set_zero(self.second)
 
     def forward(self, x: Tensor, n_frames: int) -> Tensor:
-        frames = x.unflatten(0, (-1, n_frames))  # (B, T, C, Y, X)
-        n = self.shifted
-        after, before = frames[:, :, :n].roll(1, 1), frames[:, :, n : 2 * n].roll(-1, 1)
-        mixed = torch.cat((after, before, frames[:, :, 2 * n :]), dim=2).flatten(0, 1)
+        n, features = self.shifted, x.shape[1]
+        # channels last, as they lie in memory: otherwise they would be copied before and after
+        frames = x.unflatten(0, (-1, n_frames)).permute(0, 1, 3, 4, 2)  # (B, T, Y, X, C)
+        after, before, same = frames.split((n, n, features - 2 * n), dim=-1)
+        mixed = torch.cat((after.roll(1, 1), before.roll(-1, 1), same), dim=-1)
+        mixed = mixed.permute(0, 1, 4, 2, 3).flatten(0, 1)  # (B T, C, Y, X)
         return x + self.second(F.relu(self.first(mixed), inplace=True))
 
 
 class Stage(nn.Module):
-    """Small residual U-Net in space and time: (B, T, channels, Y, X) to a correction of that shape.
+    """Small residual U-Net in space and time: images (B, T, channels, Y, X) to a correction
+    (B, T, parts, Y, X).
 
     Three resolutions of sub-pixels, with `features`, twice and four times as many channels. It
     starts at zero.
     """
 
-    def __init__(self, channels: int, features: int):
+    def __init__(self, channels: int, parts: int, features: int):
         super().__init__()
         widths = [features * 2**level for level in range(LEVELS)]
-        subpixels = channels * SUBPIXEL**2
-        self.lift = nn.Conv2d(subpixels, features, kernel_size=3, padding=1)
+        self.lift = nn.Conv2d(channels * SUBPIXEL**2, features, kernel_size=3, padding=1)
         self.encoder = nn.ModuleList(ShiftBlock(width) for width in widths[:-1])
         self.down = nn.ModuleList(
             nn.Conv2d(width, 2 * width, kernel_size=2, stride=2) for width in widths[:-1]
         )
         self.bottom = nn.ModuleList(ShiftBlock(widths[-1]) for _ in range(2))
-        self.up = nn.ModuleList(
-            nn.ConvTranspose2d(2 * width, width, kernel_size=2, stride=2) for width in widths[:-1]
+        self.up = nn.ModuleList(  # a transposed convolution, but fast on CPUs too
+            nn.Sequential(nn.Conv2d(2 * width, 4 * width, kernel_size=1), nn.PixelShuffle(2))
+            for width in widths[:-1]
         )
         self.decoder = nn.ModuleList(ShiftBlock(width) for width in widths[:-1])
-        self.project = nn.Conv2d(features, subpixels, kernel_size=3, padding=1)
+        self.project = nn.Conv2d(features, parts * SUBPIXEL**2, kernel_size=1)
         set_zero(self.project)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -97,8 +103,26 @@ class Stage(nn.Module):
         return x.float().unflatten(0, (-1, n_frames))
 
 
+def temporal_bands(n_frames: int) -> Tensor:
+    """Projections on the bands of temporal frequency in `BANDS`, (N, T, T): what a cyclic series
+    has of a slow or fast kind, at every frame."""
+    time = torch.arange(n_frames)
+    angle = 2 * math.pi * (time[:, None] - time) / n_frames
+    bands = torch.zeros(len(BANDS), n_frames, n_frames)
+    for band, harmonics in zip(bands, BANDS, strict=True):
+        for harmonic in harmonics:
+            if 2 * harmonic <= n_frames:
+                twice = 1 if 2 * harmonic in (0, n_frames) else 2  # with the negative frequency
+                band += twice * (harmonic * angle).cos() / n_frames
+    return bands
+
+
 class Cascade(nn.Module):
     """Unrolled network of `stages` stages; called as all networks are (see `model.py`).
+
+    A stage sees the images, and beside them what they lack or have of other views of the same
+    series: the view-shared images and bands of their temporal frequencies. The temporal mean shows
+    it at once, over all frames, what moves.
 
     With `real_image` the images stay real throughout, and real and signed is what it returns;
     otherwise real and imaginary part are two channels of every frame, and it returns complex64.
@@ -119,7 +143,9 @@ class Cascade(nn.Module):
         self.gradient_checkpointing = (
             False  # compute the stages again for the gradient, to save memory
         )
-        self.stages = nn.ModuleList(Stage(1 if real_image else 2, features) for _ in range(stages))
+        parts = 1 if real_image else 2
+        views = 2 + len(BANDS)
+        self.stages = nn.ModuleList(Stage(views * parts, parts, features) for _ in range(stages))
         log_weight = None if dc_weight is None else torch.full((stages,), dc_weight).log()
         if learn_dc_weight and log_weight is not None:
             self.log_weight = nn.Parameter(log_weight)
@@ -130,9 +156,12 @@ class Cascade(nn.Module):
         measured = Measured(aliased, mask, self.real_image)
         with torch.no_grad():
             images = kt_sparse(measured, START_THRESHOLD, START_FALL, START_STEPS)
+            shared = self.parts_of(view_sharing(measured) - images)
+            bands = temporal_bands(images.shape[1]).to(images.device)
         for i, stage in enumerate(self.stages):
-            parts = (images,) if self.real_image else split_complex(images)
-            channels = torch.stack(parts, dim=2)  # (B, T, C, Y, X)
+            own = self.parts_of(images)  # (B, T, parts, Y, X)
+            mean, *faster = torch.einsum("nst,btcyx->nbscyx", bands, own)
+            channels = torch.cat((own, shared, mean - own, *faster), dim=2)
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 correction = checkpoint(stage, channels, use_reentrant=False)
             else:
@@ -142,3 +171,8 @@ class Cascade(nn.Module):
             weight = None if self.log_weight is None else self.log_weight[i].exp()
             images = measured.consistent(images, weight)
         return images
+
+    def parts_of(self, images: Tensor) -> Tensor:
+        """Real images, or the parts of complex ones, as channels: (B, T, parts, Y, X)."""
+        parts = (images,) if self.real_image else split_complex(images)
+        return torch.stack(parts, dim=2)

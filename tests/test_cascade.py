@@ -2,7 +2,16 @@ import pytest
 import torch
 
 from baselines import kt_sparse
-from cascade import START_FALL, START_STEPS, START_THRESHOLD, Cascade, ShiftBlock, Stage
+from cascade import (
+    BANDS,
+    START_FALL,
+    START_STEPS,
+    START_THRESHOLD,
+    Cascade,
+    ShiftBlock,
+    Stage,
+    temporal_bands,
+)
 from CS_mask import evaluation_masks
 from fourier import Measured, fftc, undersample
 from model import build_model
@@ -130,7 +139,24 @@ def test_shift_block_reaches_one_frame_to_either_side():
     assert reach.tolist() == [False, False, True, True, True, False, False, False]
 
 
+@pytest.mark.parametrize("n_frames", [1, 2, 3, 4, 7, 20])
+def test_temporal_bands_are_projections_on_harmonics(n_frames):
+    bands = temporal_bands(n_frames)
+    torch.testing.assert_close(bands @ bands, bands, atol=1e-5, rtol=0)
+    series = torch.rand(n_frames, 5)
+    spectrum = torch.fft.rfft(series, dim=0)
+    for band, harmonics in zip(bands, BANDS, strict=True):
+        kept = torch.zeros_like(spectrum)
+        for harmonic in harmonics:
+            if harmonic < len(spectrum):
+                kept[harmonic] = spectrum[harmonic]
+        expected = torch.fft.irfft(kept, n=n_frames, dim=0)
+        torch.testing.assert_close(band @ series, expected, atol=1e-5, rtol=0)
+
+
 def test_stage_starts_at_zero_and_the_default_is_small():
-    assert not Stage(1, 16)(torch.rand(2, 4, 1, 24, 20)).any()
+    correction = Stage(6, 2, 16)(torch.rand(2, 4, 6, 24, 20))
+    assert correction.shape == (2, 4, 2, 24, 20)
+    assert not correction.any()
     default = build_model("cascade", **SETTINGS | {"stages": 4})
     assert sum(p.numel() for p in default.parameters()) <= 1_500_000
