@@ -6,20 +6,31 @@ same generator state gives the same result, on every device.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+AUGMENTATIONS = ("flips", "time")
 PHASE_ORDER = 3  # cosines along each axis that a phase is made of: half a period each
 PHASE_SPREAD = 1.0  # standard deviation of a phase over the image, in radians
 
 
-def augmented(images: Tensor, generator: np.random.Generator) -> Tensor:
-    """The images, flipped along Y, along X and in time with probability 1/2 each, and shifted by a
-    random number of frames in cyclic time. Values are kept."""
-    flipped = [axis for axis in range(3) if generator.random() < 0.5]
-    return images.flip(flipped).roll(int(generator.integers(len(images))), dims=0)
+def augmented(images: Tensor, kinds: Sequence[str], generator: np.random.Generator) -> Tensor:
+    """The images, changed at random; values are kept.
+
+    Args:
+        kinds: of `AUGMENTATIONS`. "flips": along Y and along X, with probability 1/2 each. "time":
+            reversed with probability 1/2, and shifted by any number of frames in cyclic time.
+    """
+    reversed_, flipped_y, flipped_x = generator.random(3) < 0.5
+    shift = int(generator.integers(len(images)))
+    if "flips" in kinds:
+        images = images.flip([axis for axis, turn in ((1, flipped_y), (2, flipped_x)) if turn])
+    if "time" in kinds:
+        images = (images.flip(0) if reversed_ else images).roll(shift, dims=0)
+    return images
 
 
 def smooth_phase(shape: tuple[int, int], generator: np.random.Generator) -> Tensor:

@@ -76,12 +76,16 @@ def _nearest_lines(measured: Measured, average: bool) -> Tensor:
 
 
 def kt_sparse(
-    measured: Measured, threshold: float, fall: float = FALL, n_steps: int = N_STEPS
+    measured: Measured,
+    threshold: float,
+    fall: float = FALL,
+    n_steps: int = N_STEPS,
+    start: Tensor | None = None,
 ) -> Tensor:
     """Sparse temporal spectrum: each step shrinks the temporal frequencies of every pixel by a
     threshold, which falls geometrically from `threshold` to `fall` times that, and puts the
-    measured lines back."""
-    images = view_sharing(measured)
+    measured lines back. It begins with the images `start`, by default the view-shared ones."""
+    images = view_sharing(measured) if start is None else start
     for level in _falling(threshold, fall, n_steps):
         images = measured.consistent(_shrink_spectrum(images, level))
     return images
@@ -144,7 +148,8 @@ def _shrink_singular_values(images: Tensor, threshold: float) -> Tensor:
     """Soft threshold, relative to the largest, of the singular values of the matrix (T, Y X) of
     each sample, through the eigenvectors of its small Gram matrix (T, T)."""
     matrix = images.flatten(2)  # (B, T, Y X)
-    values, vectors = torch.linalg.eigh(matrix @ matrix.mH)
+    gram = (matrix @ matrix.mH).cpu()  # small, and not every device has an eigensolver
+    values, vectors = (part.to(matrix.device) for part in torch.linalg.eigh(gram))
     singular = values.clamp(min=0).sqrt()  # ascending
     least = threshold * singular[:, -1:]
     gain = (singular - least).clamp(min=0) / singular.clamp(min=1e-12)

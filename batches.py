@@ -57,7 +57,7 @@ def training_batch(run: Run, draws: Sequence[tuple[int, int]]) -> Batch:
         generator = np.random.default_rng([TRAINING_STREAM, s.seed, number, sample])
         image = run.cine.images[sample]
         if s.augment:
-            image = augmented(image, generator)
+            image = augmented(image, s.augment, generator)
         columns = slice(None)
         if s.strip is not None:
             start = int(generator.integers(max(1, image.shape[-1] - s.strip + 1)))

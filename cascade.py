@@ -15,6 +15,7 @@ image reconstruction", IEEE Trans Med Imaging 37:491-503, 2018; W. Shi et al. (s
 2016; J. Lin et al., "TSM: temporal shift module for efficient video understanding", ICCV 2019.
 """
 
+import contextlib
 import math
 
 import torch
@@ -103,6 +104,13 @@ class Stage(nn.Module):
         return x.float().unflatten(0, (-1, n_frames))
 
 
+def exactly(device: torch.device) -> contextlib.AbstractContextManager:
+    """Where nothing is computed in bfloat16, whatever the networks are computed in."""
+    if device.type == "meta":  # costs are being counted
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
+
+
 def temporal_bands(n_frames: int) -> Tensor:
     """Projections on the bands of temporal frequency in `BANDS`, (N, T, T): what a cyclic series
     has of a slow or fast kind, at every frame."""
@@ -155,13 +163,12 @@ class Cascade(nn.Module):
     def forward(self, aliased: Tensor, mask: Tensor) -> Tensor:
         measured = Measured(aliased, mask, self.real_image)
         with torch.no_grad():
-            images = kt_sparse(measured, START_THRESHOLD, START_FALL, START_STEPS)
-            shared = self.parts_of(view_sharing(measured) - images)
+            shared = view_sharing(measured)
+            images = kt_sparse(measured, START_THRESHOLD, START_FALL, START_STEPS, start=shared)
+            shared = self.parts_of(shared - images)
             bands = temporal_bands(images.shape[1]).to(images.device)
         for i, stage in enumerate(self.stages):
-            own = self.parts_of(images)  # (B, T, parts, Y, X)
-            mean, *faster = torch.einsum("nst,btcyx->nbscyx", bands, own)
-            channels = torch.cat((own, shared, mean - own, *faster), dim=2)
+            channels = self.views(images, shared, bands)
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 correction = checkpoint(stage, channels, use_reentrant=False)
             else:
@@ -171,6 +178,13 @@ class Cascade(nn.Module):
             weight = None if self.log_weight is None else self.log_weight[i].exp()
             images = measured.consistent(images, weight)
         return images
+
+    def views(self, images: Tensor, shared: Tensor, bands: Tensor) -> Tensor:
+        """What a stage sees of the images, (B, T, channels, Y, X)."""
+        own = self.parts_of(images)  # (B, T, parts, Y, X)
+        with exactly(images.device):  # rounding would look like motion
+            mean, *faster = torch.einsum("nst,btcyx->nbscyx", bands, own)
+        return torch.cat((own, shared, mean - own, *faster), dim=2)
 
     def parts_of(self, images: Tensor) -> Tensor:
         """Real images, or the parts of complex ones, as channels: (B, T, parts, Y, X)."""

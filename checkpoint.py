@@ -39,11 +39,12 @@ KEYS = {
 }
 
 
-def named_weights(initial_weights: str | None) -> Path:
+def named_weights(initial_weights: str) -> Path:
     """The file that a setting `initial_weights` means: a path, or the name of weights that come
     with the project, `weights/<name>.pt` beside this file."""
+    given = Path(initial_weights)
     shipped = Path(__file__).resolve().parent / "weights" / f"{initial_weights}.pt"
-    return shipped if shipped.exists() else Path(initial_weights or "")
+    return shipped if shipped.is_file() and not given.exists() else given
 
 
 def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:

@@ -1,10 +1,10 @@
 """Reading and checking the cine data.
 
 A data file is an `.npz` with the key `dataset` (or a plain `.npy`): fully sampled magnitude images
-[n_samples, n_frames, ny, nx] in [0, 1], and optionally `groups` [n_samples], which samples belong
-to one patient. Headers and sizes are read, and compared with the file and the memory, before
-anything is allocated; nothing is ever unpickled. Whatever is wrong is an `InputError` that says
-what was found, what was expected and what to do.
+[n_samples, n_frames, ny, nx] in [0, 1], or complex ones of such magnitude, and optionally
+`groups` [n_samples], which samples belong to one patient. Headers and sizes are read, and compared
+with the file and the memory, before anything is allocated; nothing is ever unpickled. Whatever is
+wrong is an `InputError` that says what was found, what was expected and what to do.
 """
 
 import contextlib
@@ -30,12 +30,13 @@ from phantom import load_phantom
 KEY, GROUPS_KEY = "dataset", "groups"
 PHANTOM = "phantom"  # the name that stands for the built-in data, instead of a file
 PHANTOM_SAMPLES, PHANTOM_SIZE = 200, (192, 192)
-EXPECTED = f"expected an .npz with '{KEY}' [n_samples, n_frames, ny, nx], real, in [0, 1]"
+EXPECTED = f"expected an .npz with '{KEY}' [n_samples, n_frames, ny, nx], in [0, 1] (or complex)"
 REMEDY = (
     "get or make it as 'Data' in the README says, put it in this folder or name it with --data, or"
     " run on the built-in phantom with --data phantom"
 )
 MOST_NAMED = 20  # samples in one line; all are in config.json
+COMPLEX_EXCESS = 1e-5  # over 1: the magnitude of what was divided by its magnitude, rounded
 LONGEST_HEADER = 10_000  # bytes; numpy's own limit
 
 
@@ -83,6 +84,8 @@ def load_cine(
     notices: list[str] = []
     groups = None
     if data == PHANTOM:
+        if complex_pairs:
+            raise InputError("--complex-pairs is for a file: for a phantom with phase give --phase")
         shape = (n_frames, *PHANTOM_SIZE)
         array = load_phantom(n_samples or PHANTOM_SAMPLES, shape, data_seed)
     else:
@@ -227,7 +230,11 @@ def check_axes(
 ) -> None:
     """InputError unless the arrays' axes and types are those of cine data."""
     if array.ndim != 4 or 0 in array.shape:
-        raise InputError(f"{data}: the array is {array.shape}; {EXPECTED}, no axis of length 0")
+        pairs = array.ndim == 5 and array.shape[-1] == 2
+        remedy = ": --complex-pairs takes the last axis as real and imaginary part" if pairs else ""
+        raise InputError(
+            f"{data}: the array is {array.shape}; {EXPECTED}, no axis of length 0{remedy}"
+        )
     if array.dtype.kind not in "biufc":
         raise InputError(f"{data}: the array is of type {array.dtype}; {EXPECTED}")
     if n_samples is not None and n_samples > len(array):
@@ -270,9 +277,10 @@ def check_values(array: np.ndarray, normalise: bool, data: str) -> np.ndarray:
     is_complex = array.dtype.kind == "c"
     size = np.abs(array) if is_complex else array
     low, high = float(size.min()), float(size.max())
-    if low < 0 or (high > 1 and not normalise):
+    most = 1 + COMPLEX_EXCESS if is_complex else 1
+    if low < 0 or (high > most and not normalise):
         raise InputError(
-            f"{data}: {'magnitudes' if is_complex else 'values'} lie in [{low:g}, {high:g}],"
+            f"{data}: {'magnitudes' if is_complex else 'values'} lie in [{low:g}, {high:.7g}],"
             " expected [0, 1]: "
             + (
                 "magnitude images have no negative values"

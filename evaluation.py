@@ -10,8 +10,9 @@ from tqdm import tqdm
 
 import report
 from batches import Batch, evaluation_batches
+from cache import recall, remember
 from figures import curves_figure, mask_figure
-from lesion_score import MEANING, lesion_rows, lesion_table
+from lesion_score import lesion_rows, lesion_table
 from metrics import score
 from run import Run, caveats
 from runtime import Interrupted, StopRequest, say
@@ -19,10 +20,9 @@ from tuning import (
     Method,
     baseline_method,
     chosen_baselines,
-    describe_baselines,
-    recall,
-    remember,
-    scores_identity,
+    describe_parameters,
+    identity_of,
+    tuned_parameters,
 )
 
 VALIDATION_SCORES = ("loss", "psnr", "ssim")
@@ -58,43 +58,48 @@ def score_test(run: Run, stop: StopRequest) -> dict[str, dict[str, float]]:
         {method: {score: mean over samples, and over accelerations where several are tested}}.
     """
     names = chosen_baselines(run)
-    searched = describe_baselines(run, names, run.tested)
+    found = {
+        (name, acc): tuned_parameters(run, name, acc, stop) for name in names for acc in run.tested
+    }
+    searched = describe_parameters(run, found)
     if searched:
         run.facts["Baselines"] = searched
     order = ([] if run.network is None else [run.settings.model]) + names
+    shown = order[-1] if run.network is None else order[0]
     rows: list[dict[str, Any]] = []
-    for acc in run.tested:
-        rows += score_acceleration(run, acc, names, stop)
-    rows.sort(key=lambda row: (row["acc"], row["sample"], order.index(row["method"])))
     lesions: list[str] = []
-    if run.settings.lesions:
-        methods = all_methods(run, run.tested[0], names)
-        of_lesions = lesion_rows(run, methods, run.tested[0], stop)
-        report.write_table(run.folder / report.LESIONS, of_lesions)
-        lesions = [*lesion_table(of_lesions), *MEANING.splitlines()]
-    return conclude(run, rows, order[0], lesions)
-
-
-def all_methods(run: Run, acc: float, names: Sequence[str]) -> dict[str, Method]:
-    """The network, if there is one, and the baselines `names`, for an acceleration."""
-    methods = {name: baseline_method(run, name, acc) for name in names}
-    if run.network is None:
-        return methods
-    return {run.settings.model: run.reconstruct, **methods}
+    for acc in run.tested:
+        methods: dict[str, Method] = {} if run.network is None else {shown: run.reconstruct}
+        methods |= {name: baseline_method(run, name, found[name, acc]) for name in names}
+        identities = {
+            name: identity_of(run, name, acc, run.parts["test"]) | {"parameters": found[name, acc]}
+            for name in names
+        }
+        gallery = Gallery(run, shown, names) if acc == run.tested[0] else None
+        rows += score_acceleration(run, acc, methods, identities, gallery, stop)
+        if run.settings.lesions and acc == run.tested[0]:
+            of_lesions = lesion_rows(run, methods, acc, stop)
+            report.write_table(run.folder / report.LESIONS, of_lesions)
+            lesions = lesion_table(of_lesions)
+    rows.sort(key=lambda row: (row["acc"], row["sample"], order.index(row["method"])))
+    return conclude(run, rows, shown, lesions)
 
 
 def score_acceleration(
-    run: Run, acc: float, names: Sequence[str], stop: StopRequest
+    run: Run,
+    acc: float,
+    methods: Mapping[str, Method],
+    identities: Mapping[str, Mapping[str, Any]],
+    gallery: "Gallery | None",
+    stop: StopRequest,
 ) -> list[dict[str, Any]]:
-    """The rows of `metrics.csv` of one acceleration; all pictures, where it is the first one.
+    """The rows of `metrics.csv` of one acceleration.
 
-    Baselines that were scored before on the same data and masks are computed again only for the
-    pictures.
+    Baselines that were scored before under the same identity are computed again only where the
+    gallery wants them.
     """
-    remembered = {name: recall(scores_identity(run, name, acc)) for name in names}
-    methods = all_methods(run, acc, names)
+    remembered = {name: recall(identity, list) for name, identity in identities.items()}
     scored = [name for name in methods if remembered.get(name) is None]
-    gallery = Gallery(run, list(methods)) if acc == run.tested[0] else None
     rows: list[dict[str, Any]] = []
     samples = run.parts["test"]
     batches = evaluation_batches(run, samples, (acc, acc))
@@ -117,17 +122,17 @@ def score_acceleration(
     for name, known in remembered.items():
         if known is None:
             own = [row for row in rows if row["method"] == name]
-            remember(scores_identity(run, name, acc), own)
+            remember(identities[name], own)
         else:
             rows += known
     return rows
 
 
 class Gallery:
-    """Pictures and arrays of the test part: all of them show the first method."""
+    """Pictures and arrays of the test part, of one method; the profiles show others beside it."""
 
-    def __init__(self, run: Run, names: Sequence[str]):
-        self.run, self.shown = run, names[0]
+    def __init__(self, run: Run, shown: str, names: Sequence[str]):
+        self.run, self.shown = run, shown
         self.beside = [name for name in PICTURED if name in names]
         self.n_drawn = 0
         self.arrays: dict[str, list[np.ndarray]] = {
@@ -136,7 +141,7 @@ class Gallery:
 
     def wanted(self) -> list[str]:
         """The methods that the next batch is to be reconstructed with."""
-        drawing = self.n_drawn < max(1, self.run.settings.num_pictures)
+        drawing = self.n_drawn < max(1, self.run.settings.num_pictures)  # one at least beats
         return [self.shown, *self.beside] if drawing else [self.shown]
 
     def add(self, batch: Batch, images: Mapping[str, Tensor]) -> None:
@@ -151,7 +156,8 @@ class Gallery:
             figure = mask_figure(lines, nx=run.cine.shape[-1])
             report.write_figure(run.folder / "mask.png", figure, dpi)
         zero_filled = batch.aliased.abs().cpu().numpy()
-        for i, sample in enumerate(batch.samples[: run.settings.num_pictures - self.n_drawn]):
+        missing = max(0, run.settings.num_pictures - self.n_drawn)
+        for i, sample in enumerate(batch.samples[:missing]):
             series = {name: array[i] for name, array in pictured.items()}
             series["zero_filled"] = zero_filled[i]
             report.write_pictures(run.folder, sample, target[i], series, self.shown, dpi)

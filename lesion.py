@@ -47,7 +47,7 @@ def find_path(series: Tensor) -> Tensor:
     paths, mismatch, drift = track(series, points)
     excursion = (paths[:, :, None] - paths[:, None]).norm(dim=-1).amax(dim=(1, 2))
     signal = torch.stack([sample_at(series, path) for path in paths])  # (N, T)
-    blood = series.flatten().quantile(0.98)
+    blood = series[0].flatten().quantile(0.98)
     wall = ((signal > WALL[0] * blood) & (signal < WALL[1] * blood)).float().mean(dim=1)
     penalty = (
         mismatch / mismatch.mean().clamp(min=1e-12)
@@ -76,8 +76,9 @@ def track(series: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         path, evenly over time.
     """
     n_frames, ny, nx = series.shape
-    low = torch.tensor([PATCH, PATCH], device=series.device)
-    high = torch.tensor([ny - 1 - PATCH, nx - 1 - PATCH], device=series.device)
+    size = torch.tensor([ny - 1, nx - 1], device=series.device)
+    low = (size // 2).clamp(max=PATCH)  # in small images patches reach beyond the border
+    high = size - low
     steps = torch.arange(-SEARCH, SEARCH + 1, device=series.device)
     moves = torch.cartesian_prod(steps, steps)  # (M, 2)
     position = points.to(torch.float32)
@@ -153,10 +154,11 @@ def lesion(series: Tensor, path: Tensor, diameter: float, contrast: float) -> Te
 
 def kept_contrast(difference: Tensor, added: Tensor) -> Tensor:
     """The share of the lesion's contrast that a method keeps in every frame, (T,): 1 all of it, 0
-    erased. `difference` of the reconstructions, `added` to the series: (T, Y, X)."""
-    return (difference * added).sum(dim=(-2, -1)) / added.square().sum(dim=(-2, -1)).clamp(
-        min=1e-12
-    )
+    erased. NaN where nothing could be added, as in black. `difference` of the reconstructions,
+    `added` to the series: (T, Y, X)."""
+    size = added.square().sum(dim=(-2, -1))
+    kept = (difference * added).sum(dim=(-2, -1)) / size.clamp(min=1e-12)
+    return torch.where(size > 1e-6, kept, torch.nan)
 
 
 def ghost_contrast(difference: Tensor, added: Tensor) -> Tensor:

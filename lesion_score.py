@@ -14,13 +14,14 @@ from run import Run
 from runtime import Interrupted, StopRequest
 from tuning import Method
 
-MEANING = """\
-A disc of contrast ±0.2 (bright, dark) with a smooth edge is put into each test sample at a point of
-the heart that can be followed, found without a segmentation and so not always in the wall, and
-moves with it. Each series is reconstructed with and without it. kept: the share of its contrast in
-the difference of the two, mean over frames and contrasts, ± standard deviation over samples; 1 is
-all, 0 erased. least: the mean over samples of the worst frame. ghost: the share of contrast that
-appears where the lesion is half a heartbeat later and is not now; 0 is none."""
+MEANING = f"""\
+A disc of contrast {" or ".join(f"{c:+g}" for c in CONTRASTS)} (images are in [0, 1]), with a smooth
+edge, is put into each test sample at a point of the heart that can be followed, found without a
+segmentation and so not always in the wall, and moves with it. Each series is reconstructed with
+and without it. kept: the share of its contrast in the difference of the two, mean over frames and
+contrasts, ± standard deviation over samples; 1 is all, 0 erased. least: the mean over samples of
+the worst frame. ghost: the share of contrast that appears where the lesion is half a heartbeat
+later and is not now; 0 is none."""
 
 
 @torch.no_grad()
@@ -66,17 +67,26 @@ def lesion_rows(
 
 
 def lesion_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Lines of kept, least and ghost, a line for each method, a block for each diameter."""
+    """Lines of kept, least and ghost, a line for each method, and what they mean."""
     title = f"Lesion test, acceleration {rows[0]['acc']:g}, by diameter in pixels"
     lines = [title, "  ".join(f"{name:<22}" for name in ("method", *map(_heading, DIAMETERS)))]
     for method in dict.fromkeys(row["method"] for row in rows):
         cells = [f"{method:<22}"]
         for diameter in DIAMETERS:
-            own = [r for r in rows if r["method"] == method and r["diameter"] == diameter]
+            own = [
+                row
+                for row in rows
+                if row["method"] == method
+                and row["diameter"] == diameter
+                and not np.isnan(row["kept"])
+            ]
             by_sample = [
                 [r for r in own if r["sample"] == sample]
                 for sample in dict.fromkeys(r["sample"] for r in own)
             ]
+            if not own:
+                cells.append(f"{'-':<22}")
+                continue
             kept = [np.mean([r["kept"] for r in part]) for part in by_sample]
             least = np.mean([min(r["kept"] for r in part) for part in by_sample])
             ghosts = [r["ghost"] for r in own if not np.isnan(r["ghost"])]
@@ -84,7 +94,7 @@ def lesion_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             ghost = f"{np.mean(ghosts):.2f}" if ghosts else "-"
             cells.append(f"{f'{np.mean(kept):.2f}{spread} {least:.2f} {ghost}':<22}")
         lines.append("  ".join(cells).rstrip())
-    return lines
+    return lines + MEANING.splitlines()
 
 
 def _heading(diameter: float) -> str:

@@ -155,7 +155,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
                 for row in csv.DictReader(file)
             ]
         assert rows
-        assert rows[0].keys() >= {"method", *SCORES}
+        assert rows[0].keys() >= {"acc", "method", *SCORES}
     except (OSError, ValueError, TypeError, AssertionError):
         raise InputError(
             f"{folder / METRICS} is damaged: remove it, and --resume makes it anew"

@@ -1,5 +1,6 @@
 """What a run is: its settings, data, split and network; checked, described, saved and restored."""
 
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 import checkpoint as ckpt
 import report
 import runtime
+from acquisition import AUGMENTATIONS
 from baselines import BASELINES
 from CS_mask import evaluation_masks, hermitian_mirror
 from dataset import Cine, name_list
@@ -25,6 +27,7 @@ from split import PARTS, leakage_notice
 SCHEDULES = ("cosine", "constant")
 LOSSES = ("mse", "l1")
 PRECISIONS = ("float32", "bfloat16")
+LEAST_DC_WEIGHT = 1e-6  # less is no data consistency
 HERMITIAN_SAMPLES = 8  # masks that the Hermitian acceleration is the mean of
 FREE_ON_RESUME = ("resume", "max_minutes")  # settings of the session, not of the run
 
@@ -59,7 +62,8 @@ class Run:
     def tested(self) -> tuple[float, ...]:
         """The accelerations that the test part is scored at."""
         low, high = self.accelerations
-        return self.settings.test_acc or ((low,) if low == high else (low, (low + high) / 2, high))
+        given = tuple(dict.fromkeys(self.settings.test_acc or ()))
+        return given or ((low,) if low == high else (low, (low + high) / 2, high))
 
     @property
     def rounds(self) -> int:
@@ -117,12 +121,14 @@ def check_settings(s: SimpleNamespace) -> None:
             raise InputError(f"{flag(name)} is {value}, expected at least {least}")
     at_most = {
         "data_seed": 2**63 - 1, "seed": 2**63 - 1, "initial_lr": 1e6, "weight_decay": 1e6,
-        "picture_dpi": 1000, "noise": 1,
+        "picture_dpi": 1000, "noise": 1, "dc_weight": 1e6,
     }  # fmt: skip
     for name, most in at_most.items():
-        if getattr(s, name) > most:
+        if getattr(s, name) is not None and getattr(s, name) > most:
             raise InputError(f"{flag(name)} is {getattr(s, name)}, expected at most {most}")
-    for name in ("initial_lr", "max_minutes", "dc_weight", "clip_gradient"):
+    if s.dc_weight is not None and s.dc_weight < LEAST_DC_WEIGHT:
+        raise InputError(f"--dc-weight is {s.dc_weight}, expected at least {LEAST_DC_WEIGHT}")
+    for name in ("initial_lr", "max_minutes", "clip_gradient"):
         value = getattr(s, name)
         if value is not None and value <= 0:
             raise InputError(f"{flag(name)} is {value}, expected more than 0")
@@ -137,7 +143,7 @@ def check_settings(s: SimpleNamespace) -> None:
         raise InputError(f"--ema is {s.ema}, expected at least 0 and less than 1")
     choices = {
         "model": tuple(MODELS), "lr_schedule": SCHEDULES, "loss": LOSSES, "precision": PRECISIONS,
-        "baselines": tuple(BASELINES),
+        "baselines": tuple(BASELINES), "augment": AUGMENTATIONS,
     }  # fmt: skip
     for name, known in choices.items():
         value = getattr(s, name)
@@ -157,12 +163,28 @@ def check_settings(s: SimpleNamespace) -> None:
 def adopt_architecture(s: SimpleNamespace, initial: Mapping[str, Any], path: Path) -> None:
     """Take the model and its architecture from the checkpoint that training starts from."""
     architecture = {"model": initial["model"], **initial["architecture"]}
-    if set(initial["architecture"]) != set(ARCHITECTURE.get(initial["model"], ())):
+    if initial["model"] not in ARCHITECTURE:
         raise InputError(f"{path} holds the unknown model {initial['model']!r}")
+    if set(initial["architecture"]) != set(ARCHITECTURE[initial["model"]]):
+        raise InputError(
+            f"{path} describes its {initial['model']} by {', '.join(initial['architecture'])},"
+            f" expected {', '.join(ARCHITECTURE[initial['model']])}: use the version of the code"
+            " that wrote it"
+        )
     for name, value in architecture.items():
         if getattr(s, name) != value:
             runtime.say(f"{flag(name)} is {value}, from {path}, instead of {getattr(s, name)}")
             setattr(s, name, value)
+
+
+def unused_settings(s: SimpleNamespace, signature: inspect.Signature) -> list[str]:
+    """Notices of settings that were changed but mean nothing for the chosen model."""
+    of_any = {name for names in ARCHITECTURE.values() for name in names} - {"in_channels"}
+    unused = of_any - set(ARCHITECTURE[s.model]) - {"real_image"}  # which the baselines use too
+    if s.model != "cascade":
+        unused.add("gradient_checkpointing")
+    changed = sorted(k for k in unused if getattr(s, k) != signature.parameters[k].default)
+    return [f"NOTICE: {flag(name)} does not apply to the model {s.model}" for name in changed]
 
 
 def adopt_prior(s: SimpleNamespace, cine: Cine) -> None:
@@ -208,13 +230,16 @@ def describe(run: Run) -> dict[str, list[str]]:
         ],
     }
     if run.network is not None:
-        cost = count_cost(s.model, run.pass_size, cine.shape, **run.architecture)
+        whole = count_cost(s.model, 1, cine.shape, **run.architecture)
+        trained = (n_frames, ny, min(nx, s.strip or nx))
+        step = count_cost(s.model, run.pass_size, trained, **run.architecture)
         start = f", starting from {s.initial_weights}" if s.initial_weights else ""
         lines["Model"] = [
             f"{s.model}, " + ", ".join(f"{k} {v}" for k, v in run.architecture.items()) + start,
-            f"{cost.parameters:,} parameters, {cost.macs / 1e9:.1f} G multiply-accumulates a sample"
-            f" (forward), {cost.activation_bytes / 1e9:.2f} GB of activations kept in a training"
-            f" step on {run.pass_size} samples",
+            f"{whole.parameters:,} parameters, {whole.macs / 1e9:.1f} G multiply-accumulates a"
+            f" sample (forward), {step.activation_bytes / 1e9:.2f} GB of activations kept in a"
+            f" training step on {run.pass_size} samples, in float32"
+            + (", before gradient checkpointing" if s.gradient_checkpointing else ""),
         ]
         lines["Model"] += overlaps(run)
     if s.num_epochs:
@@ -224,8 +249,10 @@ def describe(run: Run) -> dict[str, list[str]]:
             f" {s.lr_schedule}, {s.precision}"
             + (f", strips of {s.strip} columns" if s.strip else "")
             + (f", gradient norm up to {s.clip_gradient:g}" if s.clip_gradient else "")
-            + (", flips and shifts in time" if s.augment else "")
-            + (f", moving average of the weights {s.ema:g}" if s.ema else "")
+            + (f", augmentation {' and '.join(s.augment)}" if s.augment else "")
+            + (f", moving average of the weights {s.ema:g}" if s.ema else ""),
+            f"train/loss is the {s.loss} loss of what is trained on, validation/loss the mean"
+            " squared error of magnitudes",
         ]
     versions = ", ".join(f"{name} {version}" for name, version in runtime.versions().items())
     lines["Machine"] = [f"{runtime.hardware(run.device)}, {versions}"]
@@ -273,11 +300,16 @@ def caveats(run: Run) -> list[str]:
     ]
     if not run.cine.images.is_complex():
         lines.append(
-            "They come from magnitude images"
+            "The images come from magnitude images"
             + (" with a synthetic phase" if s.phase else " without phase")
             + (" and with synthetic noise" if s.noise else " or added noise")
             + ": every method scores better here than on raw k-space of a scanner (E. Shimron et"
             " al., 'Implicit data crimes', PNAS 2022)."
+        )
+    if not s.real_image and not (run.cine.images.is_complex() or s.phase):
+        lines.append(
+            "The real-image prior was switched off, for the training-free methods too: with it they"
+            " score higher on these images."
         )
     if s.real_image:
         lines.append(

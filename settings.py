@@ -36,6 +36,7 @@ def parse_command_line(function: Callable, argv: list[str] | None = None) -> dic
     help_of = comments(function)
     parser = Parser(
         description=(inspect.getdoc(function) or "").split("\n\n")[0],
+        epilog="Positional arguments come first: a flag of several values would take them.",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )

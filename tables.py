@@ -35,11 +35,14 @@ SHOWN = ("psnr", "ssim", "ssim_2d", "moving_psnr")
 def score_tables(folders: Sequence[Path], scores: Sequence[str] = SHOWN) -> list[str]:
     """Lines of Markdown: a table for each acceleration, best PSNR first."""
     by_acc: dict[str, dict[str, dict[str, np.ndarray]]] = {}
-    for folder in folders:
-        for (acc, label), columns in columns_of(folder, report.read_metrics(folder)).items():
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    for folder, name in zip(folders, names, strict=True):
+        for (acc, label), columns in columns_of(name, report.read_metrics(folder)).items():
             methods = by_acc.setdefault(acc, {})
             if label in methods and not same(methods[label], columns):
-                label = f"{label} ({folder.name})"  # the same method on other data or masks
+                label = f"{label}, {name}"  # the same method on other data or masks
             methods[label] = columns
     lines = []
     for acc, methods in sorted(by_acc.items(), key=lambda item: float(item[0])):
@@ -54,13 +57,13 @@ def score_tables(folders: Sequence[Path], scores: Sequence[str] = SHOWN) -> list
 
 
 def columns_of(
-    folder: Path, rows: Sequence[Mapping[str, Any]]
+    run: str, rows: Sequence[Mapping[str, Any]]
 ) -> dict[tuple[str, str], dict[str, np.ndarray]]:
-    """{(acceleration, label): {score: values of the test samples}} of a run."""
+    """{(acceleration, label): {score: values of the test samples}} of the run named `run`."""
     found: dict[tuple[str, str], dict[str, list[float]]] = {}
     for row in rows:
-        name = f"`{row['method']}`"
-        label = name if row["method"] in BASELINES else f"{name}, {folder.name}"
+        method = f"`{row['method']}`"
+        label = method if row["method"] in BASELINES else f"{method}, {run}"
         columns = found.setdefault((row["acc"], label), {name: [] for name in SCORES})
         for score in SCORES:
             columns[score].append(row[score])

@@ -46,10 +46,12 @@ from run import (
     restore,
     snapshot,
     stored_settings,
+    unused_settings,
 )
 from runtime import say
 from settings import check_types, parse_command_line
 from split import split_samples
+from tuning import chosen_baselines
 
 EXIT_INPUT, EXIT_INTERRUPTED, EXIT_KEYBOARD = 2, 75, 130  # 75: "try again", with --resume
 WARM_STEPS = 3  # after so many steps the total time can be told
@@ -81,6 +83,7 @@ def train(
     model: str = "unet_resnet",  # 'unet' (network 1), 'unet_resnet' (with refiner, network 2), or
     # 'cascade' (unrolled, the best)
     in_channels: int = 20,  # unet*: frames that go in, as channels; must equal the data's frames
+    # (and frames of the phantom)
     out_channels: int = 20,  # unet*: frames that come out; must equal the data's frames. The
     # cascade takes any number of frames: both do not apply to it
     init_features: int = 64,  # unet*: channels at full resolution; doubled at each level
@@ -109,7 +112,8 @@ def train(
     clip_gradient: float | None = None,  # longest gradient of a step, as its norm; None: any
     ema: float = 0.0,  # decay of a moving average of the weights, which is then what is validated,
     # tested and kept; 0: none
-    augment: bool = False,  # flip training images, and shift and reverse them in time
+    augment: tuple[str, ...] = (),  # what is done to training images: 'flips' (along Y and X),
+    # 'time' (shift and reversal)
     strip: int | None = None,  # train on strips of so many columns, as many a sample as make up
     # its width; None: on whole images
     precision: str = "float32",  # 'float32', or 'bfloat16' for the networks (not for the physics)
@@ -149,10 +153,7 @@ def train(
         settings = SimpleNamespace(**given)
         check_settings(settings)
         with (
-            runtime.explained_out_of_memory(
-                f"in another folder, lower --batch-size ({settings.batch_size}) or --init-features"
-                f" ({settings.init_features}), or raise --accumulation ({settings.accumulation})"
-            ),
+            runtime.explained_out_of_memory(memory_advice(settings)),
             runtime.StopRequest(settings.max_minutes) as stop,
         ):
             run = prepare(folder, settings)
@@ -161,16 +162,28 @@ def train(
             return score_test(run, stop)
 
 
+def memory_advice(s: SimpleNamespace) -> str:
+    """What to change where memory is short."""
+    smaller = (
+        "--init-features" if s.model != "cascade" else "--strip, give --gradient-checkpointing"
+    )
+    return (
+        f"in another folder, lower --batch-size ({s.batch_size}) or {smaller}, or raise"
+        f" --accumulation ({s.accumulation})"
+    )
+
+
 def prepare(folder: Path, s: SimpleNamespace) -> Run:
     """Load, split and check everything, build the network, and write `config.json`."""
     device = runtime.pick_device(s.device)
     runtime.make_deterministic(s.seed)
-    initial, initial_path = None, ckpt.named_weights(s.initial_weights)
+    initial, initial_path = None, ckpt.named_weights(s.initial_weights or "")
     if s.resume and (folder / ckpt.LAST).exists():
         initial_path = folder / ckpt.LAST  # which has all that came with the initial weights
     if s.initial_weights is not None:
         initial = ckpt.load_checkpoint(initial_path)
         adopt_architecture(s, initial, initial_path)
+        check_settings(s)
     cine = load_cine(s.data, s.n_samples, s.complex_pairs, s.normalise, s.in_channels, s.data_seed)
     adopt_prior(s, cine)
     n_frames, ny, _ = cine.shape
@@ -199,6 +212,13 @@ def prepare(folder: Path, s: SimpleNamespace) -> Run:
             run.network.gradient_checkpointing = s.gradient_checkpointing
         if s.ema and s.num_epochs:
             run.average = copy.deepcopy(run.network)
+    elif not chosen_baselines(run):
+        raise InputError(
+            "there is nothing to score: --num-epochs is 0, no --initial-weights are given, and"
+            f" --baselines is {s.baselines}; name some, or leave it out for all that apply"
+        )
+    for line in unused_settings(s, inspect.signature(train)):
+        say(line)
     run.facts = describe(run)
     for heading, lines in run.facts.items():
         say(f"{heading}: " + "\n  ".join(lines))
@@ -372,10 +392,9 @@ def announce_time(run: Run, minutes: float) -> None:
     """Say once how long training will take, and on a slow device what shortens it."""
     advice = ""
     if minutes > SLOW_MINUTES and run.device.type != "cuda":
-        advice = (
-            "; to shorten it: a CUDA GPU, --init-features 16 (16 times less arithmetic than 64),"
-            " fewer --num-epochs, or --n-samples"
-        )
+        s = run.settings
+        smaller = "fewer --stages" if s.model == "cascade" else "fewer --init-features, such as 16"
+        advice = f"; to shorten it: a CUDA GPU, {smaller}, fewer --num-epochs, or --n-samples"
     say(f"about {minutes:.0f} minutes of training in all, on {run.device}{advice}")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-import tuning
+import cache
 
 matplotlib.use("agg")
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,7 +62,7 @@ def tiny_npz(tmp_path_factory, images) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def baseline_cache(tmp_path_factory):
     """A cache of the tests' own, in this process."""
-    tuning.CACHE = tmp_path_factory.mktemp("baseline_cache")
+    cache.CACHE = tmp_path_factory.mktemp("baseline_cache")
 
 
 @pytest.fixture

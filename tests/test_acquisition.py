@@ -12,7 +12,7 @@ def generator(seed: int = 0) -> np.random.Generator:
 
 def test_augmentation_keeps_the_values_of_every_frame(target):
     images = target[0]
-    moved = augmented(images, generator())
+    moved = augmented(images, ("flips", "time"), generator())
     assert moved.shape == images.shape
     own = {tuple(frame.flatten().sort().values.tolist()) for frame in images}
     assert {tuple(frame.flatten().sort().values.tolist()) for frame in moved} == own
@@ -27,12 +27,22 @@ def test_augmentation_is_one_of_all_flips_and_shifts(target):
     ]
     seen = set()
     for seed in range(60):
-        moved = augmented(images, generator(seed))
+        moved = augmented(images, ("flips", "time"), generator(seed))
         matches = [i for i, candidate in enumerate(every) if torch.equal(moved, candidate)]
         assert len(matches) == 1
         seen.add(matches[0])
     assert len({i // len(images) for i in seen}) == 8
     assert len({i % len(images) for i in seen}) == len(images)
+
+
+def test_kinds_of_augmentation_are_apart(target):
+    images = target[0]
+    still = images[:1].expand(8, -1, -1)
+    upright = images * 0 + torch.arange(8.0)[:, None, None]
+    for seed in range(8):
+        assert torch.equal(augmented(still, ("time",), generator(seed)), still)
+        assert torch.equal(augmented(upright, ("flips",), generator(seed)), upright)
+        assert torch.equal(augmented(images, (), generator(seed)), images)
 
 
 def test_phase_has_magnitude_one_and_is_smooth():

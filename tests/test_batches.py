@@ -18,7 +18,7 @@ SETTINGS = {
     "batch_size": 2,
     "accumulation": 1,
     "fresh_masks": True,
-    "augment": False,
+    "augment": (),
     "strip": None,
     "phase": False,
     "noise": 0.0,
@@ -44,7 +44,7 @@ def equal(a, b) -> bool:
     )
 
 
-RANDOM = {"augment": True, "strip": 16, "phase": True, "noise": 0.01, "acc": (3, 6)}
+RANDOM = {"augment": ("flips", "time"), "strip": 16, "phase": True, "noise": 0.01, "acc": (3, 6)}
 
 
 def test_an_epoch_takes_every_sample_once_for_every_strip():

@@ -129,6 +129,16 @@ def test_weight_of_data_consistency():
     torch.testing.assert_close(names["log_weight"].exp(), torch.full((2,), 2.0))
 
 
+def test_what_stands_still_does_not_seem_to_move_in_bfloat16():
+    still = torch.rand(1, 1, 24, 20).expand(-1, 8, -1, -1)
+    network = Cascade(**SETTINGS)
+    with torch.autocast("cpu", torch.bfloat16):
+        views = network.views(still, torch.zeros(1, 8, 1, 24, 20), temporal_bands(8))
+    assert views.dtype == torch.float32
+    assert views.shape == (1, 8, 5, 24, 20)
+    assert views[:, :, 2:].abs().max() < 1e-5  # mean - own, and the harmonics
+
+
 def test_shift_block_reaches_one_frame_to_either_side():
     block = randomised(ShiftBlock(16))
     x = torch.rand(8, 16, 6, 6)

@@ -105,6 +105,20 @@ def test_kept_and_ghost_of_known_reconstructions():
     torch.testing.assert_close(kept, ghost, atol=0.05, rtol=0)  # as much here as there
 
 
+def test_a_lesion_that_cannot_be_added_is_absent():
+    black = torch.zeros(4, 30, 30)
+    added = lesion(black, torch.full((4, 2), 15.0), 6.0, -0.2)
+    assert kept_contrast(added, added).isnan().all()
+
+
+@pytest.mark.parametrize("size", [(6, 9), (12, 40), (17, 17)])
+def test_small_images_have_a_path_inside(size):
+    series = torch.rand(5, *size, generator=torch.manual_seed(0))
+    path = find_path(series)
+    assert path.min() > -1.5
+    assert (path < torch.tensor(size) + 0.5).all()
+
+
 def test_ghost_is_absent_where_the_lesion_hardly_moves():
     series = torch.full((8, 40, 40), 0.5)
     added = lesion(series, torch.full((8, 2), 20.0), 6.0, 0.2)

@@ -40,7 +40,14 @@ def test_a_baseline_with_other_scores_keeps_its_run(tmp_path):
     second = save_run(tmp_path / "b", "unet", 28.0, baseline=25.0)
     text = "\n".join(score_tables([first, second]))
     assert "| `zero_filled` | 22.50" in text
-    assert "| `zero_filled` (b) | 25.50" in text
+    assert "| `zero_filled`, b | 25.50" in text
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path):
+    for name in "abc":
+        (tmp_path / name).mkdir()
+    runs = [save_run(tmp_path / name / "run", "unet", 20.0 + i) for i, name in enumerate("abc")]
+    assert len(score_tables(runs)) == 2 + 3 + 1
 
 
 def test_a_table_for_each_acceleration(tmp_path):
