@@ -11,10 +11,11 @@ from tqdm import tqdm
 import report
 from batches import Batch, evaluation_batches
 from cache import recall, remember
+from description import caveats
 from figures import curves_figure, mask_figure
 from lesion_score import lesion_rows, lesion_table
 from metrics import score
-from run import Run, caveats
+from run import Run
 from runtime import Interrupted, StopRequest, say
 from tuning import (
     Method,

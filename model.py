@@ -10,6 +10,7 @@ part, with the frames as channels; their outputs are joined by magnitude.
 Network 2, `unet_resnet`: network 1, and a residual network that refines every pixel of its output
 with convolutions in space and over the frames.
 Both may be made to keep the measured lines (`data_consistency`).
+`cnn3d`: one U-Net over frames, lines and readout.
 `cascade`: see `cascade.py`.
 
 References: O. Ronneberger et al., "U-Net", MICCAI 2015; K. He et al., "Deep residual learning for
@@ -18,10 +19,12 @@ action recognition", CVPR 2018 (the (2+1)-D convolution).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from cascade import Cascade, set_zero
@@ -31,6 +34,7 @@ LEVELS = 4  # poolings of a U-Net; sizes are padded to a multiple of 2**LEVELS
 SMALLEST = 32  # and to at least this: 2 x 2 pixels at the bottom, enough for batch norm at batch 1
 REFINER_BLOCKS = 4
 SUBPIXEL = 2  # the refiner moves every 2 x 2 block of pixels to four channels, and back
+ATTENTION_REDUCTION, ATTENTION_WINDOW = 16, 7
 MAGNITUDE_EPSILON = 1e-12  # (1e-6 of the peak)^2: a finite gradient where both parts are zero
 
 
@@ -40,25 +44,54 @@ def magnitude(real: Tensor, imaginary: Tensor) -> Tensor:
 
 
 class ConvBlock(nn.Sequential):
-    """Twice 3x3 convolution, batch norm (if wanted), ReLU; then dropout."""
+    """Twice 3x3 (or 3x3x3) convolution, batch norm (if wanted), ReLU; then dropout."""
 
-    def __init__(self, in_channels: int, out_channels: int, dropout: float, batch_norm: bool):
+    def __init__(
+        self, in_channels: int, out_channels: int, dropout: float, batch_norm: bool, dims: int
+    ):
+        conv = nn.Conv3d if dims == 3 else nn.Conv2d
+        norm = nn.BatchNorm3d if dims == 3 else nn.BatchNorm2d
         layers: list[nn.Module] = []
         for channels in (in_channels, out_channels):
             layers.append(
-                nn.Conv2d(channels, out_channels, kernel_size=3, padding=1, bias=not batch_norm)
+                conv(channels, out_channels, kernel_size=3, padding=1, bias=not batch_norm)
             )
             if batch_norm:
-                layers.append(nn.BatchNorm2d(out_channels))
+                layers.append(norm(out_channels))
             layers.append(nn.ReLU(inplace=True))
         super().__init__(*layers, nn.Dropout(dropout))
+
+
+class Attention(nn.Module):
+    """Channel, then spatial attention on (B, C, Y, X): each weighs by a sigmoid of means and maxima
+    (S. Woo et al., "CBAM: convolutional block attention module", ECCV 2018)."""
+
+    def __init__(self, features: int):
+        super().__init__()
+        hidden = max(1, features // ATTENTION_REDUCTION)
+        self.channel = nn.Sequential(
+            nn.Conv2d(features, hidden, kernel_size=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, features, kernel_size=1),
+        )
+        self.spatial = nn.Conv2d(2, 1, kernel_size=ATTENTION_WINDOW, padding=ATTENTION_WINDOW // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, most = x.mean(dim=(2, 3), keepdim=True), x.amax(dim=(2, 3), keepdim=True)
+        x = x * (self.channel(mean) + self.channel(most)).sigmoid()
+        views = torch.cat((x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)), dim=1)
+        return x * self.spatial(views).sigmoid()
 
 
 class UNet(nn.Module):
     """U-Net of four levels: (B, in_channels, Y, X) to (B, out_channels, Y, X), any Y and X.
 
-    `init_features` channels at full resolution, doubled at each of the four 2x2 poolings.
+    `init_features` channels at full resolution, doubled at each of the four 2x2 poolings. With
+    `dims` 3, (B, in_channels, T, Y, X) to the same with out_channels: convolutions over frames
+    too, pooling in space only.
     """
+
+    gradient_checkpointing = False
 
     def __init__(
         self,
@@ -67,22 +100,31 @@ class UNet(nn.Module):
         init_features: int,
         dropout: float,
         batch_norm: bool,
+        attention: bool = False,
+        dims: int = 2,
     ):
         super().__init__()
         widths = [init_features * 2**level for level in range(LEVELS + 1)]  # 64, ..., 1024
+        conv, transposed = (
+            (nn.Conv3d, nn.ConvTranspose3d) if dims == 3 else (nn.Conv2d, nn.ConvTranspose2d)
+        )
+        pool: Any = (1, 2, 2)[3 - dims :]
+        self.pool = (nn.MaxPool3d if dims == 3 else nn.MaxPool2d)(pool)
         self.encoder = nn.ModuleList(
-            ConvBlock(before, after, dropout, batch_norm)
+            ConvBlock(before, after, dropout, batch_norm, dims)
             for before, after in zip([in_channels, *widths[:-2]], widths[:-1], strict=True)
         )
-        self.bottom = ConvBlock(widths[-2], widths[-1], dropout, batch_norm)
+        self.bottom = ConvBlock(widths[-2], widths[-1], dropout, batch_norm, dims)
+        self.attention = Attention(widths[-1]) if attention else nn.Identity()
         self.up = nn.ModuleList(
-            nn.ConvTranspose2d(2 * width, width, kernel_size=2, stride=2)
+            transposed(2 * width, width, kernel_size=pool, stride=pool)
             for width in reversed(widths[:-1])
         )
         self.decoder = nn.ModuleList(
-            ConvBlock(2 * width, width, dropout, batch_norm) for width in reversed(widths[:-1])
+            ConvBlock(2 * width, width, dropout, batch_norm, dims)
+            for width in reversed(widths[:-1])
         )
-        self.head = nn.Conv2d(init_features, out_channels, kernel_size=1)
+        self.head = conv(init_features, out_channels, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
         ny, nx = x.shape[-2:]
@@ -90,13 +132,19 @@ class UNet(nn.Module):
         x = F.pad(x, (0, right, 0, below))
         skips = []
         for block in self.encoder:
-            x = block(x)
+            x = self.run(block, x)
             skips.append(x)
-            x = F.max_pool2d(x, kernel_size=2)
-        x = self.bottom(x)
+            x = self.pool(x)
+        x = self.attention(self.run(self.bottom, x))
         for up, block in zip(self.up, self.decoder, strict=True):
-            x = block(torch.cat((up(x), skips.pop()), dim=1))
+            x = self.run(block, torch.cat((up(x), skips.pop()), dim=1))
         return self.head(x)[..., :ny, :nx]
+
+    def run(self, block: nn.Module, x: Tensor) -> Tensor:
+        """A block; kept for the gradient, or computed again for it."""
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, x, use_reentrant=False)
+        return block(x)
 
 
 def padding(size: int) -> int:
@@ -113,25 +161,59 @@ class DualUNet(nn.Module):
     copy the image (K. Jin et al., "Deep convolutional neural network for inverse problems in
     imaging", IEEE Trans Image Process 26:4509-4522, 2017).
 
-    With `data_consistency` the parts are joined as a complex image, which the measured lines are
-    then put back into.
+    `branches`: "separate"; "shared", one U-Net for both parts, each on its own; or "stacked", one
+    U-Net that takes and gives both parts as channels. With `data_consistency` the parts are joined
+    as a complex image, which the measured lines are then put back into.
     """
+
+    def __init__(self, branches: str, data_consistency: bool, **unet_settings):
+        super().__init__()
+        self.branches, self.data_consistency = branches, data_consistency
+        if branches == "stacked":
+            for name in ("in_channels", "out_channels"):
+                unet_settings[name] = 2 * unet_settings[name]
+        if branches == "separate":
+            self.real, self.imaginary = UNet(**unet_settings), UNet(**unet_settings)
+        else:
+            self.both = UNet(**unet_settings)
+        for unet in self.children():
+            set_zero(unet.head)  # type: ignore[arg-type]
+
+    def forward(self, aliased: Tensor, mask: Tensor) -> Tensor:
+        real, imaginary = split_complex(aliased)
+        if self.branches == "separate":
+            corrections = self.real(real), self.imaginary(imaginary)
+        else:
+            axis = 0 if self.branches == "shared" else 1
+            corrections = self.both(torch.cat((real, imaginary), dim=axis)).chunk(2, dim=axis)
+        real, imaginary = real + corrections[0], imaginary + corrections[1]
+        return joined(real, imaginary, aliased, mask, self.data_consistency)
+
+
+def joined(
+    real: Tensor, imaginary: Tensor, aliased: Tensor, mask: Tensor, data_consistency: bool
+) -> Tensor:
+    """The magnitude of a complex image, or the image with the measured lines put back."""
+    if not data_consistency:
+        return magnitude(real, imaginary)
+    measured = Measured(aliased, mask, real_image=False)
+    return measured.consistent(join_complex(real, imaginary))
+
+
+class UNet3D(nn.Module):
+    """A U-Net over t, y and x, with real and imaginary part as two channels; it adds to its input.
+    Takes any number of frames (O. Cicek et al., "3D U-Net", MICCAI 2016)."""
 
     def __init__(self, data_consistency: bool, **unet_settings):
         super().__init__()
         self.data_consistency = data_consistency
-        self.real = UNet(**unet_settings)
-        self.imaginary = UNet(**unet_settings)
-        set_zero(self.real.head)
-        set_zero(self.imaginary.head)
+        self.unet = UNet(in_channels=2, out_channels=2, dims=3, **unet_settings)
+        set_zero(self.unet.head)
 
     def forward(self, aliased: Tensor, mask: Tensor) -> Tensor:
-        real, imaginary = split_complex(aliased)
-        real, imaginary = real + self.real(real), imaginary + self.imaginary(imaginary)
-        if not self.data_consistency:
-            return magnitude(real, imaginary)
-        measured = Measured(aliased, mask, real_image=False)
-        return measured.consistent(join_complex(real, imaginary))
+        parts = torch.stack(split_complex(aliased), dim=1)  # (B, 2, T, Y, X)
+        real, imaginary = (parts + self.unet(parts)).unbind(dim=1)
+        return joined(real, imaginary, aliased, mask, self.data_consistency)
 
 
 class ResidualBlock(nn.Module):
@@ -164,6 +246,8 @@ class Refiner(nn.Module):
     and doubles the reach of a convolution, and the correction is made for every pixel.
     """
 
+    gradient_checkpointing = False
+
     def __init__(self, init_features: int):
         super().__init__()
         features = max(16, init_features // 2)
@@ -179,7 +263,12 @@ class Refiner(nn.Module):
         frames = F.pixel_unshuffle(
             padded.flatten(0, 1).unsqueeze(1), SUBPIXEL
         )  # (B T, 4, Y/2, X/2)
-        frames = self.blocks(self.lift(frames).unflatten(0, (-1, n_frames)))  # (B, T, C, Y/2, X/2)
+        frames = self.lift(frames).unflatten(0, (-1, n_frames))  # (B, T, C, Y/2, X/2)
+        for block in self.blocks:
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                frames = checkpoint(block, frames, use_reentrant=False)
+            else:
+                frames = block(frames)
         correction = F.pixel_shuffle(self.project(frames.flatten(0, 1)), SUBPIXEL)  # (B T, 1, Y, X)
         return image + correction.squeeze(1).unflatten(0, (-1, n_frames))[..., :ny, :nx]
 
@@ -194,7 +283,7 @@ class UNetResNet(nn.Module):
     def __init__(self, data_consistency: bool, **unet_settings):
         super().__init__()
         self.data_consistency = data_consistency
-        self.unet = DualUNet(data_consistency, **unet_settings)
+        self.unet = DualUNet(data_consistency=data_consistency, **unet_settings)
         self.refiner = Refiner(unet_settings["init_features"])
 
     def forward(self, aliased: Tensor, mask: Tensor) -> Tensor:
@@ -205,18 +294,19 @@ class UNetResNet(nn.Module):
         return Measured(aliased, mask, real_image=False).consistent(join_complex(*parts))
 
 
-UNET_SETTINGS = (
-    "in_channels", "out_channels", "init_features", "dropout", "batch_norm", "data_consistency"
-)  # fmt: skip
+UNET3D_SETTINGS = ("init_features", "dropout", "batch_norm", "data_consistency")
+UNET_SETTINGS = ("in_channels", "out_channels", *UNET3D_SETTINGS, "branches", "attention")
 CASCADE_SETTINGS = ("stages", "features", "real_image", "dc_weight", "learn_dc_weight")
 MODELS: dict[str, type[nn.Module]] = {
     "unet": DualUNet,
     "unet_resnet": UNetResNet,
+    "cnn3d": UNet3D,
     "cascade": Cascade,
 }
 ARCHITECTURE = {  # the settings of train() that build each of them
     "unet": UNET_SETTINGS,
     "unet_resnet": UNET_SETTINGS,
+    "cnn3d": UNET3D_SETTINGS,
     "cascade": CASCADE_SETTINGS,
 }
 
@@ -224,6 +314,22 @@ ARCHITECTURE = {  # the settings of train() that build each of them
 def build_model(model: str, **architecture) -> nn.Module:
     """The network named `model` in `MODELS`, with the settings named in `ARCHITECTURE`."""
     return MODELS[model](**architecture)
+
+
+def channels_last(network: nn.Module) -> None:
+    """Lay the weights out as convolutions are fastest with, on CPUs and GPUs."""
+    three = any(parameter.dim() == 5 for parameter in network.parameters())
+    network.to(memory_format=torch.channels_last_3d if three else torch.channels_last)
+
+
+def set_checkpointing(network: nn.Module, enabled: bool) -> None:
+    """Compute blocks again for the gradient, instead of keeping what they computed.
+
+    Where there is batch norm, its running statistics then move twice a step.
+    """
+    for module in network.modules():
+        if hasattr(module, "gradient_checkpointing"):
+            module.gradient_checkpointing = enabled  # type: ignore[assignment]
 
 
 @dataclass

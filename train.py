@@ -27,26 +27,23 @@ import checkpoint as ckpt
 import report
 import runtime
 from batches import Batch, epoch_draws, evaluation_batches, training_batch
-from cascade import Cascade
+from checks import adopt_architecture, adopt_prior, check_settings, unused_settings
 from CS_mask import cartesian_mask
 from dataset import load_cine, name_list
+from description import describe
 from errors import InputError
 from evaluation import score_test, validate
-from model import ARCHITECTURE, build_model
+from model import ARCHITECTURE, build_model, channels_last, set_checkpointing
+from output_folder import claimed_folder
 from run import (
     Progress,
     Run,
     acceleration_range,
-    adopt_architecture,
-    adopt_prior,
-    check_settings,
     configuration,
-    describe,
     report_changes,
     restore,
     snapshot,
     stored_settings,
-    unused_settings,
 )
 from runtime import say
 from settings import check_types, parse_command_line
@@ -80,16 +77,19 @@ def train(
     sample_n: int = 10,  # fully sampled lines in the centre of k-space, out of these
     fresh_masks: bool = True,  # new training masks in every epoch; no: one mask a sample
     # -- model
-    model: str = "unet_resnet",  # 'unet' (network 1), 'unet_resnet' (with refiner, network 2), or
-    # 'cascade' (unrolled, the best)
+    model: str = "unet_resnet",  # 'unet' (network 1), 'unet_resnet' (with refiner, network 2),
+    # 'cnn3d' (a 3-D U-Net), or 'cascade' (unrolled, the best)
     in_channels: int = 20,  # unet*: frames that go in, as channels; must equal the data's frames
     # (and frames of the phantom)
     out_channels: int = 20,  # unet*: frames that come out; must equal the data's frames. The
-    # cascade takes any number of frames: both do not apply to it
-    init_features: int = 64,  # unet*: channels at full resolution; doubled at each level
-    dropout: float = 0.0,  # unet*: probability of dropping an activation, after every block
-    batch_norm: bool = True,  # unet*: batch normalisation
-    data_consistency: bool = False,  # unet*: put the measured lines back into what they make
+    # cascade and cnn3d take any number of frames: both do not apply to them
+    init_features: int = 64,  # unet*, cnn3d: channels at full resolution; doubled at each level
+    dropout: float = 0.0,  # unet*, cnn3d: probability of dropping an activation, after every block
+    batch_norm: bool = True,  # unet*, cnn3d: batch normalisation
+    data_consistency: bool = False,  # unet*, cnn3d: put the measured lines back at the end
+    branches: str = "separate",  # unet*: a U-Net for each of real and imaginary part ('separate'),
+    # one for both in turn ('shared'), or one that takes both as channels ('stacked')
+    attention: bool = False,  # unet*: channel and spatial attention at the U-Nets' bottom
     stages: int = 4,  # cascade: stages, each a small network and data consistency
     features: int = 16,  # cascade: channels of a stage at its highest resolution
     dc_weight: float | None = None,  # cascade: trust v in measured lines, (k + v k0) / (1 + v);
@@ -112,12 +112,13 @@ def train(
     clip_gradient: float | None = None,  # longest gradient of a step, as its norm; None: any
     ema: float = 0.0,  # decay of a moving average of the weights, which is then what is validated,
     # tested and kept; 0: none
-    augment: tuple[str, ...] = (),  # what is done to training images: 'flips' (along Y and X),
-    # 'time' (shift and reversal)
+    augment: tuple[str, ...] = (),  # what is done to training images, all frames alike, before
+    # they are undersampled: 'flips' (along Y and X), 'time' (shift and reversal),
+    # 'horizontal_flip' (along X), 'jitter' (brightness, contrast), 'blur', 'affine'
     strip: int | None = None,  # train on strips of so many columns, as many a sample as make up
     # its width; None: on whole images
     precision: str = "float32",  # 'float32', or 'bfloat16' for the networks (not for the physics)
-    gradient_checkpointing: bool = False,  # cascade: keep less for the gradient, compute it again
+    gradient_checkpointing: bool = False,  # keep less for the gradient, and compute it again
     seed: int = 0,  # seed of weights, dropout, sample order, training masks and augmentation
     device: str | None = None,  # 'cpu', 'cuda', 'cuda:1', 'mps'; None: the best there is
     max_minutes: float | None = None,  # stop after so long, ready for --resume; None: no limit
@@ -141,7 +142,7 @@ def train(
     """
     given = {name: value for name, value in locals().items() if name != "output_folder"}
     check_types(train, given)
-    with report.claimed_folder(os.fspath(output_folder), resume) as folder:
+    with claimed_folder(os.fspath(output_folder), resume) as folder:
         if resume:
             defaults = {k: p.default for k, p in inspect.signature(train).parameters.items()}
             changed = {k: value for k, value in given.items() if value != defaults[k]}
@@ -164,12 +165,10 @@ def train(
 
 def memory_advice(s: SimpleNamespace) -> str:
     """What to change where memory is short."""
-    smaller = (
-        "--init-features" if s.model != "cascade" else "--strip, give --gradient-checkpointing"
-    )
+    smaller = "--strip" if s.model == "cascade" else f"--init-features ({s.init_features})"
     return (
-        f"in another folder, lower --batch-size ({s.batch_size}) or {smaller}, or raise"
-        f" --accumulation ({s.accumulation})"
+        f"in another folder, lower --batch-size ({s.batch_size}) or {smaller}, raise --accumulation"
+        f" ({s.accumulation}), or give --gradient-checkpointing"
     )
 
 
@@ -207,9 +206,8 @@ def prepare(folder: Path, s: SimpleNamespace) -> Run:
         if initial:
             ckpt.load_weights(run.network, initial, initial_path)
             run.seen = {role: set(hashes) for role, hashes in initial["data"]["seen"].items()}
-        run.network.to(device).to(memory_format=torch.channels_last)
-        if isinstance(run.network, Cascade):
-            run.network.gradient_checkpointing = s.gradient_checkpointing
+        channels_last(run.network.to(device))
+        set_checkpointing(run.network, s.gradient_checkpointing)
         if s.ema and s.num_epochs:
             run.average = copy.deepcopy(run.network)
     elif not chosen_baselines(run):

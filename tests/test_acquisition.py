@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from acquisition import PHASE_SPREAD, augmented, smooth_phase, white_noise
+from acquisition import AUGMENTATIONS, PHASE_SPREAD, augmented, smooth_phase, white_noise
 from fourier import fftc
 
 
@@ -43,6 +43,47 @@ def test_kinds_of_augmentation_are_apart(target):
         assert torch.equal(augmented(still, ("time",), generator(seed)), still)
         assert torch.equal(augmented(upright, ("flips",), generator(seed)), upright)
         assert torch.equal(augmented(images, (), generator(seed)), images)
+
+
+@pytest.mark.parametrize("kind", AUGMENTATIONS)
+@pytest.mark.parametrize("turned", [False, True])
+def test_augmentation_treats_all_frames_alike_and_keeps_the_range(kind, turned):
+    still = torch.rand(1, 24, 28, generator=torch.manual_seed(0)).expand(6, -1, -1)
+    images = still * torch.exp(torch.tensor(2j)) if turned else still
+    changed = set()
+    for seed in range(12):
+        moved = augmented(images, (kind,), generator(seed))
+        assert moved.shape == images.shape
+        assert moved.dtype == images.dtype
+        torch.testing.assert_close(moved, moved[:1].expand(6, -1, -1))
+        assert moved.abs().max() <= 1 + 1e-6
+        assert turned or moved.min() >= 0
+        changed.add(torch.allclose(moved, images))
+        assert torch.equal(moved, augmented(images, (kind,), generator(seed)))
+    assert (False in changed) is (kind != "time")  # which does nothing to what stands still
+
+
+def test_jitter_scales_about_one_mean_for_all_frames(target):
+    images = target[0] / 2
+    factors = generator(3)
+    factors.random(3), factors.integers(len(images))
+    brightness, contrast = factors.uniform(0.8, 1.2, 2)
+    bright = brightness * images
+    expected = (bright.mean() + contrast * (bright - bright.mean())).clamp(0, 1)
+    jittered = augmented(images, ("jitter",), generator(3))
+    torch.testing.assert_close(jittered, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_blur_is_a_gaussian_and_affine_moves_by_no_more_than_it_says():
+    point = torch.zeros(2, 41, 41)
+    point[:, 20, 20] = 1
+    y, x = torch.meshgrid(torch.arange(41.0), torch.arange(41.0), indexing="ij")
+    for seed in range(20):
+        blurred = augmented(point, ("blur",), generator(seed))
+        assert blurred.sum().item() == pytest.approx(2, rel=1e-4)
+        moved = augmented(point, ("affine",), generator(seed))[0]
+        centre = torch.stack(((moved * y).sum(), (moved * x).sum())) / moved.sum()
+        assert (centre - 20).abs().max() < 0.1 * 41 + 1
 
 
 def test_phase_has_magnitude_one_and_is_smooth():

@@ -63,22 +63,6 @@ def test_damaged_config_is_one_line(tmp_path, content):
         report.read_config(tmp_path)
 
 
-def test_folder_is_made_and_removed_if_nothing_came_of_it(tmp_path):
-    folder = tmp_path / "a" / "b"
-    with report.claimed_folder(str(folder), resume=False):
-        assert folder.is_dir()
-    assert not folder.exists()
-    with report.claimed_folder(str(folder), resume=False):
-        (folder / "x").touch()
-    assert folder.exists()
-
-
-def test_an_empty_folder_that_was_there_stays(tmp_path):
-    with report.claimed_folder(str(tmp_path), resume=False):
-        pass
-    assert tmp_path.exists()
-
-
 def test_row_of_the_profile_crosses_the_moving_region(tmp_path, images, monkeypatch):
     rows = []
     monkeypatch.setattr(

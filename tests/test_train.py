@@ -20,6 +20,7 @@ import batches
 import cache
 import checkpoint as ckpt
 import evaluation
+import output_folder
 import runtime
 import train as train_script
 import tuning
@@ -445,7 +446,7 @@ def test_all_baselines_are_scored_and_the_second_run_recalls_them(tmp_path, tiny
     assert list((tmp_path / "b" / "reconstruction").iterdir())
 
 
-@pytest.mark.parametrize("model", ["unet", "unet_resnet", "cascade"])
+@pytest.mark.parametrize("model", ["unet", "unet_resnet", "cnn3d", "cascade"])
 @pytest.mark.parametrize("kind", ["complex data", "phase and noise"])
 def test_complex_images_end_to_end(tmp_path, images, model, kind):
     settings = CASCADE | {"model": model, "num_epochs": 1, "data_consistency": True}
@@ -477,11 +478,11 @@ def test_pictures_are_as_many_as_asked_for(tmp_path, tiny_npz):
 
 
 def test_settings_of_another_model_are_named(tmp_path, tiny_npz, capsys):
-    settings = TINY | {"num_epochs": 0, "stages": 3, "gradient_checkpointing": True}
+    settings = TINY | {"num_epochs": 0, "stages": 3, "dc_weight": 2.0}
     train(str(tmp_path / "run"), data=str(tiny_npz), **settings)
     text = capsys.readouterr().out
     assert "NOTICE: --stages does not apply to the model unet_resnet" in text
-    assert "NOTICE: --gradient-checkpointing does not apply to the model unet_resnet" in text
+    assert "NOTICE: --dc-weight does not apply to the model unet_resnet" in text
 
 
 def test_lesions_are_scored_for_every_method_and_frame(tmp_path, tiny_npz):
@@ -631,7 +632,7 @@ def test_validation_samples_that_trained_the_weights_are_named(tmp_path, tiny_np
         ({"lr_schedule": "step"}, "expected one of cosine, constant"),
         ({"batch_size": 0}, "--batch-size is 0, expected at least 1"),
         ({"initial_lr": 0.0}, "--initial-lr is 0.0, expected more than 0"),
-        ({"dropout": 1.0}, "--dropout is 1.0"),
+        ({"dropout": 1.0}, "--dropout is 1.0, expected less than 1"),
         ({"device": "abacus"}, "--device abacus cannot be used here"),
         ({"initial_weights": "none.pt"}, "none.pt does not exist"),
         ({"acc": (8, 4)}, "--acc is (8, 4), expected one acceleration, or a lowest and a highest"),
@@ -802,9 +803,12 @@ def test_fault_23_resume_from_a_malformed_checkpoint(tmp_path, finished, key):
 
 def test_fault_23_initial_weights_of_a_stranger(tmp_path, tiny_npz, finished):
     state = ckpt.load_checkpoint(finished[0] / ckpt.BEST)
-    for name, change in {"a": {"model": "gan"}, "b": {"architecture": {"layers": 3}}}.items():
+    for name, change, message in (
+        ("a", {"model": "gan"}, r"odd\.pt holds the unknown model 'gan'"),
+        ("b", {"architecture": {"layers": 3}}, r"odd\.pt describes its unet_resnet by layers, exp"),
+    ):
         torch.save(state | change, tmp_path / "odd.pt")
-        with pytest.raises(InputError, match=r"odd\.pt holds the unknown"):
+        with pytest.raises(InputError, match=message):
             train(
                 str(tmp_path / name),
                 data=str(tiny_npz),
@@ -864,14 +868,14 @@ def test_fault_24_flags_that_contradict_the_run(tmp_path, finished, run_command)
 
 def test_fault_24_read_only_folder(tmp_path, tiny_npz, monkeypatch):
     (tmp_path / "run").mkdir()
-    monkeypatch.setattr(train_script.report.os, "access", lambda *a: False)
+    monkeypatch.setattr(output_folder.os, "access", lambda *a: False)
     with pytest.raises(InputError, match="is read-only"):
         train(str(tmp_path / "run"), data=str(tiny_npz), **TINY)
 
 
 def test_fault_24_second_process_in_one_folder(tmp_path, tiny_npz):
     with (
-        train_script.report.claimed_folder(str(tmp_path / "run"), resume=False),
+        train_script.claimed_folder(str(tmp_path / "run"), resume=False),
         pytest.raises(InputError, match="is in use by another run"),
     ):
         train(str(tmp_path / "run"), data=str(tiny_npz), **TINY)
