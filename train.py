@@ -20,13 +20,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 import checkpoint as ckpt
 import report
 import runtime
-from batches import Batch, epoch_draws, evaluation_batches, training_batch
+from batches import epoch_draws, evaluation_batches, training_batch
 from checks import adopt_architecture, adopt_prior, check_settings, unused_settings
 from CS_mask import cartesian_mask
 from dataset import load_cine, name_list
@@ -34,6 +34,7 @@ from description import describe
 from errors import InputError
 from evaluation import score_test, validate
 from model import ARCHITECTURE, build_model, channels_last, set_checkpointing
+from optimisation import learning_rate, training_loss, update_average
 from output_folder import claimed_folder
 from run import (
     Progress,
@@ -227,21 +228,6 @@ def prepare(folder: Path, s: SimpleNamespace) -> Run:
     return run
 
 
-def learning_rate(position: float, s: SimpleNamespace) -> float:
-    """The learning rate at `position` epochs from the start, 0 to `num_epochs`.
-
-    "cosine": linear from 0 over min(warmup_epochs, num_epochs // 10) epochs, then half a cosine
-    down to 0. "constant": the same throughout.
-    """
-    if s.lr_schedule == "constant":
-        return s.initial_lr
-    warmup = min(s.warmup_epochs, s.num_epochs // 10)
-    if position < warmup:
-        return s.initial_lr * position / warmup
-    progress = (position - warmup) / (s.num_epochs - warmup)
-    return s.initial_lr * 0.5 * (1 + math.cos(math.pi * progress))
-
-
 def fit(run: Run, stop: runtime.StopRequest) -> None:
     """Train from the last checkpoint, or from the start, to the last epoch; keep the best."""
     s, network = run.settings, run.network
@@ -352,28 +338,6 @@ def train_step(
     if math.isfinite(total):
         optimizer.step()
     return total
-
-
-def training_loss(reconstruction: Tensor, batch: Batch, loss: str) -> Tensor:
-    """What training lowers, (B,): the mean squared or absolute error.
-
-    A reconstruction that is complex, or real and signed, is compared with the truth as it is; a
-    magnitude, of a truth with a phase, with the magnitude.
-    """
-    truth = batch.image if reconstruction.is_complex() else batch.target
-    error = (reconstruction - truth).abs()
-    return (error.square() if loss == "mse" else error).mean(dim=(-3, -2, -1))
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
-    """Move the average towards the network after step number `step`, faster in the beginning, when
-    little has been learnt that is worth keeping."""
-    share = 1 - min(decay, (1 + step) / (10 + step))
-    for averaged, parameter in zip(average.parameters(), network.parameters(), strict=True):
-        averaged.lerp_(parameter, share)
-    for kept, buffer in zip(average.buffers(), network.buffers(), strict=True):
-        kept.copy_(buffer)
 
 
 def check_finite(run: Run, loss: float, where: str) -> None:
