@@ -136,7 +136,7 @@ def curves_figure(history: Sequence[Mapping[str, float]]) -> Figure:
     """Loss, PSNR, SSIM and learning rate by epoch."""
     figure = Figure(figsize=(11, 7), layout="constrained")
     panels = {
-        "loss (MSE)": ("train/loss", "validation/loss"),
+        "loss": ("train/loss", "validation/loss"),
         "PSNR (dB)": ("validation/psnr",),
         "SSIM (3-D)": ("validation/ssim",),
         "learning rate": ("learning_rate",),
