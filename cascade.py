@@ -21,22 +21,16 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from baselines import kt_sparse, view_sharing
 from fourier import Measured, join_complex, split_complex
+from layers import run_block, set_zero
 
 SUBPIXEL = 2  # blocks of 2 x 2 pixels become channels
 LEVELS = 3  # resolutions of a stage
 START_THRESHOLD, START_FALL, START_STEPS = 0.02, 0.25, 6  # of the k-t sparse start
 BANDS = ((0,), (1,), (2, 3))  # harmonics of the heartbeat that stages see apart: the mean, ...
 SHIFTED = 4  # one in so many channels goes to the next frame, as many to the previous one
-
-
-def set_zero(layer: nn.Module) -> None:
-    """Make a layer's output zero, whatever its input, until it is trained."""
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
 
 
 class ShiftBlock(nn.Module):
@@ -169,10 +163,7 @@ class Cascade(nn.Module):
             bands = temporal_bands(images.shape[1]).to(images.device)
         for i, stage in enumerate(self.stages):
             channels = self.views(images, shared, bands)
-            if self.gradient_checkpointing and torch.is_grad_enabled():
-                correction = checkpoint(stage, channels, use_reentrant=False)
-            else:
-                correction = stage(channels)
+            correction = run_block(stage, channels, recompute=self.gradient_checkpointing)
             parts = correction.unbind(dim=2)
             images = images + (parts[0] if self.real_image else join_complex(*parts))
             weight = None if self.log_weight is None else self.log_weight[i].exp()

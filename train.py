@@ -183,6 +183,7 @@ def prepare(folder: Path, s: SimpleNamespace) -> Run:
     if s.initial_weights is not None:
         initial = ckpt.load_checkpoint(initial_path)
         adopt_architecture(s, initial, initial_path)
+        check_types(train, vars(s))
         check_settings(s)
     cine = load_cine(s.data, s.n_samples, s.complex_pairs, s.normalise, s.in_channels, s.data_seed)
     adopt_prior(s, cine)
@@ -202,7 +203,6 @@ def prepare(folder: Path, s: SimpleNamespace) -> Run:
 
     run = Run(folder, s, device, cine, parts)
     if s.num_epochs or initial:
-        check_types(train, run.architecture)
         run.network = build_model(s.model, **run.architecture)
         if initial:
             ckpt.load_weights(run.network, initial, initial_path)

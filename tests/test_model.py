@@ -5,16 +5,15 @@ from fourier import undersample
 from model import (
     MODELS,
     UNET3D_SETTINGS,
-    Attention,
     DualUNet,
     Refiner,
     ResidualBlock,
-    UNet,
     build_model,
     count_cost,
     magnitude,
     set_checkpointing,
 )
+from unet import Attention, UNet
 
 ARCHITECTURE = {
     "in_channels": 4,

@@ -758,6 +758,8 @@ def test_fault_23_initial_weights_of_a_stranger(tmp_path, tiny_npz, finished):
     for name, change, message in (
         ("a", {"model": "gan"}, r"odd\.pt holds the unknown model 'gan'"),
         ("b", {"architecture": {"layers": 3}}, r"odd\.pt describes its unet_resnet by layers, exp"),
+        ("c", {"architecture": state["architecture"] | {"init_features": "x"}}, "is 'x', expected"),
+        ("d", {"architecture": state["architecture"] | {"dropout": 2.0}}, "is 2.0, expected less"),
     ):
         torch.save(state | change, tmp_path / "odd.pt")
         with pytest.raises(InputError, match=message):
