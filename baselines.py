@@ -178,8 +178,8 @@ BASELINES = {
     "kt_sparse": Baseline(
         kt_sparse,
         real_image=None,
-        grid={"threshold": (0.01, 0.02, 0.04, 0.08), "fall": (0.1, 0.01)},
-        usual={"threshold": 0.02, "fall": 0.01},
+        grid={"threshold": (0.01, 0.08, 0.32, 1.28), "fall": (0.01, 0.001)},
+        usual={"threshold": 0.32, "fall": 0.01},
     ),
     "temporal_tv": Baseline(
         temporal_tv,
@@ -190,7 +190,7 @@ BASELINES = {
     "low_rank_sparse": Baseline(
         low_rank_sparse,
         real_image=None,
-        grid={"low_rank": (0.0125, 0.025, 0.05, 0.1), "sparse": (0.01, 0.02)},
+        grid={"low_rank": (0.025, 0.2), "sparse": (0.01, 0.02, 0.04, 0.08)},
         usual={"low_rank": 0.025, "sparse": 0.02},
     ),
 }

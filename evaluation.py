@@ -197,6 +197,8 @@ def conclude(
         best = max((e for e in run.history if "validation/psnr" in e), key=by_psnr)
         title += f"; the network of epoch {best['epoch']:.0f}, chosen by validation PSNR"
         title += f"; {sum(e['seconds'] for e in run.history) / 60:.1f} minutes of training"
+        peak = report.peak_memory(run.history)
+        title += f", {peak / 1e9:.2f} GB at most" if peak else ""
     results = [title, *report.score_table(rows)]
     results += ["", *lesions] if lesions else []
     report.write_output(run.folder, run.facts, run.history, results, caveats(run))

@@ -27,7 +27,7 @@ from metrics import SCORES, definitions, moving_region
 from runtime import not_written, whole_file
 
 CONFIG, OUTPUT, METRICS = "config.json", "output.txt", "metrics.csv"
-LESIONS = "lesions.csv"
+LESIONS, HISTORY = "lesions.csv", "history.csv"
 ARRAYS, TENSORBOARD = "reconstructions.npz", "tensorboard"
 FILM_COLOURS = 128
 FILM_MILLISECONDS = 50  # a frame: 20 frames are one heartbeat of a second
@@ -73,9 +73,10 @@ def write_metrics(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows of equal keys as CSV."""
+    """Rows as CSV, a column for every key; empty where a row has no such key."""
     text = io.StringIO()
-    table = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    columns = dict.fromkeys(key for row in rows for key in row)
+    table = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n")
     table.writeheader()
     for row in rows:
         table.writerow(
@@ -85,6 +86,20 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             }
         )
     write_bytes(path, text.getvalue().encode())
+
+
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """The rows of `history.csv`, a dict for each completed epoch; none if there is no such file."""
+    try:
+        with (folder / HISTORY).open(newline="") as file:
+            return [
+                {key: float(value) for key, value in row.items() if value}
+                for row in csv.DictReader(file)
+            ]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{folder / HISTORY} is damaged ({error}): start a new run") from None
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -102,6 +117,11 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
             f"{folder / METRICS} is damaged: remove it, and --resume makes it anew"
         ) from None
     return rows
+
+
+def peak_memory(history: Sequence[Mapping[str, float]]) -> float:
+    """Most memory of any session of the run, in bytes; 0 where it could not be measured."""
+    return max((entry.get("peak_memory", 0.0) for entry in history), default=0.0)
 
 
 def mean_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
@@ -162,7 +182,7 @@ def write_output(
     results: Sequence[str] = (),
     caveats: Sequence[str] = (),
 ) -> None:
-    """`output.txt`, the report that reads on its own.
+    """`output.txt`, the report that reads on its own, and its epochs as `history.csv`.
 
     Args:
         facts: lines by heading: data, split, mask, model, ...
@@ -175,6 +195,7 @@ def write_output(
         for heading, lines in facts.items()
     ]
     if history:
+        write_table(folder / HISTORY, history)
         parts.append("\n".join(["Training", epoch_header(), *map(epoch_line, history)]))
     if results:
         meaning = [f"  {name}: {text}" for name, text in definitions().items()]

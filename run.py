@@ -42,6 +42,11 @@ class Run:
         return {name: getattr(self.settings, name) for name in ARCHITECTURE[self.settings.model]}
 
     @property
+    def n_parameters(self) -> int:
+        """Trained numbers of the network."""
+        return sum(p.numel() for p in self.network.parameters()) if self.network else 0
+
+    @property
     def accelerations(self) -> tuple[float, float]:
         """Lowest and highest acceleration of the training masks."""
         return acceleration_range(self.settings.acc)
@@ -105,8 +110,10 @@ def configuration(run: Run) -> dict[str, Any]:
             "source": run.cine.source,
             "shape": list(run.cine.images.shape),
             "hash": run.cine.hash,
+            "groups": None if run.cine.groups is None else run.cine.groups.tolist(),
         },
         "split": run.parts,
+        "parameters": run.n_parameters,
         "device": runtime.hardware(run.device),
         "threads": torch.get_num_threads(),
     }

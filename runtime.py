@@ -147,6 +147,19 @@ def not_written(path: Path, error: Exception) -> str:
     )
 
 
+def peak_memory(device: torch.device) -> float:
+    """Most memory so far, in bytes: of tensors on a CUDA device, else of the whole process, with
+    the interpreter and the data; 0 where the system does not tell."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return 0.0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+
+
 def versions() -> dict[str, str]:
     """Versions of what computes the numbers."""
     return {

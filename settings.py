@@ -14,7 +14,7 @@ import math
 import tokenize
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from errors import InputError
@@ -27,21 +27,39 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (--help lists all settings)\n")
 
 
-def parse_command_line(function: Callable, argv: list[str] | None = None) -> dict[str, Any]:
+def parse_command_line(
+    function: Callable,
+    argv: list[str] | None = None,
+    more: Callable | None = None,
+    without: Container[str] = (),
+) -> dict[str, Any]:
     """The arguments for `function` that the command line gives, and no others.
 
     A positional parameter is a positional argument, every keyword a flag with `-` for `_`;
-    a bool has `--flag` and `--no-flag`. Exits with status 2 at an unknown flag or a wrong type.
+    a bool has `--flag` and `--no-flag`. With `more`, the keywords of this function follow, but for
+    those named in `without`. Exits with status 2 at an unknown flag or a wrong type.
     """
-    help_of = comments(function)
     parser = Parser(
         description=(inspect.getdoc(function) or "").split("\n\n")[0],
         epilog="Positional arguments come first: a flag of several values would take them.",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    hints = typing.get_type_hints(function)
+    hints = _add_arguments(parser, function)
+    if more is not None:
+        hints = _add_arguments(parser, more, {*hints, *without}) | hints
+    given = vars(parser.parse_args(argv))
+    return {name: _as_annotated(value, hints[name]) for name, value in given.items()}
+
+
+def _add_arguments(
+    parser: argparse.ArgumentParser, function: Callable, without: Container[str] = ()
+) -> dict[str, Any]:
+    """Add the parameters of a function, but for those in `without`; returns their annotations."""
+    help_of, hints = comments(function), typing.get_type_hints(function)
     for name, parameter in inspect.signature(function).parameters.items():
+        if name in without or parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            continue
         text = help_of[name].replace("%", "%%")
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             parser.add_argument(name, help=text)
@@ -49,12 +67,22 @@ def parse_command_line(function: Callable, argv: list[str] | None = None) -> dic
         default = parameter.default
         shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
         parser.add_argument(
-            "--" + name.replace("_", "-"),
-            help=f"{text} (default: {shown})",
-            **_argparse_type(hints[name]),
+            flag(name), help=f"{text} (default: {shown})", **_argparse_type(hints[name])
         )
-    given = vars(parser.parse_args(argv))
-    return {name: _as_annotated(value, hints[name]) for name, value in given.items()}
+    return hints
+
+
+def as_flags(given: Mapping[str, Any]) -> list[str]:
+    """Settings as words of a command line, the inverse of `parse_command_line`."""
+    words = []
+    for name, value in given.items():
+        if isinstance(value, bool):
+            words.append(flag(name) if value else flag(f"no_{name}"))
+        elif isinstance(value, tuple):
+            words += [flag(name), *map(str, value)]
+        else:
+            words += [flag(name), str(value)]
+    return words
 
 
 def check_types(function: Callable, given: dict[str, Any]) -> None:

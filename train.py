@@ -260,7 +260,10 @@ def fit(run: Run, stop: runtime.StopRequest) -> None:
         check_finite(run, state.scores.get("loss", 0.0), f"after epoch {epoch + 1}, in validation")
         if not all(parameter.isfinite().all() for parameter in network.parameters()):
             check_finite(run, math.nan, f"soon: weights are not finite after epoch {epoch + 1}")
-        entry["seconds"] = state.epoch_seconds
+        entry |= {
+            "seconds": state.epoch_seconds,
+            "peak_memory": runtime.peak_memory(run.device),
+        }
         run.history.append(entry)
         state.step, state.epoch_loss, state.epoch_seconds = 0, 0.0, 0.0
         if validated and state.scores["psnr"] > state.best_psnr:

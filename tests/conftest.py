@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import cache
+from settings import as_flags
 
 matplotlib.use("agg")
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,24 +71,9 @@ def target(images) -> torch.Tensor:
     return torch.from_numpy(images[:3])
 
 
-def flags(settings: dict) -> list[str]:
-    """Settings as command-line flags."""
-    words = []
-    for name, value in settings.items():
-        flag = "--" + name.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(flag if value else flag.replace("--", "--no-", 1))
-        elif isinstance(value, tuple):
-            words += [flag, *map(str, value)]
-        else:
-            words += [flag, str(value)]
-    return words
-
-
 def command(output_folder: Path, **settings) -> list[str]:
-    return [
-        sys.executable, "-W", "error", str(ROOT / "train.py"), str(output_folder), *flags(settings)
-    ]  # fmt: skip
+    script = [sys.executable, "-W", "error", str(ROOT / "train.py")]
+    return [*script, str(output_folder), *as_flags(settings)]
 
 
 @pytest.fixture

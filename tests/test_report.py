@@ -34,6 +34,17 @@ def test_absent_and_single_scores():
     assert report.mean_and_spread(np.array([1.25]), 1) == "1.2"
 
 
+def test_history_round_trip(tmp_path):
+    assert report.read_history(tmp_path) == []
+    history = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25, "validation/psnr": 30.0}]
+    report.write_output(tmp_path, {"Data": ["some"]}, history)
+    assert report.read_history(tmp_path) == history
+    assert report.peak_memory(history) == 0
+    (tmp_path / report.HISTORY).write_text("epoch,loss\n1,x\n")
+    with pytest.raises(InputError, match=r"history\.csv is damaged"):
+        report.read_history(tmp_path)
+
+
 def test_epochs_without_validation_have_a_dash():
     line = report.epoch_line({"epoch": 3, "train/loss": 0.5, "learning_rate": 1e-3, "seconds": 2})
     assert line.split() == ["3", "5.000e-01", "-", "-", "-", "1.000e-03", "2.0"]

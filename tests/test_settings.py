@@ -1,8 +1,7 @@
 import pytest
-from conftest import flags
 
 from errors import InputError
-from settings import check_types, comments, parse_command_line, resumed_settings
+from settings import as_flags, check_types, comments, parse_command_line, resumed_settings
 
 
 def example(
@@ -26,7 +25,7 @@ def test_only_what_is_given_is_returned():
     assert parse_command_line(example, ["out"]) == {"folder": "out"}
     words = [
         "out",
-        *flags({"size": 5, "rate": 1, "parts": (3, 4, 5), "name": "x", "turned": False}),
+        *as_flags({"size": 5, "rate": 1, "parts": (3, 4, 5), "name": "x", "turned": False}),
     ]
     assert parse_command_line(example, words) == {
         "folder": "out",
@@ -36,6 +35,29 @@ def test_only_what_is_given_is_returned():
         "name": "x",
         "turned": False,
     }
+
+
+def other(
+    output: str,  # not wanted
+    *,
+    size: int = 4,  # the other's
+    colour: str = "red",  # what colour
+    hidden: bool = False,  # not wanted either
+):
+    """Do something else."""
+
+
+def test_keywords_of_another_function_follow(capsys):
+    words = ["out", "--colour", "blue", "--size", "5"]
+    given = parse_command_line(example, words, more=other, without={"output", "hidden"})
+    assert given == {"folder": "out", "colour": "blue", "size": 5}
+    with pytest.raises(SystemExit):
+        parse_command_line(example, ["--help"], more=other, without={"output", "hidden"})
+    text = capsys.readouterr().out
+    assert "what colour (default: red)" in text
+    assert "how large, in pixels (default: 3)" in " ".join(text.split())
+    assert "not wanted" not in text
+    assert "the other's" not in text
 
 
 def test_help_is_the_comments_of_the_signature(capsys):

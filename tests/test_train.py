@@ -20,6 +20,7 @@ import cache
 import checkpoint as ckpt
 import evaluation
 import output_folder
+import report
 import runtime
 import train as train_script
 import tuning
@@ -165,6 +166,17 @@ def test_checkpoint_best_is_the_best_epoch(finished):
     assert best["scores"]["psnr"] == best["best_psnr"] == max(scores)
     assert last["optimizer"]
     assert not best["optimizer"]
+
+
+def test_history_is_a_table_of_the_epochs(finished):
+    folder, _ = finished
+    history = report.read_history(folder)
+    stored = ckpt.load_checkpoint(folder / ckpt.LAST)["history"]
+    assert [sorted(entry) for entry in history] == [sorted(entry) for entry in stored]
+    for entry, kept in zip(history, stored, strict=True):
+        assert entry == pytest.approx(kept, rel=1e-6)
+        assert entry["peak_memory"] > 1e8  # bytes: more than the interpreter with torch
+    assert report.peak_memory(history) == max(entry["peak_memory"] for entry in history)
 
 
 def test_training_learns(tmp_path, tiny_npz):

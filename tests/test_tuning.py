@@ -52,7 +52,7 @@ def test_without_training_samples_the_usual_values_are_taken_and_said(run):
     assert found == BASELINES["kt_sparse"].usual
     lines = tuning.describe_parameters(run, {("zero_filled", 4): {}, ("kt_sparse", 4): found})
     assert len(lines) == 1
-    assert lines[0].startswith("kt_sparse, acceleration 4: threshold 0.02")
+    assert lines[0].startswith("kt_sparse, acceleration 4: threshold 0.32")
     assert "usual values" in lines[0]
 
 
@@ -61,7 +61,7 @@ def test_a_second_search_is_not_made(run, monkeypatch):
     monkeypatch.setattr(tuning, "_search", None)
     assert tuning.tuned_parameters(run, "low_rank_sparse", 4, GO_ON) == found
     (line,) = tuning.describe_parameters(run, {("low_rank_sparse", 4): found})
-    assert "the best on training samples 0, 1, 2, 3 of low_rank 0.0125 0.025" in line
+    assert "the best on training samples 0, 1, 2, 3 of low_rank 0.025 0.2" in line
 
 
 def test_a_search_can_be_stopped(run):
