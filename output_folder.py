@@ -3,7 +3,7 @@ was there before."""
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
 from errors import InputError
@@ -16,8 +16,11 @@ except ImportError:  # Windows has no advisory locks on folders
 
 
 @contextlib.contextmanager
-def claimed_folder(name: str, resume: bool) -> Iterator[Path]:
+def claimed_folder(name: str, check_content: Callable[[Path], None]) -> Iterator[Path]:
     """The output folder, made if need be, and locked against a second process.
+
+    Args:
+        check_content: raises InputError where it holds what a new run would mix with.
 
     Folders that were made here and stay empty, because the run could not start, are removed.
 
@@ -43,7 +46,9 @@ def claimed_folder(name: str, resume: bool) -> Iterator[Path]:
             except OSError:
                 raise InputError(f"{folder} is in use by another run: name another") from None
         try:
-            check_content(folder, resume)
+            if not os.access(folder, os.W_OK):
+                raise InputError(f"{folder} is read-only: name a folder that can be written to")
+            check_content(folder)
             yield folder
         finally:
             for path in made:
@@ -51,17 +56,23 @@ def claimed_folder(name: str, resume: bool) -> Iterator[Path]:
                     path.rmdir()
 
 
-def check_content(folder: Path, resume: bool) -> None:
-    """InputError unless the folder is writable and holds a run to resume, or nothing."""
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"{folder} is read-only: name a folder that can be written to")
-    if resume:
-        if not (folder / CONFIG).exists():
-            raise InputError(f"{folder} holds no run to resume ({CONFIG} is missing)")
-    elif (folder / CONFIG).exists():
+def holds_a_run(folder: Path) -> None:
+    """InputError unless the folder holds a run to resume."""
+    if not (folder / CONFIG).exists():
+        raise InputError(f"{folder} holds no run to resume ({CONFIG} is missing)")
+
+
+def is_empty(folder: Path) -> None:
+    """InputError unless the folder holds nothing."""
+    if (folder / CONFIG).exists():
         state = "a finished run" if (folder / METRICS).exists() else "an unfinished run"
         raise InputError(f"{folder} holds {state}: name another folder, or go on with --resume")
-    elif content := sorted(path.name for path in folder.iterdir()):
+    holds_only((), folder)
+
+
+def holds_only(known: Container[str], folder: Path) -> None:
+    """InputError unless the folder holds nothing but files of the names `known`."""
+    if content := sorted(path.name for path in folder.iterdir() if path.name not in known):
         raise InputError(
             f"{folder} holds {len(content)} other files ({content[0]}, ...), and nothing is"
             " overwritten: name a new or an empty folder"

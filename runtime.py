@@ -26,8 +26,8 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 class Interrupted(Exception):
     """The run was asked to stop, and can go on from what it has saved."""
 
-    def __init__(self, what: str, folder: Path):
-        super().__init__(f"{what}; go on with: python train.py {folder} --resume")
+    def __init__(self, what: str, folder: Path, how: str = "python train.py {} --resume"):
+        super().__init__(f"{what}; go on with: {how.format(folder)}")
 
 
 class StopRequest:

@@ -14,7 +14,7 @@ import math
 import tokenize
 import types
 import typing
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 from errors import InputError
@@ -31,7 +31,7 @@ def parse_command_line(
     function: Callable,
     argv: list[str] | None = None,
     more: Callable | None = None,
-    without: Container[str] = (),
+    without: Iterable[str] = (),
 ) -> dict[str, Any]:
     """The arguments for `function` that the command line gives, and no others.
 
@@ -45,21 +45,23 @@ def parse_command_line(
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    hints = _add_arguments(parser, function)
+    hints = _add_arguments(parser, function, {})
     if more is not None:
-        hints = _add_arguments(parser, more, {*hints, *without}) | hints
+        hints |= _add_arguments(parser, more, dict.fromkeys(without) | hints)
     given = vars(parser.parse_args(argv))
     return {name: _as_annotated(value, hints[name]) for name, value in given.items()}
 
 
 def _add_arguments(
-    parser: argparse.ArgumentParser, function: Callable, without: Container[str] = ()
+    parser: argparse.ArgumentParser, function: Callable, without: Container[str]
 ) -> dict[str, Any]:
     """Add the parameters of a function, but for those in `without`; returns their annotations."""
     help_of, hints = comments(function), typing.get_type_hints(function)
+    added = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if name in without or parameter.kind is inspect.Parameter.VAR_KEYWORD:
             continue
+        added[name] = hints[name]
         text = help_of[name].replace("%", "%%")
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             parser.add_argument(name, help=text)
@@ -69,7 +71,7 @@ def _add_arguments(
         parser.add_argument(
             flag(name), help=f"{text} (default: {shown})", **_argparse_type(hints[name])
         )
-    return hints
+    return added
 
 
 def as_flags(given: Mapping[str, Any]) -> list[str]:

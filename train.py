@@ -35,7 +35,7 @@ from errors import InputError
 from evaluation import score_test, validate
 from model import ARCHITECTURE, build_model, channels_last, set_checkpointing
 from optimisation import learning_rate, training_loss, update_average
-from output_folder import claimed_folder
+from output_folder import claimed_folder, holds_a_run, is_empty
 from run import (
     Progress,
     Run,
@@ -143,7 +143,8 @@ def train(
     """
     given = {name: value for name, value in locals().items() if name != "output_folder"}
     check_types(train, given)
-    with claimed_folder(os.fspath(output_folder), resume) as folder:
+    check_content = holds_a_run if resume else is_empty
+    with claimed_folder(os.fspath(output_folder), check_content) as folder:
         if resume:
             defaults = {k: p.default for k, p in inspect.signature(train).parameters.items()}
             changed = {k: value for k, value in given.items() if value != defaults[k]}

@@ -841,7 +841,7 @@ def test_fault_24_read_only_folder(tmp_path, tiny_npz, monkeypatch):
 
 def test_fault_24_second_process_in_one_folder(tmp_path, tiny_npz):
     with (
-        train_script.claimed_folder(str(tmp_path / "run"), resume=False),
+        train_script.claimed_folder(str(tmp_path / "run"), output_folder.is_empty),
         pytest.raises(InputError, match="is in use by another run"),
     ):
         train(str(tmp_path / "run"), data=str(tiny_npz), **TINY)

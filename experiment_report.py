@@ -1,0 +1,244 @@
+"""Tables and figures of experiments: what the rows' runs scored, beside their control."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+import report
+from comparison import Comparison, Result, compare
+from experiment_groups import GROUPS, MEMORY, Row
+from metrics import SCORES
+from optimisation import learning_rate
+from settings import as_flags
+from tables import DIGITS, TITLES
+
+TABLES, VALUES, FIGURE = "experiments.md", "experiments.csv", "experiments.png"
+RATES_VALUES, RATES_FIGURE = "learning_rate.csv", "learning_rate.png"
+FILES = (TABLES, VALUES, FIGURE, RATES_VALUES, RATES_FIGURE)
+SHOWN = ("psnr", "ssim", "moving_psnr")
+DPI = 120
+MEANING = """\
+Mean ± standard deviation over the test samples, each averaged over the seeds first. Difference:
+to the control (the row without one), paired by sample, with its 95 % interval (bootstrap over
+{units}); bold where it excludes zero. The interval is about other samples, not about other seeds:
+their spread is the standard deviation of the seeds' means. With few samples it is too narrow, and
+one of twenty excludes zero by chance. Minutes are of training with validation, a run; memory is the
+most that a run took{memory}. Best training-free: the highest mean
+PSNR among the training-free methods on the same samples and masks."""
+
+
+def write_report(folder: Path, rows: Sequence[Row], given: Mapping[str, Any]) -> None:
+    """Write tables and figure of all rows that have results; nothing where none has."""
+    results = [result for row in rows for result in row.results.values()]
+    if not results:
+        return
+    lines = ["# Experiments", "", *circumstances(results, given)]
+    compared: dict[str, dict[str, Comparison]] = {}
+    values = []
+    for name, group in GROUPS.items():
+        own = [row for row in rows if row.group == name]
+        control = next((row.results for row in own if row.name == group.control), {})
+        shown = [row for row in own if row.results or row.failure]
+        if len(shown) < 2:
+            continue
+        lines += ["", f"## {group.title} (`{name}`)", ""]
+        if name == MEMORY:
+            lines += memory_table(shown)
+        else:
+            lines += group_table(shown, control)
+            compared[group.title] = {
+                row.name: compare(row.results, control, "psnr") for row in shown if row.results
+            }
+        values += [entry for row in shown for entry in entries(row, control)]
+    report.write_bytes(folder / TABLES, ("\n".join(lines) + "\n").encode())
+    if values:
+        report.write_table(folder / VALUES, values)
+    if compared:
+        report.write_figure(folder / FIGURE, comparison_figure(compared), DPI)
+
+
+def circumstances(results: Sequence[Result], given: Mapping[str, Any]) -> list[str]:
+    """What was run on what, and what the columns mean."""
+    config = results[0].config
+    parts = ", ".join(f"{len(part)} {name}" for name, part in config["split"].items())
+    commits = sorted({str(result.config["git_commit"]) for result in results})
+    versions = sorted({str(result.config["versions"]["torch"]) for result in results})
+    devices = sorted({str(result.config["device"]) for result in results})
+    data = config["data"]
+    units = "samples" if data["groups"] is None else "patients"
+    memory = (
+        ", of tensors on the GPU"
+        if "cuda" in devices[0]
+        else ", the whole process with interpreter and data"
+    )
+    return [
+        f"Settings of all rows: `{' '.join(as_flags(given)) or 'the defaults'}`",
+        f"on {data['source']} (hash {data['hash']}): {parts} samples.",
+        f"{', '.join(devices)}; torch {', '.join(versions)}; commit {', '.join(commits)}.",
+        "",
+        *MEANING.format(units=units, memory=memory).splitlines(),
+    ]
+
+
+def group_table(rows: Sequence[Row], control: Mapping[int, Result]) -> list[str]:
+    """The table of a group, in Markdown."""
+    heads = [cell for score in SHOWN for cell in (TITLES[score], "difference")]
+    heads += [
+        "seeds",
+        "spread over seeds (dB)",
+        "minutes",
+        "GB",
+        "parameters",
+        "best training-free",
+    ]
+    lines = ["| row | " + " | ".join(heads) + " |", "|---" * (1 + len(heads)) + "|"]
+    for row in rows:
+        cells = []
+        if not row.results:
+            lines.append(f"| {row.name} | {row.failure} |" + " |" * (len(heads) - 1))
+            continue
+        for score in SHOWN:
+            found = compare(row.results, control, score)
+            cells += [with_spread(found, score), difference(found, score, row, control)]
+        found = compare(row.results, control, "psnr")
+        runs = list(row.results.values())
+        best, psnr = runs[0].best_baseline
+        cells += [
+            str(len(runs)) + (f" ({row.failure})" if row.failure else ""),
+            "" if np.isnan(found.seed_spread) else f"{found.seed_spread:.2f}",
+            f"{np.mean([run.minutes for run in runs]):.1f}",
+            gigabytes(runs),
+            f"{runs[0].config['parameters']:,}",
+            f"{best} {psnr:.2f}" if best else "",
+        ]
+        lines.append(f"| {row.name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def memory_table(rows: Sequence[Row]) -> list[str]:
+    """Peak memory of the models, in Markdown."""
+    lines = ["| model | peak memory (GB) | seconds |", "|---|---|---|"]
+    for row in rows:
+        runs = list(row.results.values())
+        seconds = f"{60 * runs[0].minutes:.0f}" if runs else ""
+        lines.append(f"| {row.name} | {gigabytes(runs) or row.failure} | {seconds} |")
+    return lines
+
+
+def entries(row: Row, control: Mapping[int, Result]) -> list[dict[str, Any]]:
+    """The lines of `experiments.csv` for a row, one for each score."""
+    if not row.results:
+        return []
+    runs = list(row.results.values())
+    best, psnr = runs[0].best_baseline
+    return [
+        {"group": row.group, "row": row.name, "score": score}
+        | vars(compare(row.results, control, score))
+        | {
+            "n_samples": len(runs[0].samples),
+            "n_seeds": len(runs),
+            "best_baseline": best,
+            "best_baseline_psnr": psnr,
+            "parameters": runs[0].config["parameters"],
+            "minutes": float(np.mean([run.minutes for run in runs])),
+            "peak_memory": max(run.peak_memory for run in runs),
+        }
+        for score in SCORES
+    ]
+
+
+def with_spread(found: Comparison, score: str) -> str:
+    """ "mean ± std" of a score."""
+    if np.isnan(found.mean):
+        return "absent"
+    spread = "" if np.isnan(found.std) else f" ± {found.std:.{DIGITS[score]}f}"
+    return f"{found.mean:.{DIGITS[score]}f}{spread}"
+
+
+def difference(found: Comparison, score: str, row: Row, control: Mapping[int, Result]) -> str:
+    """ "+0.50 [0.10, 0.90]", bold where the interval excludes zero; "" for the control."""
+    if row.results is control or np.isnan(found.difference):
+        return ""
+    digits = DIGITS[score]
+    text = f"{found.difference:+.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+    return f"**{text}**" if found.tells else text
+
+
+def gigabytes(runs: Sequence[Result]) -> str:
+    """The most memory of these runs; "" if it was not measured."""
+    most = max((run.peak_memory for run in runs), default=0)
+    return f"{most / 1e9:.2f}" if most else ""
+
+
+def write_rates(folder: Path, s: SimpleNamespace) -> None:
+    """Draw the learning rate by epoch, of every schedule, without training."""
+    epochs = np.linspace(0, max(1, s.num_epochs), 201)
+    curves = {
+        schedule: [
+            learning_rate(float(epoch), SimpleNamespace(**vars(s) | {"lr_schedule": schedule}))
+            for epoch in epochs
+        ]
+        for schedule in ("constant", "cosine")
+    }
+    rows = [
+        {"epoch": float(epoch), **dict(zip(curves, rates, strict=True))}
+        for epoch, rates in zip(epochs, zip(*curves.values(), strict=True), strict=True)
+    ]
+    report.write_table(folder / RATES_VALUES, rows)
+    report.write_figure(folder / RATES_FIGURE, rates_figure(epochs, curves), DPI)
+
+
+def comparison_figure(groups: Mapping[str, Mapping[str, Comparison]]) -> Figure:
+    """PSNR of the rows of some groups, and their difference to the control.
+
+    Left: mean, standard deviation over samples, and in orange over seeds. Right: the paired
+    difference with its 95 % interval, hollow where that holds zero; none for the control.
+    """
+    height = 0.6 + sum(0.55 + 0.28 * len(rows) for rows in groups.values())
+    figure = Figure(figsize=(11, height), layout="constrained")
+    heights = [1.2 + len(rows) for rows in groups.values()]
+    axes = figure.subplots(
+        len(groups), 2, squeeze=False, sharex="col", height_ratios=heights,
+        width_ratios=(3, 2),
+    )  # fmt: skip
+    for (left, right), (title, rows) in zip(axes, groups.items(), strict=True):
+        for place, found in enumerate(rows.values()):
+            left.errorbar(
+                found.mean, place, xerr=found.std, fmt="o", color="C0", markersize=4, capsize=2
+            )
+            left.errorbar(
+                found.mean, place, xerr=found.seed_spread, fmt="none", ecolor="C1", elinewidth=4
+            )
+            if found.difference:
+                bounds = [[found.difference - found.low], [found.high - found.difference]]
+                right.errorbar(
+                    found.difference, place, xerr=bounds, fmt="o", color="C0", markersize=4,
+                    capsize=2, markerfacecolor="C0" if found.tells else "white",
+                )  # fmt: skip
+        left.set_title(title, loc="left", fontsize=9)
+        left.set_yticks(range(len(rows)), list(rows), fontsize=8)
+        right.set_yticks(range(len(rows)), [])
+        right.axvline(0, color="0.5", linewidth=1)
+        for axis in (left, right):
+            axis.set_ylim(len(rows) - 0.4, -0.6)
+            axis.grid(alpha=0.3, axis="x")
+            axis.tick_params(labelsize=8, labelbottom=True)
+    axes[-1, 0].set_xlabel("PSNR (dB), ± std over samples (orange: over seeds)", fontsize=8)
+    axes[-1, 1].set_xlabel("difference to the control (dB), 95 % interval", fontsize=8)
+    return figure
+
+
+def rates_figure(epochs: np.ndarray, curves: Mapping[str, Sequence[float]]) -> Figure:
+    """Learning rate by epoch, a curve for each schedule."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axis = figure.subplots()
+    for schedule, rates in curves.items():
+        axis.plot(epochs, rates, label=schedule)
+    axis.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
+    axis.grid(alpha=0.3)
+    axis.legend()
+    return figure
