@@ -7,11 +7,9 @@ with the file and the memory, before anything is allocated; nothing is ever unpi
 wrong is an `InputError` that says what was found, what was expected and what to do.
 """
 
-import contextlib
 import hashlib
 import io
 import math
-import os
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -24,6 +22,7 @@ import torch
 from numpy.lib import format as npy_format
 from torch import Tensor
 
+import runtime
 from errors import InputError
 from phantom import load_phantom
 
@@ -175,7 +174,7 @@ def read_npy(opened: Callable[[], IO[bytes]], size: int, where: str) -> np.ndarr
         )
     copied = math.prod(shape) * np.dtype(np.float32).itemsize if dtype != np.float32 else 0
     needed = claimed + copied
-    memory = available_memory()
+    memory = runtime.available_memory()
     if memory is not None and needed > memory:
         raise InputError(
             f"{where} is {shape} {dtype} and needs {needed / 1e9:.1f} GB of memory, but"
@@ -210,19 +209,6 @@ def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, int]:
     if any(isinstance(n, bool) or n < 0 for n in shape):
         raise ValueError(f"its shape is {shape}")
     return shape, dtype, len(start)
-
-
-def available_memory() -> int | None:
-    """Bytes of memory free for use, or None where the system does not tell."""
-    found = []
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    with contextlib.suppress(OSError, ValueError):
-        text = Path("/proc/meminfo").read_text()
-        found += [int(x.split()[1]) * 1024 for x in text.splitlines() if x.startswith("MemAvail")]
-    with contextlib.suppress(OSError, ValueError):  # of a container; "max" is no number
-        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return min(found, default=None)
 
 
 def check_axes(

@@ -245,21 +245,22 @@ def child(command: Sequence[str], output) -> Iterator[subprocess.Popen]:
 
 
 def too_large(row: Row, wanted: Sequence[tuple[Row, int]]) -> str:
-    """Why a training step of the memory table cannot fit this computer; "" if it may."""
+    """Why a training step of a row cannot fit this computer; "" if it may, or on a GPU, which says
+    so itself."""
     known = next((r for other, _ in wanted for r in other.results.values()), None)
-    s = row.settings
-    if row.group != MEMORY or s["gradient_checkpointing"] or known is None:
+    s, free = row.settings, runtime.available_memory()
+    on_cpu = known is not None and known.config["device"].startswith("cpu")
+    if known is None or not on_cpu or free is None or s["gradient_checkpointing"]:
         return ""
-    if runtime.pick_device(s["device"]).type != "cpu" or not hasattr(os, "sysconf"):
-        return ""
-    shape = known.config["data"]["shape"][1:]
+    _, n_frames, ny, nx = known.config["data"]["shape"]
     settings = s | {"real_image": known.config["settings"]["real_image"]}
     architecture = {name: settings[name] for name in ARCHITECTURE[s["model"]]}
-    counted = count_cost(s["model"], s["batch_size"], tuple(shape), **architecture).activation_bytes
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if counted < there:
+    shape = (n_frames, ny, min(nx, s["strip"] or nx))
+    size = -(-s["batch_size"] // s["accumulation"])
+    counted = count_cost(s["model"], size, shape, **architecture).activation_bytes
+    if counted < free:
         return ""
-    return f"not run: {counted / 1e9:.0f} GB of activations counted, {there / 1e9:.0f} GB here"
+    return f"not run: {counted / 1e9:.3g} GB of activations counted, {free / 1e9:.3g} GB are free"
 
 
 def main() -> int:

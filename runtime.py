@@ -160,6 +160,19 @@ def peak_memory(device: torch.device) -> float:
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
 
 
+def available_memory() -> int | None:
+    """Bytes of memory free for use, or None where the system does not tell."""
+    found = []
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with contextlib.suppress(OSError, ValueError):
+        text = Path("/proc/meminfo").read_text()
+        found += [int(x.split()[1]) * 1024 for x in text.splitlines() if x.startswith("MemAvail")]
+    with contextlib.suppress(OSError, ValueError):  # of a container; "max" is no number
+        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(found, default=None)
+
+
 def versions() -> dict[str, str]:
     """Versions of what computes the numbers."""
     return {

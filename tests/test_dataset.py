@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import dataset
+import runtime
 from dataset import load_cine
 from errors import InputError
 
@@ -156,7 +157,7 @@ def test_fault_10_zip_bomb_is_compared_with_the_memory_before_it_is_read(tmp_pat
     path = tmp_path / "cine.npz"
     np.savez_compressed(path, dataset=zeros)
     assert path.stat().st_size < zeros.nbytes / 100
-    monkeypatch.setattr(dataset, "available_memory", lambda: 10**6)
+    monkeypatch.setattr(runtime, "available_memory", lambda: 10**6)
     monkeypatch.setattr(dataset.npy_format, "read_array", lambda *a, **k: pytest.fail("was read"))
     with pytest.raises(InputError, match=r"needs 0.0 GB of memory, but 0.0 GB are free"):
         load(path)

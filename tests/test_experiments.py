@@ -1,0 +1,223 @@
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT, TINY
+from test_comparison import save_result
+
+import experiments as script
+import report
+import runtime
+from errors import InputError
+from experiments import experiments
+from settings import as_flags
+
+SMALL = {k: v for k, v in TINY.items() if k not in ("num_pictures", "picture_dpi")}
+
+
+@pytest.fixture
+def fake_run(monkeypatch):
+    """Runs that take no time; returns what was run, (row, seed) in order."""
+    done = []
+
+    def run_one(row, seed, folder, stop):
+        done.append((row.name, seed))
+        save_result(folder, [30.0 + seed, 31.0], settings=row.settings | {"seed": seed})
+        return ""
+
+    monkeypatch.setattr(script, "run_one", run_one)
+    return done
+
+
+def table(folder) -> list[dict[str, str]]:
+    """`experiments.csv` without what is measured anew by every run."""
+    with (folder / "experiments.csv").open(newline="") as file:
+        return [
+            {k: v for k, v in row.items() if k not in ("minutes", "peak_memory")}
+            for row in csv.DictReader(file)
+        ]
+
+
+def test_every_row_runs_with_every_seed_and_the_first_seeds_come_first(tmp_path, fake_run):
+    experiments(tmp_path / "out", only=("batch_norm",), seeds=2, **SMALL)
+    rows = ["with batch norm", "without"]
+    assert fake_run == [(row, seed) for seed in (0, 1) for row in rows]
+    assert {row["n_seeds"] for row in table(tmp_path / "out")} == {"2"}
+    assert (tmp_path / "out" / "experiments.png").exists()
+
+
+def test_equal_rows_share_their_runs_and_earlier_groups_stay_in_the_tables(tmp_path, fake_run):
+    experiments(tmp_path / "out", only=("batch_norm",), seeds=1, **SMALL)
+    experiments(tmp_path / "out", only=("refiner", "branches"), seeds=1, **SMALL)
+    names = [name for name, _ in fake_run]
+    assert names == [
+        "with batch norm", "without", "network 2", "network 1, wider",
+        "one, for each part in turn", "one, parts stacked",
+    ]  # fmt: skip
+    assert {row["group"] for row in table(tmp_path / "out")} == {
+        "batch_norm", "refiner", "branches"
+    }  # fmt: skip
+
+
+def test_finished_runs_are_not_run_again_and_more_seeds_are_added(tmp_path, fake_run, capsys):
+    experiments(tmp_path / "out", only=("batch_norm",), seeds=1, **SMALL)
+    before = table(tmp_path / "out")
+    experiments(tmp_path / "out", only=("batch_norm",), seeds=1, **SMALL)
+    assert len(fake_run) == 2
+    assert table(tmp_path / "out") == before
+    assert "2 runs, 2 of them finished before" in capsys.readouterr().out
+    experiments(tmp_path / "out", only=("batch_norm",), seeds=3, **SMALL)
+    assert fake_run[2:] == [(name, n) for n in (1, 2) for name in ("with batch norm", "without")]
+
+
+def test_3d_comes_with_the_memory_of_every_model(tmp_path, fake_run):
+    experiments(tmp_path / "out", only=("cnn3d",), seeds=2, **SMALL)
+    assert len(fake_run) == 2 * 2 + 16
+    assert {seed for name, seed in fake_run if "batch" in name} == {0}
+    text = (tmp_path / "out" / "experiments.md").read_text()
+    assert "| cnn3d, batch 10, checkpointing | 2.00 |" in text
+
+
+def test_runs_of_other_settings_are_refused(tmp_path, fake_run):
+    experiments(tmp_path / "out", only=("batch_norm",), seeds=1, **SMALL)
+    with pytest.raises(InputError, match=r"--num-epochs 5 \(the run has 4\)"):
+        experiments(tmp_path / "out", only=("batch_norm",), seeds=1, **SMALL | {"num_epochs": 5})
+
+
+def test_a_failing_row_does_not_stop_the_others_but_a_failing_first_run_does(
+    tmp_path, fake_run, monkeypatch
+):
+    works = script.run_one
+
+    def fails(failing):
+        def run_one(row, seed, folder, stop):
+            return "out of memory" if row.name in failing else works(row, seed, folder, stop)
+
+        monkeypatch.setattr(script, "run_one", run_one)
+
+    fails({"3-D U-Net"})
+    experiments(tmp_path / "out", only=("cnn3d",), seeds=1, **SMALL)
+    assert "| 3-D U-Net | out of memory |" in (tmp_path / "out" / "experiments.md").read_text()
+    fails({"with batch norm"})
+    with pytest.raises(InputError, match="out of memory"):
+        experiments(tmp_path / "other", only=("batch_norm",), seeds=1, **SMALL)
+    assert not (tmp_path / "other" / "experiments.md").exists()
+
+
+def test_a_model_that_cannot_fit_is_counted_and_not_run(tmp_path, fake_run, monkeypatch):
+    monkeypatch.setattr(runtime, "available_memory", lambda: 20_000_000)
+    experiments(tmp_path / "out", only=("cnn3d",), seeds=1, **SMALL)
+    text = (tmp_path / "out" / "experiments.md").read_text()
+    assert re.search(r"\| cnn3d, batch 10 \| not run: 0\.\d+ GB of activations counted", text)
+    assert ("cnn3d, batch 10", 0) not in fake_run
+    assert ("unet, batch 1", 0) in fake_run
+
+
+def test_learning_rate_is_drawn_without_training(tmp_path, fake_run):
+    experiments(tmp_path / "out", only=("learning_rate",), num_epochs=20)
+    assert fake_run == []
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["learning_rate.csv", "learning_rate.png"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"only": ("bases",)}, "--only is 'bases', expected some of base, refiner"),
+        ({"seeds": 0}, "--seeds is 0"),
+        ({"seeds": 1.5}, "--seeds is 1.5"),
+        ({"initial_weights": "phantom"}, "--initial-weights cannot be given"),
+        ({"resume": True}, "--resume cannot be given"),
+        ({"batch_size": 0}, "--batch-size is 0"),
+        ({"colour": "red"}, "--colour is not a setting"),
+        ({"max_minutes": -1}, "--max-minutes is -1"),
+    ],
+)
+def test_fault_25_wrong_settings(tmp_path, given, message):
+    with pytest.raises(InputError, match=message):
+        experiments(tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_fault_24_a_folder_with_other_files_is_refused(tmp_path, fake_run):
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(InputError, match=r"holds 1 other files \(thesis.txt"):
+        experiments(tmp_path, only=("base",))
+    assert fake_run == []
+
+
+def test_settings_that_rows_set_are_said(tmp_path, fake_run, capsys):
+    experiments(
+        tmp_path / "out", only=("base", "acceleration"), seeds=1, **SMALL | {"dropout": 0.1}
+    )
+    text = capsys.readouterr().out
+    assert "NOTICE: --dropout does not apply to the group base" in text
+    assert "NOTICE: --acc does not apply to the group acceleration" in text
+    assert "--batch-size" not in text
+
+
+# For real
+
+
+def command(folder, data, **settings) -> list[str]:
+    words = as_flags(SMALL | {"num_epochs": 6, "data": str(data), **settings})
+    return [
+        sys.executable, "-W", "error", str(ROOT / "experiments.py"), str(folder),
+        "--only", "batch_norm", "--seeds", "1", *words,
+    ]  # fmt: skip
+
+
+def test_fault_21_a_run_stopped_in_the_middle_and_repeated_ends_with_the_same_table(
+    tmp_path, tiny_npz
+):
+    how = {
+        "cwd": tmp_path, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
+        "env": os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+    }  # fmt: skip
+    whole = subprocess.run(command(tmp_path / "whole", tiny_npz), timeout=120, **how)
+    assert whole.returncode == 0, whole.stderr
+    assert "written: experiments.md, experiments.csv, experiments.png" in whole.stdout
+
+    stopped = subprocess.Popen(command(tmp_path / "stopped", tiny_npz), **how)
+    runs = tmp_path / "stopped" / "runs"
+    history = "batch_norm=False,model=unet/seed0/history.csv"
+    deadline = time.monotonic() + 100
+    while not (runs / history).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    stopped.send_signal(signal.SIGTERM)
+    _, error = stopped.communicate(timeout=60)
+    assert stopped.returncode in (0, 75), error  # 0: it was faster
+    if stopped.returncode:
+        assert re.search(r"stopped by SIGTERM; go on with: the same command again$", error.strip())
+    again = subprocess.run(command(tmp_path / "stopped", tiny_npz), timeout=120, **how)
+    assert again.returncode == 0, again.stderr
+    assert table(tmp_path / "stopped") == table(tmp_path / "whole")
+    kept = {path.name for path in (runs / "model=unet/seed0").iterdir()}
+    assert {"output.txt", "metrics.csv", "history.csv", "checkpoint_best.pt"} <= kept
+    assert not kept & {"checkpoint_last.pt", report.ARRAYS}
+
+
+def test_the_error_of_a_run_is_the_error_of_the_command(tmp_path):
+    done = subprocess.run(
+        command(tmp_path / "out", tmp_path / "missing.npz"),
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("experiments.py: error: ")
+    assert "missing.npz" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_stop_request_reaches_the_run(tmp_path, tiny_npz):
+    row = script.planned(tmp_path, "batch_norm", SMALL | {"data": str(tiny_npz)})[0]
+    with (
+        runtime.StopRequest(1e-9) as stop,
+        pytest.raises(runtime.Interrupted, match="stopped by max_minutes"),
+    ):
+        script.run_one(row, 0, row.folder / "seed0", stop)
+    assert not (row.folder / "seed0" / report.METRICS).exists()
