@@ -30,13 +30,15 @@ from errors import InputError
 from experiment_groups import GROUPS, MEMORY, RATES, Row
 from experiment_report import FILES, write_rates, write_report
 from model import ARCHITECTURE, count_cost
-from output_folder import claimed_folder, holds_only
+from output_folder import claimed_folder, holds_only, in_use
 from runtime import say
 from settings import as_flags, check_types, flag, parse_command_line
 from train import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_KEYBOARD, train
 
 RUNS = "runs"
+KNOWN = (RUNS, *FILES, *(f"{name}.tmp" for name in FILES))  # what its folder may hold
 TRAIN = Path(__file__).resolve().with_name("train.py")
+GO_ON = "the same command again"
 POLL_SECONDS = 0.2  # how often a running child is looked at
 EACH_RUN = {"num_pictures": 0}  # of all rows, unless given
 NOT_GIVEN = ("output_folder", "resume", "initial_weights")  # settings that rows cannot share
@@ -68,7 +70,7 @@ def experiments(
     groups = check_given(only, seeds, settings)
     max_minutes = settings.pop("max_minutes", None)
     with (
-        claimed_folder(os.fspath(output_folder), partial(holds_only, (RUNS, *FILES))) as folder,
+        claimed_folder(os.fspath(output_folder), partial(holds_only, KNOWN)) as folder,
         runtime.StopRequest(max_minutes) as stop,
     ):
         rows = [row for name in GROUPS for row in planned(folder, name, settings)]
@@ -105,6 +107,8 @@ def check_given(
     for name in NOT_GIVEN:
         if name in settings:
             raise InputError(f"{flag(name)} cannot be given for all rows: leave it out")
+    if settings.get("num_epochs") == 0:
+        raise InputError("--num-epochs is 0, but rows are compared by what they learn: give more")
     check_types(train, settings)
     check_settings(SimpleNamespace(**DEFAULTS | settings))
     groups = tuple(name for name in known if only is None or name in only)
@@ -203,6 +207,12 @@ def run_one(row: Row, seed: int, folder: Path, stop: runtime.StopRequest) -> str
         runtime.Interrupted: asked to stop; the run has saved what it needs to go on.
     """
     row.folder.mkdir(parents=True, exist_ok=True)
+    if in_use(folder):
+        say(f"waiting for the run in {folder}, which another process has begun")
+    while in_use(folder):
+        if stop:
+            raise runtime.Interrupted(f"stopped by {stop.reason}", folder, GO_ON)
+        time.sleep(POLL_SECONDS)
     words = ["--resume"]
     if not (folder / report.CONFIG).exists():
         settings = row.settings | {"seed": seed}
@@ -222,7 +232,7 @@ def run_one(row: Row, seed: int, folder: Path, stop: runtime.StopRequest) -> str
         return ""
     if stop or process.returncode == EXIT_INTERRUPTED:
         reason = stop.reason or "a signal to the run"
-        raise runtime.Interrupted(f"stopped by {reason}", folder, "the same command again")
+        raise runtime.Interrupted(f"stopped by {reason}", folder, GO_ON)
     if process.returncode < 0:
         return f"killed by signal {-process.returncode}, perhaps for want of memory; see {log}"
     message = (log.read_text().strip() or "no message").splitlines()[-1]

@@ -56,6 +56,20 @@ def claimed_folder(name: str, check_content: Callable[[Path], None]) -> Iterator
                     path.rmdir()
 
 
+def in_use(folder: Path) -> bool:
+    """Whether another process has claimed the folder."""
+    if fcntl is None or not folder.exists():
+        return False
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def holds_a_run(folder: Path) -> None:
     """InputError unless the folder holds a run to resume."""
     if not (folder / CONFIG).exists():

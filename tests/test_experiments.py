@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT, TINY
@@ -15,6 +16,7 @@ import report
 import runtime
 from errors import InputError
 from experiments import experiments
+from output_folder import claimed_folder, is_empty
 from settings import as_flags
 
 SMALL = {k: v for k, v in TINY.items() if k not in ("num_pictures", "picture_dpi")}
@@ -132,6 +134,7 @@ def test_learning_rate_is_drawn_without_training(tmp_path, fake_run):
         ({"seeds": 0}, "--seeds is 0"),
         ({"seeds": 1.5}, "--seeds is 1.5"),
         ({"initial_weights": "phantom"}, "--initial-weights cannot be given"),
+        ({"num_epochs": 0}, "--num-epochs is 0"),
         ({"resume": True}, "--resume cannot be given"),
         ({"batch_size": 0}, "--batch-size is 0"),
         ({"colour": "red"}, "--colour is not a setting"),
@@ -211,6 +214,27 @@ def test_the_error_of_a_run_is_the_error_of_the_command(tmp_path):
     assert done.stderr.startswith("experiments.py: error: ")
     assert "missing.npz" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_run_that_an_orphan_goes_on_with_is_waited_for(tmp_path, tiny_npz, monkeypatch):
+    """As where the command was killed, but not the run that it had begun."""
+    row = script.planned(tmp_path, "batch_norm", SMALL | {"data": str(tiny_npz)})[0]
+    folder = row.folder / "seed0"
+    orphan = claimed_folder(str(folder), is_empty)
+    orphan.__enter__()
+    waits = []
+
+    def sleep(seconds):
+        waits.append(seconds)
+        save_result(folder / "x", [1.0])  # something to leave there
+        (folder / report.METRICS).write_bytes((folder / "x" / report.METRICS).read_bytes())
+        (folder / report.CONFIG).write_bytes((folder / "x" / report.CONFIG).read_bytes())
+        orphan.__exit__(None, None, None)
+
+    monkeypatch.setattr(script, "time", SimpleNamespace(sleep=sleep))
+    assert script.run_one(row, 0, folder, runtime.StopRequest(None)) == ""
+    assert len(waits) == 1
+    assert "holds a finished run" in (row.folder / "seed0.log").read_text()
 
 
 def test_a_stop_request_reaches_the_run(tmp_path, tiny_npz):

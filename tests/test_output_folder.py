@@ -1,4 +1,4 @@
-from output_folder import claimed_folder, is_empty
+from output_folder import claimed_folder, in_use, is_empty
 
 
 def test_folder_is_made_and_removed_if_nothing_came_of_it(tmp_path):
@@ -15,3 +15,11 @@ def test_an_empty_folder_that_was_there_stays(tmp_path):
     with claimed_folder(str(tmp_path), is_empty):
         pass
     assert tmp_path.exists()
+
+
+def test_a_claimed_folder_is_in_use(tmp_path):
+    assert not in_use(tmp_path / "missing")
+    assert not in_use(tmp_path)
+    with claimed_folder(str(tmp_path), is_empty):
+        assert in_use(tmp_path)
+    assert not in_use(tmp_path)
