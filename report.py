@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -276,6 +277,9 @@ class TensorBoard:
         """Log into `folder`; what was logged after `epoch` is dropped, so that a run can go on."""
         self.path = folder / TENSORBOARD
         new = not self.path.exists()
+        if not new:
+            # Files are read in the order of the second in their names, then of the process.
+            time.sleep(1 - time.time() % 1)
         with self.explained():
             self.writer = SummaryWriter(str(self.path), purge_step=epoch + 1)
             if new:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import report
 from errors import InputError
@@ -84,3 +85,16 @@ def test_row_of_the_profile_crosses_the_moving_region(tmp_path, images, monkeypa
     report.write_pictures(tmp_path, 0, target, {"zero_filled": target}, "zero_filled", 50)
     moving = report.moving_region(torch.from_numpy(target)[None])[0]
     assert moving[rows[0]].sum() == moving.sum(dim=-1).max() > 0
+
+
+def test_a_resumed_log_is_read_after_the_first_even_within_a_second(tmp_path):
+    log = report.TensorBoard(tmp_path, {}, epoch=0)
+    log.scalars({"loss": 1.0}, epoch=1)
+    log.close()
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    path.rename(path.with_name(path.name.rsplit(".", 2)[0] + ".99999999.0"))  # a later process
+    log = report.TensorBoard(tmp_path, {}, epoch=1)
+    log.scalars({"loss": 2.0}, epoch=2)
+    log.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("loss")
+    assert [(event.step, event.value) for event in events] == [(1, 1.0), (2, 2.0)]

@@ -69,7 +69,7 @@ def test_every_file_is_there(finished):
     assert files - events == {
         *(f"{kind}/{sample}" for kind in pictures),
         *("mask.png", "curves.png", "cine.gif", "reconstructions.npz", "output.txt", "metrics.csv"),
-        *("config.json", ckpt.BEST, ckpt.LAST),
+        *("config.json", "history.csv", ckpt.BEST, ckpt.LAST),
     }
 
 
