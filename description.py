@@ -42,8 +42,7 @@ def describe(run: Run) -> dict[str, list[str]]:
     }
     if run.network is not None:
         whole = count_cost(s.model, 1, cine.shape, **run.architecture)
-        trained = (n_frames, ny, min(nx, s.strip or nx))
-        step = count_cost(s.model, run.pass_size, trained, **run.architecture)
+        step = run.step_cost
         start = f", starting from {s.initial_weights}" if s.initial_weights else ""
         lines["Model"] = [
             f"{s.model}, " + ", ".join(f"{k} {v}" for k, v in run.architecture.items()) + start,

@@ -76,7 +76,7 @@ def score_test(run: Run, stop: StopRequest) -> dict[str, dict[str, float]]:
             name: identity_of(run, name, acc, run.parts["test"]) | {"parameters": found[name, acc]}
             for name in names
         }
-        gallery = Gallery(run, shown, names) if acc == run.tested[0] else None
+        gallery = Gallery(run, shown, methods) if acc == run.tested[0] else None
         rows += score_acceleration(run, acc, methods, identities, gallery, stop)
         if run.settings.lesions and acc == run.tested[0]:
             of_lesions = lesion_rows(run, methods, acc, stop)
@@ -96,8 +96,8 @@ def score_acceleration(
 ) -> list[dict[str, Any]]:
     """The rows of `metrics.csv` of one acceleration.
 
-    Baselines that were scored before under the same identity are computed again only where the
-    gallery wants them.
+    Baselines that were scored before under the same identity are not computed again, but for the
+    gallery's pictures.
     """
     remembered = {name: recall(identity, list) for name, identity in identities.items()}
     scored = [name for name in methods if remembered.get(name) is None]
@@ -109,13 +109,8 @@ def score_acceleration(
         if stop:
             raise Interrupted(f"stopped by {stop.reason} while testing", run.folder)
         batch = next(batches)
-        wanted = {*scored, *(gallery.wanted() if gallery else ())}
-        images = {
-            name: method(batch.aliased, batch.mask).abs()
-            for name, method in methods.items()
-            if name in wanted
-        }
-        rows += score_rows(acc, batch, {name: images[name] for name in scored})
+        images = {name: methods[name](batch.aliased, batch.mask).abs() for name in scored}
+        rows += score_rows(acc, batch, images)
         if gallery:
             gallery.add(batch, images)
     if gallery:
@@ -132,40 +127,44 @@ def score_acceleration(
 class Gallery:
     """Pictures and arrays of the test part, of one method; the profiles show others beside it."""
 
-    def __init__(self, run: Run, shown: str, names: Sequence[str]):
-        self.run, self.shown = run, shown
-        self.beside = [name for name in PICTURED if name in names]
+    def __init__(self, run: Run, shown: str, methods: Mapping[str, Method]):
+        self.run, self.shown, self.methods = run, shown, methods
         self.n_drawn = 0
         self.arrays: dict[str, list[np.ndarray]] = {
             "target": [], "aliased": [], "reconstruction": []
         }  # fmt: skip
 
-    def wanted(self) -> list[str]:
-        """The methods that the next batch is to be reconstructed with."""
-        drawing = self.n_drawn < max(1, self.run.settings.num_pictures)  # one at least beats
-        return [self.shown, *self.beside] if drawing else [self.shown]
-
     def add(self, batch: Batch, images: Mapping[str, Tensor]) -> None:
-        """Keep a batch's arrays, and draw its samples while there are pictures to draw."""
+        """Keep a batch's arrays, and draw its samples while there are pictures to draw.
+
+        `images`: what some of the methods made of the batch.
+        """
         run, dpi = self.run, self.run.settings.picture_dpi
+
+        def made_by(name: str, n: int) -> np.ndarray:
+            if name in images:
+                return images[name][:n].cpu().numpy()
+            return self.methods[name](batch.aliased[:n], batch.mask[:n]).abs().cpu().numpy()
+
         target = batch.target.cpu().numpy()
-        pictured = {name: images[name].cpu().numpy() for name in self.wanted()}
+        shown = made_by(self.shown, len(batch.samples))
         if not self.arrays["target"]:  # the first sample beats
             aliased = batch.aliased[0].abs().cpu().numpy()
-            report.write_film(run.folder, target[0], aliased, pictured[self.shown][0], self.shown)
+            report.write_film(run.folder, target[0], aliased, shown[0], self.shown)
             lines = batch.mask[0, :, :, 0].cpu().numpy()
             figure = mask_figure(lines, nx=run.cine.shape[-1])
             report.write_figure(run.folder / "mask.png", figure, dpi)
-        zero_filled = batch.aliased.abs().cpu().numpy()
-        missing = max(0, run.settings.num_pictures - self.n_drawn)
-        for i, sample in enumerate(batch.samples[:missing]):
-            series = {name: array[i] for name, array in pictured.items()}
-            series["zero_filled"] = zero_filled[i]
+        missing = batch.samples[: max(0, run.settings.num_pictures - self.n_drawn)]
+        beside = [name for name in PICTURED if name in self.methods and name != self.shown]
+        pictured = {name: made_by(name, len(missing)) for name in beside if missing}
+        pictured["zero_filled"] = batch.aliased.abs().cpu().numpy()
+        for i, sample in enumerate(missing):
+            series = {self.shown: shown[i], **{name: array[i] for name, array in pictured.items()}}
             report.write_pictures(run.folder, sample, target[i], series, self.shown, dpi)
-        self.n_drawn += len(batch.samples)
+        self.n_drawn += len(missing)
         self.arrays["target"].append(target)
         self.arrays["aliased"].append(batch.aliased.cpu().numpy())
-        self.arrays["reconstruction"].append(pictured[self.shown])
+        self.arrays["reconstruction"].append(shown)
 
     def close(self) -> None:
         """Write the arrays."""

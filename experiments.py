@@ -3,9 +3,10 @@
     python experiments.py output_folder [--only group ...] [--seeds n] [--setting value ...]
 
 A row is one setting of `train()` changed in its control; settings given here hold for all rows.
-Every row runs with several seeds, each in a process of its own, in `runs/`; the split and the test
-masks stay. Rows that are equal share their runs, finished runs are kept, and the same command goes
-on where an earlier one was stopped. The tables say mean, spread and the paired difference to the
+Without `--precision`, all rows compute in bfloat16 on CPUs that have instructions for it. Every row
+runs with several seeds, each in a process of its own, in `runs/`; the split and the test masks
+stay. Rows that are equal share their runs, finished runs are kept, and the same command goes on
+where an earlier one was stopped. The tables say mean, spread and the paired difference to the
 control (see `comparison.py`).
 """
 
@@ -69,6 +70,8 @@ def experiments(
     """
     groups = check_given(only, seeds, settings)
     max_minutes = settings.pop("max_minutes", None)
+    device = runtime.pick_device(settings.get("device"))
+    settings.setdefault("precision", runtime.fast_precision(device))
     with (
         claimed_folder(os.fspath(output_folder), partial(holds_only, KNOWN)) as folder,
         runtime.StopRequest(max_minutes) as stop,

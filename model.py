@@ -120,8 +120,11 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         frames = F.relu(self.space(x.flatten(0, 1)), inplace=True)  # (B T, C, Y, X)
-        before, same, after = self.time(frames).unflatten(0, x.shape[:2]).chunk(3, dim=2)
-        return x + same + before.roll(1, dims=1) + after.roll(-1, dims=1)
+        # channels last, as they lie in memory: otherwise every sum would be copied to and fro
+        told = self.time(frames).permute(0, 2, 3, 1).unflatten(0, x.shape[:2])  # (B, T, Y, X, 3 C)
+        before, same, after = told.chunk(3, dim=-1)
+        x = x.permute(0, 1, 3, 4, 2) + same + before.roll(1, dims=1) + after.roll(-1, dims=1)
+        return x.permute(0, 1, 4, 2, 3)
 
 
 class Refiner(nn.Module):

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ import report
 import runtime
 from dataset import Cine
 from errors import InputError
-from model import ARCHITECTURE
+from model import ARCHITECTURE, Cost, count_cost
 from settings import resumed_settings
 
 FREE_ON_RESUME = ("resume", "max_minutes")  # settings of the session, not of the run
@@ -74,6 +75,13 @@ class Run:
     def n_steps(self) -> int:
         """Optimiser steps in an epoch."""
         return -(-self.rounds * len(self.parts["train"]) // self.settings.batch_size)
+
+    @cached_property
+    def step_cost(self) -> Cost:
+        """What a forward pass of a training step costs."""
+        n_frames, ny, nx = self.cine.shape
+        shape = (n_frames, ny, min(nx, self.settings.strip or nx))
+        return count_cost(self.settings.model, self.pass_size, shape, **self.architecture)
 
     @property
     def evaluated(self) -> nn.Module:

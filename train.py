@@ -54,6 +54,7 @@ from tuning import chosen_baselines
 EXIT_INPUT, EXIT_INTERRUPTED, EXIT_KEYBOARD = 2, 75, 130  # 75: "try again", with --resume
 WARM_STEPS = 3  # after so many steps the total time can be told
 SLOW_MINUTES = 60
+ROOM = 2.5  # memory that a step may take, of its activations counted
 
 
 def train(
@@ -219,6 +220,8 @@ def prepare(folder: Path, s: SimpleNamespace) -> Run:
         )
     for line in unused_settings(s, inspect.signature(train)):
         say(line)
+    if device.type == "cpu":
+        runtime.reuse_memory(ROOM * run.step_cost.activation_bytes if run.network else 0)
     run.facts = describe(run)
     for heading, lines in run.facts.items():
         say(f"{heading}: " + "\n  ".join(lines))

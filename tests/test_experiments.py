@@ -120,6 +120,18 @@ def test_a_model_that_cannot_fit_is_counted_and_not_run(tmp_path, fake_run, monk
     assert ("unet, batch 1", 0) in fake_run
 
 
+@pytest.mark.parametrize("given", [{}, {"precision": "float32"}])
+def test_rows_are_computed_in_the_fastest_precision_unless_it_is_given(
+    tmp_path, fake_run, monkeypatch, given
+):
+    monkeypatch.setattr(runtime, "fast_precision", lambda device: "bfloat16")
+    experiments(tmp_path / "out", only=("batch_norm",), seeds=1, **SMALL, **given)
+    precision = given.get("precision", "bfloat16")
+    config = report.read_config(next((tmp_path / "out").glob("runs/*/seed0")))
+    assert config["settings"]["precision"] == precision
+    assert f"--precision {precision}" in (tmp_path / "out" / "experiments.md").read_text()
+
+
 def test_learning_rate_is_drawn_without_training(tmp_path, fake_run):
     experiments(tmp_path / "out", only=("learning_rate",), num_epochs=20)
     assert fake_run == []

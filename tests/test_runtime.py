@@ -1,8 +1,12 @@
+import platform
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 import torch
+from conftest import ROOT
 
 import runtime
 from errors import InputError
@@ -75,3 +79,36 @@ def test_other_errors_are_not_taken_for_lack_of_memory():
 def test_commit_of_the_code_is_a_hash_or_absent():
     commit = runtime.git_commit()
     assert commit is None or len(commit.removesuffix("-dirty")) == 40
+
+
+FRESH_PAGES = """
+import resource, sys, torch, runtime
+runtime.reuse_memory(float(sys.argv[1]))
+for _ in range(20):  # the first ones find no piece that fits
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24)  # 64 MiB, freed at once
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left alone")
+@pytest.mark.parametrize(("needed", "reused"), [("0", True), ("inf", False)])
+def test_freed_memory_is_used_again_where_there_is_room(needed, reused):
+    command = [sys.executable, "-c", FRESH_PAGES, needed]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (int(done.stdout) < 20) == reused
+
+
+@pytest.mark.parametrize(
+    ("known", "device", "precision"),
+    [
+        ({"avx512_bf16": True}, "cpu", "bfloat16"),
+        ({"avx512_bf16": False, "avx2": True}, "cpu", "float32"),
+        ({"bf16": True}, "cuda", "float32"),
+    ],
+)
+def test_bfloat16_is_fast_where_the_processor_has_instructions_for_it(
+    monkeypatch, known, device, precision
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
+    assert runtime.fast_precision(torch.device(device)) == precision

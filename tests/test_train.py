@@ -418,12 +418,25 @@ def test_all_baselines_are_scored_and_the_second_run_recalls_them(tmp_path, tiny
         evaluation, "score_rows", lambda acc, batch, images: must_not_run() if images else []
     )
     monkeypatch.setattr(tuning, "_search", must_not_run)
+    computed, reconstruct = [], tuning._reconstruct
+
+    def noted(run, name, parameters, aliased, mask):
+        computed.append((name, len(aliased)))
+        return reconstruct(run, name, parameters, aliased, mask)
+
+    monkeypatch.setattr(tuning, "_reconstruct", noted)
+    train(str(tmp_path / "no_pictures"), data=str(tiny_npz), **settings)
+    assert {name for name, _ in computed} == {"low_rank_sparse"}  # what the arrays hold
+    computed.clear()
     settings["num_pictures"] = 1
     assert train(str(tmp_path / "b"), data=str(tiny_npz), **settings) == first
     assert (tmp_path / "b" / "metrics.csv").read_bytes() == (
         tmp_path / "a" / "metrics.csv"
     ).read_bytes()
     assert list((tmp_path / "b" / "reconstruction").iterdir())
+    assert {pair for pair in computed if pair[0] != "low_rank_sparse"} == {
+        ("view_sharing", 1), ("kt_sparse", 1)  # beside it, of the one sample that is drawn
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("model", ["unet", "unet_resnet", "cnn3d", "cascade"])
