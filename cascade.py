@@ -82,7 +82,9 @@ class Stage(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         n_frames, _, ny, nx = images.shape[1:]
         multiple = SUBPIXEL * 2 ** (LEVELS - 1)
-        x = F.pad(images.flatten(0, 1), (0, -nx % multiple, 0, -ny % multiple))  # (B T, C, Y, X)
+        x = as_convolved(images.flatten(0, 1))  # (B T, C, Y, X)
+        if nx % multiple or ny % multiple:
+            x = F.pad(x, (0, -nx % multiple, 0, -ny % multiple))
         x = F.pixel_unshuffle(x, SUBPIXEL).contiguous(memory_format=torch.channels_last)
         x = self.lift(x)
         skips = []
@@ -96,6 +98,14 @@ class Stage(nn.Module):
             x = block(up(x) + skips.pop(), n_frames)
         x = F.pixel_shuffle(self.project(x), SUBPIXEL)[..., :ny, :nx]  # (B T, C, Y, X)
         return x.float().unflatten(0, (-1, n_frames))
+
+
+def as_convolved(x: Tensor) -> Tensor:
+    """A tensor in the precision that convolutions will take it in: less to move until then."""
+    kind = x.device.type
+    if kind == "meta" or not torch.is_autocast_enabled(kind):
+        return x
+    return x.to(torch.get_autocast_dtype(kind))
 
 
 def exactly(device: torch.device) -> contextlib.AbstractContextManager:
