@@ -2,11 +2,13 @@
 
 Each takes what was `Measured` of image series in [0, 1] (see `fourier.py`) and returns the images
 (B, T, Y, X), real where the real-image prior holds, else complex; their magnitude is scored.
-Measured lines are kept as they are; the methods differ in what they put into the others. Time is
-cyclic, as a cine is one heartbeat. The iterative methods start from view sharing and have the same
-number of steps; their parameters are searched on training samples (`tuning.py`).
+Measured lines are kept as they are, noisy ones too; the methods differ in what they put into the
+others. Time is cyclic, as a cine is one heartbeat. The iterative methods start from view sharing
+and have the same number of steps; their parameters are searched on training samples (`tuning.py`).
 
 References:
+  Hermitian completion: D. Feinberg et al., "Halving MR imaging time by conjugation: demonstration
+    at 3.5 kG", Radiology 161:527-531, 1986.
   view sharing: R. Jones et al., "K-space substitution: a novel dynamic imaging technique", Magn
     Reson Med 29:830-834, 1993.
   k-t sparse: M. Lustig et al., "k-t SPARSE: high frame rate dynamic MRI exploiting spatio-temporal

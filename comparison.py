@@ -12,7 +12,7 @@ Reference: B. Efron, R. Tibshirani, "An introduction to the bootstrap", Chapman 
 chapters 8 (clusters) and 13 (percentiles).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from metrics import SCORES
 
 RESAMPLES = 10_000
 INTERVAL = (0.025, 0.975)
+COMPARED = ("psnr", "ssim", "moving_psnr")  # the scores that differences are told of
 
 
 @dataclass
@@ -44,6 +45,11 @@ class Result:
         """(n_samples,) group of each sample, if known."""
         groups = self.config["data"]["groups"]
         return None if groups is None else np.array(groups)[self.samples]
+
+    @property
+    def data(self) -> str:
+        """What runs must share to be compared: the data and the test part."""
+        return f"{self.config['data']['hash']} {self.samples}"
 
     @property
     def best_baseline(self) -> tuple[str, float]:
@@ -66,6 +72,51 @@ class Comparison:
     def tells(self) -> bool:
         """Whether the interval excludes no difference."""
         return self.low > 0 or self.high < 0
+
+
+@dataclass
+class Advantage:
+    """How far a network is above the best training-free method in one score."""
+
+    network: str
+    acc: float
+    score: str
+    best: str  # the training-free method with the highest mean of this score
+    difference: float  # mean over samples
+    low: float  # the 95 % interval of the difference
+    high: float
+
+
+def advantages(
+    rows: Sequence[Mapping[str, Any]], groups: Sequence | np.ndarray | None = None
+) -> Iterator[Advantage]:
+    """Each network in the rows of `metrics.csv` against the best training-free method, for every
+    acceleration and every score of `COMPARED`; none where there are no such methods.
+
+    `groups`: of each sample of the data; None: unknown.
+    """
+    for acc in dict.fromkeys(row["acc"] for row in rows):
+        by_method: dict[str, list[Mapping[str, Any]]] = {}
+        for row in rows:
+            if row["acc"] == acc:
+                by_method.setdefault(row["method"], []).append(row)
+        for network in (name for name in by_method if name not in BASELINES):
+            samples = [int(row["sample"]) for row in by_method[network]]
+            units = None if groups is None else [groups[sample] for sample in samples]
+            for score in COMPARED:
+                values = {
+                    name: np.array([row[score] for row in own]) for name, own in by_method.items()
+                }
+                best = max(
+                    (name for name in by_method if name in BASELINES),
+                    key=lambda name: values[name].mean(),
+                    default=None,
+                )
+                if best is not None:
+                    differences = values[network] - values[best]
+                    interval = bootstrap_interval(differences, units)
+                    mean = float(differences.mean())
+                    yield Advantage(network, float(acc), score, best, mean, *interval)
 
 
 def read_result(folder: Path) -> Result:
@@ -131,11 +182,13 @@ def bootstrap_interval(
     values: np.ndarray, groups: Sequence | np.ndarray | None = None
 ) -> tuple[float, float]:
     """95 % percentile interval of the mean of `values` (n,), by resampling them, or their groups
-    with all members. Seeded: the same values give the same interval."""
+    with all members; NaN for a single one. Seeded: the same values give the same interval."""
     members = np.arange(len(values))
     if groups is not None:
         members = np.unique(np.asarray(groups), return_inverse=True)[1]
     sums, counts = np.bincount(members, weights=values), np.bincount(members)
+    if len(sums) < 2:
+        return float("nan"), float("nan")
     drawn = np.random.default_rng(0).integers(len(sums), size=(RESAMPLES, len(sums)))
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.quantile(means, INTERVAL)
@@ -145,3 +198,11 @@ def bootstrap_interval(
 def spread(values: np.ndarray) -> float:
     """Standard deviation (n - 1); NaN for a single value."""
     return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+
+
+def difference_text(found: Comparison | Advantage, digits: int) -> str:
+    """ "+0.50 [0.10, 0.90]": a difference and its interval, if it has one."""
+    text = f"{found.difference:+.{digits}f}"
+    return (
+        text if np.isnan(found.low) else f"{text} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+    )

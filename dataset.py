@@ -35,6 +35,7 @@ REMEDY = (
     " run on the built-in phantom with --data phantom"
 )
 MOST_NAMED = 20  # samples in one line; all are in config.json
+REAL_EXCESS = 2.0**-24  # over 1: what float32 rounds to 1
 COMPLEX_EXCESS = 1e-5  # over 1: the magnitude of what was divided by its magnitude, rounded
 LONGEST_HEADER = 10_000  # bytes; numpy's own limit
 
@@ -92,6 +93,8 @@ def load_cine(
         if complex_pairs:
             array = join_pairs(array, data)
         check_axes(array, groups, n_samples, data)
+        if groups is not None and groups.dtype.kind == "S":
+            groups = np.char.decode(groups, errors="replace")  # as JSON wants names
         array, groups = array[:n_samples], None if groups is None else groups[:n_samples]
     images = torch.from_numpy(check_values(array, normalise, data))
     constant = [i for i, sample in enumerate(images) if (sample == sample[0, 0, 0]).all()]
@@ -263,7 +266,7 @@ def check_values(array: np.ndarray, normalise: bool, data: str) -> np.ndarray:
     is_complex = array.dtype.kind == "c"
     size = np.abs(array) if is_complex else array
     low, high = float(size.min()), float(size.max())
-    most = 1 + COMPLEX_EXCESS if is_complex else 1
+    most = 1 + (COMPLEX_EXCESS if is_complex else REAL_EXCESS)
     if low < 0 or (high > most and not normalise):
         raise InputError(
             f"{data}: {'magnitudes' if is_complex else 'values'} lie in [{low:g}, {high:.7g}],"

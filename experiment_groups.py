@@ -40,7 +40,7 @@ class Row:
     settings: dict[str, Any]
     folder: Path  # of its runs
     results: dict[int, Result] = field(default_factory=dict)  # by seed
-    failure: str = ""  # why a seed has none
+    failure: str = ""  # why the last seed that failed has none
 
 
 def wider(settings: Mapping[str, Any]) -> int:
@@ -142,10 +142,11 @@ GROUPS = {
         },
     ),
     MEMORY: Group(
-        "Peak memory of an epoch of ten samples",
+        "Peak memory of an epoch of ten samples of the phantom",  # which has no patients to heed
         control=None,
         base={
-            "num_epochs": 1, "n_samples": 12, "split": (10, 1, 1), "baselines": ("zero_filled",)
+            "data": "phantom", "complex_pairs": False, "n_samples": 12, "split": (10, 1, 1),
+            "num_epochs": 1, "baselines": ("zero_filled",),
         },
         rows={
             f"{model}, batch {size}{', checkpointing' if again else ''}": {

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import report
-from comparison import Comparison, Result, compare
+from comparison import COMPARED, Comparison, Result, compare, difference_text
 from experiment_groups import GROUPS, MEMORY, Row
 from metrics import SCORES
 from optimisation import learning_rate
@@ -19,7 +19,6 @@ from tables import DIGITS, TITLES
 TABLES, VALUES, FIGURE = "experiments.md", "experiments.csv", "experiments.png"
 RATES_VALUES, RATES_FIGURE = "learning_rate.csv", "learning_rate.png"
 FILES = (TABLES, VALUES, FIGURE, RATES_VALUES, RATES_FIGURE)
-SHOWN = ("psnr", "ssim", "moving_psnr")
 DPI = 120
 MEANING = """\
 Mean ± standard deviation over the test samples, each averaged over the seeds first. Difference:
@@ -86,7 +85,7 @@ def circumstances(results: Sequence[Result], given: Mapping[str, Any]) -> list[s
 
 def group_table(rows: Sequence[Row], control: Mapping[int, Result]) -> list[str]:
     """The table of a group, in Markdown."""
-    heads = [cell for score in SHOWN for cell in (TITLES[score], "difference")]
+    heads = [cell for score in COMPARED for cell in (TITLES[score], "difference")]
     heads += [
         "seeds",
         "spread over seeds (dB)",
@@ -101,7 +100,7 @@ def group_table(rows: Sequence[Row], control: Mapping[int, Result]) -> list[str]
         if not row.results:
             lines.append(f"| {row.name} | {row.failure} |" + " |" * (len(heads) - 1))
             continue
-        for score in SHOWN:
+        for score in COMPARED:
             found = compare(row.results, control, score)
             cells += [with_spread(found, score), difference(found, score, row, control)]
         found = compare(row.results, control, "psnr")
@@ -163,8 +162,7 @@ def difference(found: Comparison, score: str, row: Row, control: Mapping[int, Re
     """ "+0.50 [0.10, 0.90]", bold where the interval excludes zero; "" for the control."""
     if row.results is control or np.isnan(found.difference):
         return ""
-    digits = DIGITS[score]
-    text = f"{found.difference:+.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+    text = difference_text(found, DIGITS[score])
     return f"**{text}**" if found.tells else text
 
 
@@ -214,7 +212,10 @@ def comparison_figure(groups: Mapping[str, Mapping[str, Comparison]]) -> Figure:
                 found.mean, place, xerr=found.seed_spread, fmt="none", ecolor="C1", elinewidth=4
             )
             if found.difference:
-                bounds = [[found.difference - found.low], [found.high - found.difference]]
+                bounds = [
+                    [max(0, found.difference - found.low)],  # 0 where there is no interval
+                    [max(0, found.high - found.difference)],
+                ]
                 right.errorbar(
                     found.difference, place, xerr=bounds, fmt="o", color="C0", markersize=4,
                     capsize=2, markerfacecolor="C0" if found.tells else "white",

@@ -32,11 +32,13 @@ from experiment_groups import GROUPS, MEMORY, RATES, Row
 from experiment_report import FILES, write_rates, write_report
 from model import ARCHITECTURE, count_cost
 from output_folder import claimed_folder, holds_only, in_use
+from run import pass_size
 from runtime import say
 from settings import as_flags, check_types, flag, parse_command_line
 from train import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_KEYBOARD, train
 
 RUNS = "runs"
+FAILURE = "failure.txt"  # why a row has no run of some seed
 KNOWN = (RUNS, *FILES, *(f"{name}.tmp" for name in FILES))  # what its folder may hold
 TRAIN = Path(__file__).resolve().with_name("train.py")
 GO_ON = "the same command again"
@@ -77,8 +79,7 @@ def experiments(
         runtime.StopRequest(max_minutes) as stop,
     ):
         rows = [row for name in GROUPS for row in planned(folder, name, settings)]
-        for row in rows:
-            row.results = finished_runs(row)
+        read_runs(rows)
         first = settings.get("seed", DEFAULTS["seed"])
         wanted = [
             (row, seed)
@@ -91,8 +92,7 @@ def experiments(
         try:
             run_all(wanted, stop)
         finally:
-            for row in rows:
-                row.results = finished_runs(row)
+            read_runs(rows)
             write_report(folder, rows, settings)
         say(f"written: {', '.join(name for name in FILES if (folder / name).exists())} in {folder}")
 
@@ -145,6 +145,29 @@ def folder_name(changed: Mapping[str, Any]) -> str:
     return ",".join(parts) or "as_given"
 
 
+def read_runs(rows: Sequence[Row]) -> None:
+    """Give the rows their finished runs, or the reason why there is none.
+
+    Raises:
+        InputError: a run has other settings than its row, or other data than its group.
+    """
+    for row in rows:
+        row.results = finished_runs(row)
+        failure = row.folder / FAILURE
+        row.failure = failure.read_text() if failure.exists() else ""
+    for group in GROUPS:
+        seen: dict[str, Path] = {}
+        for row in (row for row in rows if row.group == group):
+            for seed, result in row.results.items():
+                seen.setdefault(result.data, row.folder / f"seed{seed}")
+        if len(seen) > 1:
+            one, other, *_ = seen.values()
+            raise InputError(
+                f"{one} and {other} have other data, or another split: give all runs the same data,"
+                " or name another folder"
+            )
+
+
 def finished_runs(row: Row) -> dict[int, Result]:
     """The finished runs of a row, by seed; InputError if a run has other settings."""
     results = {}
@@ -157,8 +180,8 @@ def finished_runs(row: Row) -> dict[int, Result]:
             f"{flag(name)} {value} (the run has {stored.get(name)})"
             for name, value in (row.settings | {"seed": seed}).items()
             if name not in ("resume", "max_minutes")
-            and value is not None
             and (name not in stored or stored[name] != value)
+            and not (name == "real_image" and value is None)  # the data decide
         ]
         if differing:
             raise InputError(
@@ -177,6 +200,8 @@ def run_all(wanted: Sequence[tuple[Row, int]], stop: runtime.StopRequest) -> Non
         runs.setdefault(row.folder / f"seed{seed}", (row, seed))
     missing = [folder for folder in runs if not (folder / report.METRICS).exists()]
     works = len(runs) > len(missing)
+    for folder in runs.keys() - set(missing):
+        tidy(folder)
     say(f"{len(runs)} runs, {len(runs) - len(missing)} of them finished before")
     started = time.perf_counter()
     for done, folder in enumerate(missing, start=1):
@@ -185,12 +210,12 @@ def run_all(wanted: Sequence[tuple[Row, int]], stop: runtime.StopRequest) -> Non
         if failure and not works:  # nothing ever did: the settings or the data are at fault
             raise InputError(failure)
         works = True
-        outcome = failure
         if failure:
-            for other, _ in wanted:
-                if other.folder == row.folder:
-                    other.failure = failure
+            row.folder.mkdir(parents=True, exist_ok=True)
+            report.write_bytes(row.folder / FAILURE, failure.encode())
+            outcome = failure
         else:
+            (row.folder / FAILURE).unlink(missing_ok=True)
             row.results[seed] = read_result(folder)
             outcome = f"{row.results[seed].scores['psnr'].mean():.2f} dB"
         minutes = (time.perf_counter() - started) / 60
@@ -230,8 +255,7 @@ def run_one(row: Row, seed: int, folder: Path, stop: runtime.StopRequest) -> str
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(POLL_SECONDS)
     if process.returncode == 0:
-        for name in (ckpt.LAST, report.ARRAYS):  # large, and needed no more
-            (folder / name).unlink(missing_ok=True)
+        tidy(folder)
         return ""
     if stop or process.returncode == EXIT_INTERRUPTED:
         reason = stop.reason or "a signal to the run"
@@ -240,6 +264,12 @@ def run_one(row: Row, seed: int, folder: Path, stop: runtime.StopRequest) -> str
         return f"killed by signal {-process.returncode}, perhaps for want of memory; see {log}"
     message = (log.read_text().strip() or "no message").splitlines()[-1]
     return message.removeprefix("train.py: error: ")
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a finished run made that is large and needed no more."""
+    for name in (ckpt.LAST, report.ARRAYS):
+        (folder / name).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -260,7 +290,8 @@ def child(command: Sequence[str], output) -> Iterator[subprocess.Popen]:
 def too_large(row: Row, wanted: Sequence[tuple[Row, int]]) -> str:
     """Why a training step of a row cannot fit this computer; "" if it may, or on a GPU, which says
     so itself."""
-    known = next((r for other, _ in wanted for r in other.results.values()), None)
+    own = (other for other, _ in wanted if other.group == row.group)  # on the same data
+    known = next((result for other in own for result in other.results.values()), None)
     s, free = row.settings, runtime.available_memory()
     on_cpu = known is not None and known.config["device"].startswith("cpu")
     if known is None or not on_cpu or free is None or s["gradient_checkpointing"]:
@@ -269,8 +300,10 @@ def too_large(row: Row, wanted: Sequence[tuple[Row, int]]) -> str:
     settings = s | {"real_image": known.config["settings"]["real_image"]}
     architecture = {name: settings[name] for name in ARCHITECTURE[s["model"]]}
     shape = (n_frames, ny, min(nx, s["strip"] or nx))
-    size = -(-s["batch_size"] // s["accumulation"])
+    size = pass_size(s["batch_size"], s["accumulation"], known.config["split"])
     counted = count_cost(s["model"], size, shape, **architecture).activation_bytes
+    if s["precision"] == "bfloat16":
+        counted //= 2
     if counted < free:
         return ""
     return f"not run: {counted / 1e9:.3g} GB of activations counted, {free / 1e9:.3g} GB are free"

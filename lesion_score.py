@@ -1,6 +1,7 @@
 """The lesion test of a run: how much of a small lesion's contrast each method keeps."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from tqdm import tqdm
 
 from batches import evaluation_batches
+from comparison import spread
 from fourier import undersample
 from lesion import CONTRASTS, DIAMETERS, find_path, ghost_contrast, kept_contrast, lesion
 from run import Run
@@ -66,36 +68,49 @@ def lesion_rows(
     return rows
 
 
+@dataclass
+class Kept:
+    """What a method keeps of lesions of one diameter."""
+
+    mean: float  # over samples, of the mean over frames and contrasts
+    std: float  # over samples, n - 1; NaN for a single one
+    least: float  # mean over samples of the worst frame
+    ghost: float  # mean over all; NaN where it cannot be told
+
+    def __str__(self) -> str:
+        std = "" if np.isnan(self.std) else f"±{self.std:.2f}"
+        ghost = "-" if np.isnan(self.ghost) else f"{self.ghost:.2f}"
+        return f"{self.mean:.2f}{std}, {self.least:.2f}, {ghost}"
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[float, Kept]]:
+    """{method: {diameter: what it keeps}} of the rows of `lesions.csv`; without the diameters of
+    which nothing could be added to any sample."""
+    samples: dict[tuple[str, float], dict[int, list[Mapping[str, Any]]]] = {}
+    for row in rows:
+        if not np.isnan(row["kept"]):
+            by_sample = samples.setdefault((row["method"], row["diameter"]), {})
+            by_sample.setdefault(row["sample"], []).append(row)
+    found: dict[str, dict[float, Kept]] = {row["method"]: {} for row in rows}
+    for (method, diameter), by_sample in samples.items():
+        kept = np.array([np.mean([row["kept"] for row in own]) for own in by_sample.values()])
+        ghosts = np.array([row["ghost"] for own in by_sample.values() for row in own])
+        ghosts = ghosts[~np.isnan(ghosts)]
+        found[method][diameter] = Kept(
+            mean=float(kept.mean()),
+            std=spread(kept),
+            least=float(np.mean([min(row["kept"] for row in own) for own in by_sample.values()])),
+            ghost=float(ghosts.mean()) if len(ghosts) else float("nan"),
+        )
+    return found
+
+
 def lesion_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Lines of kept, least and ghost, a line for each method, and what they mean."""
     title = f"Lesion test, acceleration {rows[0]['acc']:g}, by diameter in pixels"
-    lines = [title, "  ".join(f"{name:<22}" for name in ("method", *map(_heading, DIAMETERS)))]
-    for method in dict.fromkeys(row["method"] for row in rows):
-        cells = [f"{method:<22}"]
-        for diameter in DIAMETERS:
-            own = [
-                row
-                for row in rows
-                if row["method"] == method
-                and row["diameter"] == diameter
-                and not np.isnan(row["kept"])
-            ]
-            by_sample = [
-                [r for r in own if r["sample"] == sample]
-                for sample in dict.fromkeys(r["sample"] for r in own)
-            ]
-            if not own:
-                cells.append(f"{'-':<22}")
-                continue
-            kept = [np.mean([r["kept"] for r in part]) for part in by_sample]
-            least = np.mean([min(r["kept"] for r in part) for part in by_sample])
-            ghosts = [r["ghost"] for r in own if not np.isnan(r["ghost"])]
-            spread = f"±{np.std(kept, ddof=1):.2f}" if len(kept) > 1 else ""
-            ghost = f"{np.mean(ghosts):.2f}" if ghosts else "-"
-            cells.append(f"{f'{np.mean(kept):.2f}{spread} {least:.2f} {ghost}':<22}")
-        lines.append("  ".join(cells).rstrip())
-    return lines + MEANING.splitlines()
-
-
-def _heading(diameter: float) -> str:
-    return f"{diameter:g}: kept least ghost"
+    heads = ["method", *(f"{diameter:g}: kept, least, ghost" for diameter in DIAMETERS)]
+    table = [heads]
+    for method, kept in summary(rows).items():
+        table.append([method, *(str(kept.get(diameter, "-")) for diameter in DIAMETERS)])
+    lines = ["  ".join(f"{cell:<22}" for cell in cells).rstrip() for cells in table]
+    return [title, *lines, *MEANING.splitlines()]

@@ -40,10 +40,12 @@ def nmse(reconstruction: Tensor, target: Tensor) -> Tensor:
 
 def moving_region(target: Tensor) -> Tensor:
     """(B, Y, X) bool: the pixels whose temporal standard deviation in the target is at or above
-    its 95 % quantile; all pixels of a sample that does not move."""
+    its 95 % quantile, those that move at all where they are fewer, and all pixels of a sample that
+    does not move."""
     deviation = target.std(dim=-3, correction=0)  # (B, Y, X)
-    threshold = deviation.flatten(-2).quantile(MOVING_QUANTILE, dim=-1)
-    return deviation >= threshold[..., None, None]
+    threshold = deviation.flatten(-2).quantile(MOVING_QUANTILE, dim=-1)[..., None, None]
+    still = (deviation <= 0).all(dim=-1, keepdim=True).all(dim=-2, keepdim=True)
+    return (deviation >= threshold) & ((deviation > 0) | still)
 
 
 def moving_psnr(reconstruction: Tensor, target: Tensor) -> Tensor:

@@ -81,7 +81,7 @@ def is_empty(folder: Path) -> None:
     if (folder / CONFIG).exists():
         state = "a finished run" if (folder / METRICS).exists() else "an unfinished run"
         raise InputError(f"{folder} holds {state}: name another folder, or go on with --resume")
-    holds_only((), folder)
+    holds_only((f"{CONFIG}.tmp",), folder)  # left by a run that was killed as it began
 
 
 def holds_only(known: Container[str], folder: Path) -> None:

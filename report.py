@@ -103,6 +103,20 @@ def read_history(folder: Path) -> list[dict[str, float]]:
         raise InputError(f"{folder / HISTORY} is damaged ({error}): start a new run") from None
 
 
+def read_lesions(folder: Path) -> list[dict[str, Any]]:
+    """The rows of `lesions.csv`, all but the method as numbers; none if there is no such file."""
+    try:
+        with (folder / LESIONS).open(newline="") as file:
+            return [
+                {key: value if key == "method" else float(value) for key, value in row.items()}
+                for row in csv.DictReader(file)
+            ]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{folder / LESIONS} is damaged ({error}): score the run anew") from None
+
+
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The rows of `metrics.csv`, scores as float."""
     try:

@@ -1,6 +1,7 @@
 """What a run is: its settings, data, split and network; saved and restored."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -68,8 +69,7 @@ class Run:
     @property
     def pass_size(self) -> int:
         """Samples in one forward pass, at most."""
-        batch_size = min(self.settings.batch_size, max(map(len, self.parts.values())))
-        return -(-batch_size // self.settings.accumulation)
+        return pass_size(self.settings.batch_size, self.settings.accumulation, self.parts)
 
     @property
     def n_steps(self) -> int:
@@ -100,6 +100,11 @@ class Run:
     def reconstruct(self, aliased: Tensor, mask: Tensor) -> Tensor:
         """The reconstruction to score: (B, T, Y, X) float32 magnitude."""
         return self.forward(self.evaluated.eval(), aliased, mask).abs()
+
+
+def pass_size(batch_size: int, accumulation: int, parts: Mapping[str, Sequence[int]]) -> int:
+    """Samples in one forward pass, at most, of a run with this split."""
+    return -(-min(batch_size, max(map(len, parts.values()))) // accumulation)
 
 
 def acceleration_range(acc: float | tuple[float, ...]) -> tuple[float, float]:
@@ -170,6 +175,11 @@ def restore(run: Run, optimizer: torch.optim.Optimizer) -> Progress:
     path = run.folder / ckpt.LAST
     state = Progress()
     if not path.exists():
+        if (run.folder / ckpt.BEST).exists():
+            raise InputError(
+                f"{run.folder} has no {ckpt.LAST} to go on from: score its {ckpt.BEST} in another"
+                " folder, with --num-epochs 0 --initial-weights, or start a new run"
+            )
         ckpt.save_checkpoint(path, snapshot(run, state, optimizer))
         return state
     last = ckpt.load_checkpoint(path)

@@ -1,10 +1,11 @@
-"""Print the scores of finished runs as a Markdown table, for the README or a paper.
+"""Print the scores of finished runs as Markdown tables, for the README or a paper.
 
     python tables.py run [run ...] [--scores psnr ssim ...]
 
 A row for each network, named after its model and the run's folder, and for each training-free
 method; a method that has the same scores in several runs, because data and masks are the same, has
-one row. A table for each acceleration.
+one row. A table for each acceleration. Then what each network has above the best training-free
+method of its run, and what is kept of lesions, where these were tested.
 """
 
 import sys
@@ -16,7 +17,10 @@ import numpy as np
 
 import report
 from baselines import BASELINES
+from comparison import COMPARED, advantages, difference_text
 from errors import InputError
+from lesion import DIAMETERS
+from lesion_score import summary
 from metrics import SCORES
 from settings import Parser
 
@@ -35,10 +39,7 @@ SHOWN = ("psnr", "ssim", "ssim_2d", "moving_psnr")
 def score_tables(folders: Sequence[Path], scores: Sequence[str] = SHOWN) -> list[str]:
     """Lines of Markdown: a table for each acceleration, best PSNR first."""
     by_acc: dict[str, dict[str, dict[str, np.ndarray]]] = {}
-    names = [folder.resolve().name for folder in folders]
-    if len(set(names)) < len(names):
-        names = [str(folder) for folder in folders]
-    for folder, name in zip(folders, names, strict=True):
+    for folder, name in named(folders):
         for (acc, label), columns in columns_of(name, report.read_metrics(folder)).items():
             methods = by_acc.setdefault(acc, {})
             if label in methods and not same(methods[label], columns):
@@ -53,6 +54,48 @@ def score_tables(folders: Sequence[Path], scores: Sequence[str] = SHOWN) -> list
         for label, columns in ranked:
             cells = [report.mean_and_spread(columns[name], DIGITS[name]) for name in scores]
             lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def named(folders: Sequence[Path]) -> list[tuple[Path, str]]:
+    """The folders, each with a name that no other has."""
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    return list(zip(folders, names, strict=True))
+
+
+def advantage_table(folders: Sequence[Path]) -> list[str]:
+    """Lines of Markdown: each network less the best training-free method of its run, with the 95 %
+    interval; none where there is nothing to compare."""
+    cells: dict[tuple[str, float], list[str]] = {}
+    for folder, name in named(folders):
+        groups = report.read_config(folder)["data"].get("groups")
+        for found in advantages(report.read_metrics(folder), groups):
+            told = f"{difference_text(found, DIGITS[found.score])} (`{found.best}`)"
+            cells.setdefault((f"`{found.network}`, {name}", found.acc), []).append(told)
+    if not cells:
+        return []
+    heads = ["above the best training-free method", "acceleration"]
+    heads += [TITLES[score] for score in COMPARED]
+    lines = ["", "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for (network, acc), differences in cells.items():
+        lines.append(f"| {network} | {acc:g} | " + " | ".join(differences) + " |")
+    return lines
+
+
+def lesion_tables(folders: Sequence[Path]) -> list[str]:
+    """Lines of Markdown: what each method keeps of lesions; none where they were not tested."""
+    lines = []
+    for folder, name in named(folders):
+        found = summary(report.read_lesions(folder))
+        if found:
+            sizes = " | ".join(f"{diameter:g} pixels" for diameter in DIAMETERS)
+            lines += ["", f"| lesions, {name}: kept, worst frame, ghost | {sizes} |"]
+            lines.append("|---" * (1 + len(DIAMETERS)) + "|")
+        for method, kept in found.items():
+            cells = [str(kept.get(diameter, "-")) for diameter in DIAMETERS]
+            lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
     return lines
 
 
@@ -88,7 +131,9 @@ def main() -> int:
     parser.add_argument("--scores", nargs="+", choices=list(SCORES), default=list(SHOWN))
     arguments = parser.parse_args()
     try:
-        print("\n".join(score_tables(arguments.runs, arguments.scores)).strip())
+        lines = score_tables(arguments.runs, arguments.scores)
+        lines += advantage_table(arguments.runs) + lesion_tables(arguments.runs)
+        print("\n".join(lines).strip())
     except InputError as error:
         print(f"tables.py: error: {error}", file=sys.stderr)
         return 2

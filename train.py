@@ -95,7 +95,7 @@ def train(
     stages: int = 4,  # cascade: stages, each a small network and data consistency
     features: int = 16,  # cascade: channels of a stage at its highest resolution
     dc_weight: float | None = None,  # cascade: trust v in measured lines, (k + v k0) / (1 + v);
-    # None: they are kept exactly
+    # None: they are kept exactly, noisy ones too
     learn_dc_weight: bool = False,  # cascade: train v, of each stage, from dc_weight on
     real_image: bool | None = None,  # take images to be real (cascade and baselines), so that
     # each line tells its mirror; None: where the data are real and get no phase

@@ -21,7 +21,7 @@ from fourier import Measured
 from metrics import psnr
 from run import Run
 
-VERSION = 3  # to be raised when a baseline, a score or what is simulated changes
+VERSION = 4  # to be raised when a baseline, a score or what is simulated changes
 N_TUNING = 4  # training samples that parameters are searched on
 
 Method = Callable[[Tensor, Tensor], Tensor]  # (aliased, mask) to images

@@ -4,6 +4,7 @@ import pytest
 import torch
 from conftest import make_images
 
+from acquisition import AUGMENTATIONS
 from batches import epoch_draws, evaluation_batches, training_batch
 from dataset import Cine
 from fourier import undersample
@@ -82,6 +83,17 @@ def test_a_plain_batch_is_the_aliased_sample():
     assert torch.equal(batch.image[0], run.cine.images[5])
     assert batch.target is batch.image
     assert torch.equal(batch.aliased, undersample(batch.image, batch.mask))
+
+
+@pytest.mark.parametrize("kind", AUGMENTATIONS)
+def test_augmented_images_are_undersampled_afterwards(kind):
+    run = example(augment=(kind,))
+    changed = False
+    for number in range(8):
+        batch = training_batch(run, [(number, 5)])
+        assert torch.equal(batch.aliased, undersample(batch.image, batch.mask))
+        changed |= not torch.equal(batch.image[0], run.cine.images[5])
+    assert changed
 
 
 def test_rounds_and_seeds_differ_and_masks_may_be_kept():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import report
-from comparison import bootstrap_interval, compare, read_result, spread
+from comparison import advantages, bootstrap_interval, compare, read_result, spread
 from errors import InputError
 from metrics import SCORES
 
@@ -104,6 +104,46 @@ def test_groups_are_drawn_whole():
     alone, together = bootstrap_interval(values), bootstrap_interval(values, groups)
     assert together == bootstrap_interval(np.array([0.0, 1.0, 2.0, 3.0]))
     assert together[1] - together[0] > 2 * (alone[1] - alone[0])
+
+
+def test_a_single_sample_or_patient_has_no_interval():
+    assert np.isnan(bootstrap_interval(np.array([1.0]))).all()
+    assert np.isnan(bootstrap_interval(np.array([1.0, 2.0]), ["a", "a"])).all()
+
+
+def metrics(acc: float, **methods) -> list[dict]:
+    """Rows of `metrics.csv` from (psnr, ssim) of every sample, by method."""
+    return [
+        {"sample": str(i), "acc": acc, "method": method, "psnr": psnr, "ssim": ssim}
+        | {"moving_psnr": psnr}
+        for method, values in methods.items()
+        for i, (psnr, ssim) in enumerate(values)
+    ]
+
+
+def test_advantage_is_over_the_best_training_free_method_of_each_score():
+    rows = metrics(
+        6, cascade=[(35.0, 0.9), (37.0, 0.9)],
+        kt_sparse=[(34.0, 0.6), (34.0, 0.6)], temporal_tv=[(33.0, 0.8), (33.0, 0.8)],
+    )  # fmt: skip
+    rows += metrics(10, cascade=[(30.0, 0.5)], kt_sparse=[(31.0, 0.5)])
+    found = {(a.acc, a.score): a for a in advantages(rows)}
+    assert len(found) == 6
+    of_psnr, of_ssim = found[6, "psnr"], found[6, "ssim"]
+    assert (of_psnr.network, of_psnr.best, of_psnr.difference) == ("cascade", "kt_sparse", 2.0)
+    assert (of_psnr.low, of_psnr.high) == (1.0, 3.0)
+    assert (of_ssim.best, of_ssim.difference) == ("temporal_tv", pytest.approx(0.1))
+    assert found[10, "psnr"].difference == -1.0
+    assert np.isnan(found[10, "psnr"].low)
+
+
+def test_advantage_heeds_patients_and_needs_a_training_free_method():
+    rows = metrics(6, unet=[(30.0, 0.5), (32.0, 0.5), (34.0, 0.5)], zero_filled=[(30.0, 0.5)] * 3)
+    apart = next(advantages(rows, [7, 8, 9]))
+    together = next(advantages(rows, [7, 8, 8]))
+    assert (apart.low, apart.high) == (0.0, 4.0)
+    assert (together.low, together.high) == (0.0, 3.0)
+    assert list(advantages(metrics(6, unet=[(30.0, 0.5)]))) == []
 
 
 def test_spread_of_one_value_is_unknown():

@@ -280,6 +280,22 @@ def test_fault_17_unusable_groups(tmp_path, images, groups):
         load(save(tmp_path, dataset=images, groups=groups))
 
 
+def test_groups_may_be_bytes(tmp_path, images):
+    names = np.array([f"patient {i}" for i in range(9)])
+    groups = load(save(tmp_path, dataset=images, groups=names.astype("S"))).groups
+    assert groups.tolist() == names.tolist()  # str, which config.json can hold
+
+
+def test_fault_13_float64_may_exceed_one_by_rounding(tmp_path, images):
+    values = images.astype(np.float64)
+    values[0, 0, 0, 0] = 1 + 2e-8
+    loaded = load(save(tmp_path, dataset=values)).images
+    assert loaded.max() == 1
+    values[0, 0, 0, 0] = 1 + 2e-7
+    with pytest.raises(InputError, match=r"expected \[0, 1\]"):
+        load(save(tmp_path, dataset=values))
+
+
 def test_groups_may_be_names(tmp_path, images):
     names = np.array(["anna", "ben", "anna", "carl", "dora", "ben", "eve", "fred", "gina"])
     assert load(save(tmp_path, dataset=images, groups=names)).groups.tolist() == names.tolist()

@@ -1,8 +1,11 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
+from anatomy import Canvas
+from heart import Heart
 from lesion import (
     PATCH,
     find_path,
@@ -13,7 +16,7 @@ from lesion import (
     sample_at,
     track,
 )
-from phantom import phantom
+from phantom import FINER, STREAM, phantom
 
 N_FRAMES, SIZE = 12, 64
 
@@ -46,6 +49,20 @@ def test_path_lies_in_the_moving_part_and_moves():
     rows, columns = path.round().long().unbind(dim=-1)
     moving = series.std(dim=0)
     assert moving[rows, columns].mean() > 2 * moving.mean()
+
+
+def test_path_begins_in_or_beside_the_heart_wall():
+    """In most phantoms, whose hearts are known."""
+    radii = []  # 0 at the inner side of the left ventricle's wall, 1 at the outer
+    for i, series in enumerate(phantom(6, (20, 192, 192), seed=1)):
+        rng = np.random.default_rng([STREAM, 1, i])  # as the phantom draws them
+        heart = Heart(rng)
+        canvas = Canvas(rng, FINER * 192, FINER * 192)
+        u, v = heart.local(*canvas.positions(FINER))
+        inner, outer = heart.radii(0)
+        y, x = find_path(torch.from_numpy(series))[0].round().long()
+        radii.append((torch.hypot(u, v)[y, x].item() - inner) / (outer - inner))
+    assert sum(-0.5 < radius < 1.5 for radius in radii) >= 4, radii
 
 
 def test_a_series_without_motion_has_a_path_too():

@@ -119,6 +119,14 @@ def test_moving_region_is_the_top_five_percent(target):
         assert expected.mean() == pytest.approx(0.05, abs=0.01)
 
 
+def test_moving_region_holds_nothing_that_stands_still(target):
+    still = target[:, :1].repeat(1, 8, 1, 1)
+    still[0, :, 3, 4] = torch.linspace(0, 1, 8)
+    region = moving_region(still)
+    assert region[0].nonzero().tolist() == [[3, 4]]
+    assert region[1:].all()  # nothing moves there
+
+
 def test_moving_psnr_sees_only_the_moving_region(target):
     region = moving_region(target)[:, None]
     still_error = target + 0.3 * ~region

@@ -17,6 +17,12 @@ def test_an_empty_folder_that_was_there_stays(tmp_path):
     assert tmp_path.exists()
 
 
+def test_fault_21_a_run_killed_as_it_began_leaves_a_usable_folder(tmp_path):
+    (tmp_path / "config.json.tmp").touch()
+    with claimed_folder(str(tmp_path), is_empty):
+        pass
+
+
 def test_a_claimed_folder_is_in_use(tmp_path):
     assert not in_use(tmp_path / "missing")
     assert not in_use(tmp_path)

@@ -4,12 +4,13 @@ import sys
 from conftest import ROOT
 
 import report
-from tables import score_tables
+from tables import advantage_table, lesion_tables, score_tables
 
 
 def save_run(folder, model: str, psnr: float, baseline: float = 22.0, accelerations=(6,)):
     """A finished run of two test samples."""
     folder.mkdir()
+    report.write_config(folder, {"settings": {"split": [1, 1, 1]}, "data": {"groups": None}})
     rows = [
         {"sample": sample, "acc": acc, "method": method}
         | dict.fromkeys(report.SCORES, 0.5)
@@ -58,12 +59,43 @@ def test_a_table_for_each_acceleration(tmp_path):
     ]
 
 
+def test_what_networks_have_above_the_best_training_free_method(tmp_path):
+    first = save_run(tmp_path / "a", "unet", 28.0, accelerations=(4, 6))
+    second = save_run(tmp_path / "b", "cascade", 21.0)
+    lines = advantage_table([first, second])
+    assert lines[1].startswith("| above the best training-free method | acceleration | PSNR (dB)")
+    same = "+0.000 [0.000, 0.000] (`zero_filled`)"
+    assert lines[3].startswith(f"| `unet`, a | 4 | +6.00 [6.00, 6.00] (`zero_filled`) | {same} |")
+    assert lines[5].startswith("| `cascade`, b | 6 | -1.00 [-1.00, -1.00] (`zero_filled`) |")
+    assert len(lines) == 6
+
+
+def test_lesions_have_a_table_where_they_were_tested(tmp_path):
+    folder = save_run(tmp_path / "a", "unet", 28.0)
+    assert lesion_tables([folder]) == []
+    rows = [
+        {"sample": sample, "acc": 6, "method": method, "diameter": 4.0, "contrast": 0.2}
+        | {"frame": frame, "kept": kept + 0.1 * frame + 0.2 * sample, "ghost": float("nan")}
+        for method, kept in (("unet", 0.5), ("view_sharing", 0.7))
+        for sample in (0, 1)
+        for frame in (0, 1)
+    ]
+    report.write_table(folder / report.LESIONS, rows)
+    lines = lesion_tables([folder])
+    assert lines[1].startswith("| lesions, a: kept, worst frame, ghost | 3 pixels | 4 pixels |")
+    assert lines[3:] == [
+        "| `unet` | - | 0.65±0.14, 0.60, - | - | - |",
+        "| `view_sharing` | - | 0.85±0.14, 0.80, - | - | - |",
+    ]
+
+
 def test_command(tmp_path):
     save_run(tmp_path / "a", "unet", 28.0)
     command = [sys.executable, "-W", "error", str(ROOT / "tables.py"), str(tmp_path / "a")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("| method | PSNR (dB) | SSIM (3-D) | SSIM (2-D) | moving PSNR")
+    assert "| `unet`, a | 6 | +6.00" in done.stdout
     missing = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True)
     assert missing.returncode == 2
     assert missing.stderr.startswith("tables.py: error: ")

@@ -120,6 +120,9 @@ def test_report_reads_on_its_own(finished):
     assert epochs == ["1", "2", "3", "4"]
     for method in METHODS:
         assert re.search(rf"^{method} +\d\.\d+ ± \d\.\d+ +[\d.]+ ± ", text, re.MULTILINE)
+    line = r"^acceleration 4: psnr [+-]\d+\.\d+ \[.*\] \(\w+\), ssim .*, moving_psnr .*\)$"
+    assert re.search(line, text, re.MULTILINE)
+    assert "unet_resnet less the training-free method of the highest mean, paired by sample" in text
     for word in ("retrospectively", "real-valued", "without phase or added noise", *SCORES):
         assert word in text
 
@@ -492,7 +495,7 @@ def test_lesions_are_scored_for_every_method_and_frame(tmp_path, tiny_npz):
     assert kept["time_average"] < kept["view_sharing"] < 1.2
     text = (tmp_path / "run" / "output.txt").read_text()
     assert "Lesion test, acceleration 4, by diameter in pixels" in text
-    assert re.search(r"^cascade +-?\d\.\d\d±\d\.\d\d ", text, re.MULTILINE)
+    assert re.search(r"^cascade +-?\d\.\d\d±\d\.\d\d, ", text, re.MULTILINE)
 
 
 def test_cascade_takes_other_frames_than_in_channels(tmp_path, tiny_npz):
@@ -776,6 +779,15 @@ def test_fault_23_resume_from_a_malformed_checkpoint(tmp_path, finished, key):
     torch.save(state | {key: {"x": 1}}, folder / ckpt.LAST)
     with pytest.raises(InputError, match=r"checkpoint_last\.pt .*damaged"):
         train(str(folder), resume=True)
+
+
+def test_a_run_without_its_last_checkpoint_is_not_begun_again(tmp_path, finished):
+    folder = copy_run(finished, tmp_path / "run")
+    (folder / ckpt.LAST).unlink()
+    before = (folder / ckpt.BEST).read_bytes()
+    with pytest.raises(InputError, match=r"has no checkpoint_last\.pt to go on from: score its"):
+        train(str(folder), resume=True)
+    assert (folder / ckpt.BEST).read_bytes() == before
 
 
 def test_fault_23_initial_weights_of_a_stranger(tmp_path, tiny_npz, finished):
