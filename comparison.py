@@ -68,10 +68,9 @@ class Comparison:
     low: float  # the 95 % interval of the difference
     high: float
 
-    @property
-    def tells(self) -> bool:
-        """Whether the interval excludes no difference."""
-        return self.low > 0 or self.high < 0
+    def tells(self, digits: int) -> bool:
+        """Whether the interval, rounded to so many digits, excludes no difference."""
+        return round(self.low, digits) > 0 or round(self.high, digits) < 0
 
 
 @dataclass

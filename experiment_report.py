@@ -20,6 +20,10 @@ TABLES, VALUES, FIGURE = "experiments.md", "experiments.csv", "experiments.png"
 RATES_VALUES, RATES_FIGURE = "learning_rate.csv", "learning_rate.png"
 FILES = (TABLES, VALUES, FIGURE, RATES_VALUES, RATES_FIGURE)
 DPI = 120
+SUMMARY_HEAD = (
+    "| group | row | PSNR (dB) | difference | SSIM (3-D) | moving PSNR (dB) |",
+    "|---|---|---|---|---|---|",
+)
 MEANING = """\
 Mean ± standard deviation over the test samples, each averaged over the seeds first. Difference:
 to the control (the row without one), paired by sample, with its 95 % interval (bootstrap over
@@ -35,7 +39,7 @@ def write_report(folder: Path, rows: Sequence[Row], given: Mapping[str, Any]) ->
     results = [result for row in rows for result in row.results.values()]
     if not results:
         return
-    lines = ["# Experiments", "", *circumstances(results, given)]
+    summary, tables = [], []
     compared: dict[str, dict[str, Comparison]] = {}
     values = []
     for name, group in GROUPS.items():
@@ -44,16 +48,20 @@ def write_report(folder: Path, rows: Sequence[Row], given: Mapping[str, Any]) ->
         shown = [row for row in own if row.results or row.failure]
         if len(shown) < 2:
             continue
-        lines += ["", f"## {group.title} (`{name}`)", ""]
+        tables += ["", f"## {group.title} (`{name}`)", ""]
         if name == MEMORY:
-            lines += memory_table(shown)
+            tables += memory_table(shown)
         else:
-            lines += group_table(shown, control)
+            tables += group_table(shown, control)
+            summary += summary_rows(shown, control)
             compared[group.title] = {
                 row.name: compare(row.results, control, "psnr") for row in shown if row.results
             }
         values += [entry for row in shown for entry in entries(row, control)]
-    report.write_bytes(folder / TABLES, ("\n".join(lines) + "\n").encode())
+    lines = ["# Experiments", "", *circumstances(results, given)]
+    if summary:
+        lines += ["", "## All groups", "", *SUMMARY_HEAD, *summary]
+    report.write_bytes(folder / TABLES, ("\n".join(lines + tables) + "\n").encode())
     if values:
         report.write_table(folder / VALUES, values)
     if compared:
@@ -81,6 +89,23 @@ def circumstances(results: Sequence[Result], given: Mapping[str, Any]) -> list[s
         "",
         *MEANING.format(units=units, memory=memory).splitlines(),
     ]
+
+
+def summary_rows(rows: Sequence[Row], control: Mapping[int, Result]) -> list[str]:
+    """The rows of a group in the table of all groups, in Markdown."""
+    lines = []
+    for row in rows:
+        group = f"`{row.group}`" if row is rows[0] else ""
+        cells = [row.failure, "", "", ""]
+        if row.results:
+            found = {score: compare(row.results, control, score) for score in COMPARED}
+            cells = [
+                with_spread(found["psnr"], "psnr"),
+                difference(found["psnr"], "psnr", row, control),
+                *(f"{found[name].mean:.{DIGITS[name]}f}" for name in ("ssim", "moving_psnr")),
+            ]
+        lines.append(f"| {group} | {row.name} | " + " | ".join(cells) + " |")
+    return lines
 
 
 def group_table(rows: Sequence[Row], control: Mapping[int, Result]) -> list[str]:
@@ -163,7 +188,7 @@ def difference(found: Comparison, score: str, row: Row, control: Mapping[int, Re
     if row.results is control or np.isnan(found.difference):
         return ""
     text = difference_text(found, DIGITS[score])
-    return f"**{text}**" if found.tells else text
+    return f"**{text}**" if found.tells(DIGITS[score]) else text
 
 
 def gigabytes(runs: Sequence[Result]) -> str:
@@ -218,7 +243,7 @@ def comparison_figure(groups: Mapping[str, Mapping[str, Comparison]]) -> Figure:
                 ]
                 right.errorbar(
                     found.difference, place, xerr=bounds, fmt="o", color="C0", markersize=4,
-                    capsize=2, markerfacecolor="C0" if found.tells else "white",
+                    capsize=2, markerfacecolor="C0" if found.tells(DIGITS["psnr"]) else "white",
                 )  # fmt: skip
         left.set_title(title, loc="left", fontsize=9)
         left.set_yticks(range(len(rows)), list(rows), fontsize=8)

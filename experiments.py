@@ -155,6 +155,11 @@ def read_runs(rows: Sequence[Row]) -> None:
         row.results = finished_runs(row)
         failure = row.folder / FAILURE
         row.failure = failure.read_text() if failure.exists() else ""
+    check_same_data(rows)
+
+
+def check_same_data(rows: Sequence[Row]) -> None:
+    """InputError if the runs of a group have other data, or another split, than each other."""
     for group in GROUPS:
         seen: dict[str, Path] = {}
         for row in (row for row in rows if row.group == group):
@@ -217,6 +222,7 @@ def run_all(wanted: Sequence[tuple[Row, int]], stop: runtime.StopRequest) -> Non
         else:
             (row.folder / FAILURE).unlink(missing_ok=True)
             row.results[seed] = read_result(folder)
+            check_same_data([other for other, _ in wanted])
             outcome = f"{row.results[seed].scores['psnr'].mean():.2f} dB"
         minutes = (time.perf_counter() - started) / 60
         say(

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 
 import report
-from comparison import advantages, bootstrap_interval, compare, read_result, spread
+from comparison import (
+    Comparison,
+    advantages,
+    bootstrap_interval,
+    compare,
+    read_result,
+    spread,
+)
 from errors import InputError
 from metrics import SCORES
 
@@ -67,7 +74,7 @@ def test_seeds_are_averaged_before_samples_are_compared(tmp_path):
     assert found.std == 2.0  # of 32, 34, 36, not of all six values
     assert found.seed_spread == pytest.approx(np.sqrt(2))
     assert (found.difference, found.low, found.high) == (2.0, 2.0, 2.0)  # the same for every sample
-    assert found.tells
+    assert found.tells(2)
 
 
 def test_only_seeds_of_both_are_compared(tmp_path):
@@ -76,10 +83,10 @@ def test_only_seeds_of_both_are_compared(tmp_path):
     found = compare(row, control, "psnr")
     assert found.mean == 31.0
     assert found.difference == 0.5  # of seed 1: (31, 32) against (31, 31)
-    assert not found.tells
+    assert not found.tells(2)
     alone = compare(row, {}, "psnr")
     assert np.isnan([alone.difference, alone.low, alone.high]).all()
-    assert not alone.tells
+    assert not alone.tells(2)
 
 
 def test_interval_covers_the_truth_about_as_often_as_it_says():
@@ -158,3 +165,10 @@ def test_a_run_of_another_version_is_refused(tmp_path):
     report.write_config(tmp_path / "run", config)
     with pytest.raises(InputError, match="made by another version"):
         read_result(tmp_path / "run")
+
+
+def test_a_difference_that_is_shown_as_zero_tells_nothing():
+    found = Comparison(30.0, 1.0, 0.1, difference=0.004, low=0.003, high=0.006)
+    assert not found.tells(2)
+    assert found.tells(3)
+    assert not Comparison(30.0, 1.0, 0.1, 0.5, float("nan"), float("nan")).tells(2)

@@ -51,6 +51,19 @@ def test_tables_say_mean_spread_and_difference(tmp_path, rows):
     assert "(`refiner`)" not in text
 
 
+def test_one_table_holds_all_groups(tmp_path, rows):
+    write_report(tmp_path, rows, {})
+    lines = (tmp_path / "experiments.md").read_text().splitlines()
+    first = lines.index("## All groups") + 4
+    assert lines[first : first + 4] == [
+        "| `batch_norm` | with batch norm | 31.10 ± 1.00 |  | 0.500 | 0.50 |",
+        "|  | without | 30.23 ± 1.15 | **-0.87 [-1.20, -0.20]** | 0.500 | 0.50 |",
+        "| `cnn3d` | network 1 | 31.00 ± 1.00 |  | 0.500 | 0.50 |",
+        "|  | 3-D U-Net | out of memory |  |  |  |",
+    ]
+    assert lines[first + 4] == ""  # memory is not compared
+
+
 def test_values_are_a_line_for_each_row_and_score(tmp_path, rows):
     write_report(tmp_path, rows, {})
     with (tmp_path / "experiments.csv").open(newline="") as file:
