@@ -18,6 +18,7 @@ SSIM_SIGMA, SSIM_RADIUS = 1.5, 5  # Gaussian window, cut at 3.5 sigma
 SSIM_K1, SSIM_K2 = 0.01, 0.03
 SSIM_CROP_3D, SSIM_CROP_2D = 3, 5  # win_size // 2 for win_size 7 (the reference's) and 11
 MOVING_QUANTILE = 0.95
+STILL = 1e-6  # a temporal standard deviation of the peak 1.0 that may be rounding
 
 
 def mse(reconstruction: Tensor, target: Tensor) -> Tensor:
@@ -44,8 +45,8 @@ def moving_region(target: Tensor) -> Tensor:
     does not move."""
     deviation = target.std(dim=-3, correction=0)  # (B, Y, X)
     threshold = deviation.flatten(-2).quantile(MOVING_QUANTILE, dim=-1)[..., None, None]
-    still = (deviation <= 0).all(dim=-1, keepdim=True).all(dim=-2, keepdim=True)
-    return (deviation >= threshold) & ((deviation > 0) | still)
+    moves = deviation > STILL
+    return (deviation >= threshold) & (moves | ~moves.flatten(-2).any(dim=-1)[..., None, None])
 
 
 def moving_psnr(reconstruction: Tensor, target: Tensor) -> Tensor:
