@@ -101,7 +101,7 @@ class Stage(nn.Module):
 
 
 def as_convolved(x: Tensor) -> Tensor:
-    """A tensor in the precision that convolutions will take it in: less to move until then."""
+    """`x` in the type that autocast gives to convolutions: to convert early moves less memory."""
     kind = x.device.type
     if kind == "meta" or not torch.is_autocast_enabled(kind):
         return x

@@ -94,7 +94,7 @@ def load_cine(
             array = join_pairs(array, data)
         check_axes(array, groups, n_samples, data)
         if groups is not None and groups.dtype.kind == "S":
-            groups = np.char.decode(groups, errors="replace")  # as JSON wants names
+            groups = np.char.decode(groups, "utf-8", "backslashreplace")  # as JSON wants names
         array, groups = array[:n_samples], None if groups is None else groups[:n_samples]
     images = torch.from_numpy(check_values(array, normalise, data))
     constant = [i for i, sample in enumerate(images) if (sample == sample[0, 0, 0]).all()]

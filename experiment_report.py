@@ -20,18 +20,15 @@ TABLES, VALUES, FIGURE = "experiments.md", "experiments.csv", "experiments.png"
 RATES_VALUES, RATES_FIGURE = "learning_rate.csv", "learning_rate.png"
 FILES = (TABLES, VALUES, FIGURE, RATES_VALUES, RATES_FIGURE)
 DPI = 120
-SUMMARY_HEAD = (
-    "| group | row | PSNR (dB) | difference | SSIM (3-D) | moving PSNR (dB) |",
-    "|---|---|---|---|---|---|",
-)
 MEANING = """\
 Mean ± standard deviation over the test samples, each averaged over the seeds first. Difference:
 to the control (the row without one), paired by sample, with its 95 % interval (bootstrap over
-{units}); bold where it excludes zero. The interval is about other samples, not about other seeds:
-their spread is the standard deviation of the seeds' means. With few samples it is too narrow, and
-one of twenty excludes zero by chance. Minutes are of training with validation, a run; memory is the
-most that a run took{memory}. Best training-free: the highest mean
-PSNR among the training-free methods on the same samples and masks."""
+{units}); bold where it excludes zero as shown. The interval is about other samples, not about other
+seeds: their spread is the standard deviation of the seeds' means. With few samples it is too
+narrow, and one of twenty excludes zero by chance. Minutes are of training with validation, a run;
+memory is the most that a run took{memory}.
+Best training-free: the highest mean PSNR among the training-free methods on the same samples and
+masks."""
 
 
 def write_report(folder: Path, rows: Sequence[Row], given: Mapping[str, Any]) -> None:
@@ -60,7 +57,10 @@ def write_report(folder: Path, rows: Sequence[Row], given: Mapping[str, Any]) ->
         values += [entry for row in shown for entry in entries(row, control)]
     lines = ["# Experiments", "", *circumstances(results, given)]
     if summary:
-        lines += ["", "## All groups", "", *SUMMARY_HEAD, *summary]
+        psnr, *others = (TITLES[score] for score in COMPARED)
+        heads = ["group", "row", psnr, "difference", *others]
+        lines += ["", "## All groups", "", "| " + " | ".join(heads) + " |", "|---" * 6 + "|"]
+        lines += summary
     report.write_bytes(folder / TABLES, ("\n".join(lines + tables) + "\n").encode())
     if values:
         report.write_table(folder / VALUES, values)
@@ -102,7 +102,7 @@ def summary_rows(rows: Sequence[Row], control: Mapping[int, Result]) -> list[str
             cells = [
                 with_spread(found["psnr"], "psnr"),
                 difference(found["psnr"], "psnr", row, control),
-                *(f"{found[name].mean:.{DIGITS[name]}f}" for name in ("ssim", "moving_psnr")),
+                *(f"{found[name].mean:.{DIGITS[name]}f}" for name in COMPARED[1:]),
             ]
         lines.append(f"| {group} | {row.name} | " + " | ".join(cells) + " |")
     return lines
@@ -184,7 +184,7 @@ def with_spread(found: Comparison, score: str) -> str:
 
 
 def difference(found: Comparison, score: str, row: Row, control: Mapping[int, Result]) -> str:
-    """ "+0.50 [0.10, 0.90]", bold where the interval excludes zero; "" for the control."""
+    """ "+0.50 [0.10, 0.90]", bold where the interval as shown excludes zero; "" for the control."""
     if row.results is control or np.isnan(found.difference):
         return ""
     text = difference_text(found, DIGITS[score])

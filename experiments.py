@@ -38,7 +38,7 @@ from settings import as_flags, check_types, flag, parse_command_line
 from train import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_KEYBOARD, train
 
 RUNS = "runs"
-FAILURE = "failure.txt"  # why a row has no run of some seed
+FAILURE = ".failure"  # ending of a file that says why a seed has no run
 KNOWN = (RUNS, *FILES, *(f"{name}.tmp" for name in FILES))  # what its folder may hold
 TRAIN = Path(__file__).resolve().with_name("train.py")
 GO_ON = "the same command again"
@@ -153,8 +153,8 @@ def read_runs(rows: Sequence[Row]) -> None:
     """
     for row in rows:
         row.results = finished_runs(row)
-        failure = row.folder / FAILURE
-        row.failure = failure.read_text() if failure.exists() else ""
+        failures = sorted(row.folder.glob(f"*{FAILURE}"))
+        row.failure = failures[-1].read_text() if failures else ""
     check_same_data(rows)
 
 
@@ -168,8 +168,8 @@ def check_same_data(rows: Sequence[Row]) -> None:
         if len(seen) > 1:
             one, other, *_ = seen.values()
             raise InputError(
-                f"{one} and {other} have other data, or another split: give all runs the same data,"
-                " or name another folder"
+                f"{one} and {other} have other data, or another split, than each other: remove one"
+                " of them, or name another output folder for the changed data"
             )
 
 
@@ -215,12 +215,13 @@ def run_all(wanted: Sequence[tuple[Row, int]], stop: runtime.StopRequest) -> Non
         if failure and not works:  # nothing ever did: the settings or the data are at fault
             raise InputError(failure)
         works = True
+        kept = folder.with_suffix(FAILURE)
         if failure:
             row.folder.mkdir(parents=True, exist_ok=True)
-            report.write_bytes(row.folder / FAILURE, failure.encode())
+            report.write_bytes(kept, failure.encode())
             outcome = failure
         else:
-            (row.folder / FAILURE).unlink(missing_ok=True)
+            kept.unlink(missing_ok=True)
             row.results[seed] = read_result(folder)
             check_same_data([other for other, _ in wanted])
             outcome = f"{row.results[seed].scores['psnr'].mean():.2f} dB"
@@ -296,7 +297,9 @@ def child(command: Sequence[str], output) -> Iterator[subprocess.Popen]:
 def too_large(row: Row, wanted: Sequence[tuple[Row, int]]) -> str:
     """Why a training step of a row cannot fit this computer; "" if it may, or on a GPU, which says
     so itself."""
-    own = (other for other, _ in wanted if other.group == row.group)  # on the same data
+    own = (  # on the same data: the group has its own
+        other for other, _ in wanted if (other.group == MEMORY) == (row.group == MEMORY)
+    )
     known = next((result for other in own for result in other.results.values()), None)
     s, free = row.settings, runtime.available_memory()
     on_cpu = known is not None and known.config["device"].startswith("cpu")
@@ -309,7 +312,7 @@ def too_large(row: Row, wanted: Sequence[tuple[Row, int]]) -> str:
     size = pass_size(s["batch_size"], s["accumulation"], known.config["split"])
     counted = count_cost(s["model"], size, shape, **architecture).activation_bytes
     if s["precision"] == "bfloat16":
-        counted //= 2
+        counted //= 2  # about: what is kept is mostly in bfloat16 then
     if counted < free:
         return ""
     return f"not run: {counted / 1e9:.3g} GB of activations counted, {free / 1e9:.3g} GB are free"

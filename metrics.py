@@ -46,12 +46,13 @@ def moving_region(target: Tensor) -> Tensor:
     deviation = target.std(dim=-3, correction=0)  # (B, Y, X)
     threshold = deviation.flatten(-2).quantile(MOVING_QUANTILE, dim=-1)[..., None, None]
     moves = deviation > STILL
-    return (deviation >= threshold) & (moves | ~moves.flatten(-2).any(dim=-1)[..., None, None])
+    still = ~moves.flatten(-2).any(dim=-1)[..., None, None]
+    return ((deviation >= threshold) & moves) | still
 
 
 def moving_psnr(reconstruction: Tensor, target: Tensor) -> Tensor:
     """PSNR in dB, peak 1.0, over the moving region alone: the pixels whose temporal standard
-    deviation in the target is at or above its 95 % quantile, in all frames."""
+    deviation in the target is at or above its 95 % quantile (and not 0), in all frames."""
     region = moving_region(target)
     error = (reconstruction - target).square().mean(dim=-3)  # (B, Y, X)
     return _decibel((error * region).sum(dim=(-2, -1)) / region.sum(dim=(-2, -1)))

@@ -91,30 +91,26 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def read_history(folder: Path) -> list[dict[str, float]]:
     """The rows of `history.csv`, a dict for each completed epoch; none if there is no such file."""
-    try:
-        with (folder / HISTORY).open(newline="") as file:
-            return [
-                {key: float(value) for key, value in row.items() if value}
-                for row in csv.DictReader(file)
-            ]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{folder / HISTORY} is damaged ({error}): start a new run") from None
+    return _read_numbers(folder / HISTORY)
 
 
 def read_lesions(folder: Path) -> list[dict[str, Any]]:
-    """The rows of `lesions.csv`, all but the method as numbers; none if there is no such file."""
+    """The rows of `lesions.csv`, numbers but for the method; none if there is no such file."""
+    return _read_numbers(folder / LESIONS)
+
+
+def _read_numbers(path: Path) -> list[dict[str, Any]]:
+    """The rows of a CSV file, all as numbers but a method's name, without empty cells."""
     try:
-        with (folder / LESIONS).open(newline="") as file:
+        with path.open(newline="") as file:
             return [
-                {key: value if key == "method" else float(value) for key, value in row.items()}
+                {k: value if k == "method" else float(value) for k, value in row.items() if value}
                 for row in csv.DictReader(file)
             ]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{folder / LESIONS} is damaged ({error}): score the run anew") from None
+        raise InputError(f"{path} is damaged ({error}): start a new run") from None
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

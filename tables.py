@@ -91,7 +91,7 @@ def lesion_tables(folders: Sequence[Path]) -> list[str]:
         found = summary(report.read_lesions(folder))
         if found:
             sizes = " | ".join(f"{diameter:g} pixels" for diameter in DIAMETERS)
-            lines += ["", f"| lesions, {name}: kept, worst frame, ghost | {sizes} |"]
+            lines += ["", f"| lesions, {name}: kept, least, ghost | {sizes} |"]
             lines.append("|---" * (1 + len(DIAMETERS)) + "|")
         for method, kept in found.items():
             cells = [str(kept.get(diameter, "-")) for diameter in DIAMETERS]

@@ -281,9 +281,10 @@ def test_fault_17_unusable_groups(tmp_path, images, groups):
 
 
 def test_groups_may_be_bytes(tmp_path, images):
-    names = np.array([f"patient {i}" for i in range(9)])
-    groups = load(save(tmp_path, dataset=images, groups=names.astype("S"))).groups
-    assert groups.tolist() == names.tolist()  # str, which config.json can hold
+    names = np.array([b"patient %d" % i for i in range(7)] + [b"M\xfcller", b"M\xf6ller"])
+    groups = load(save(tmp_path, dataset=images, groups=names)).groups.tolist()
+    assert groups[:2] == ["patient 0", "patient 1"]  # str, which config.json can hold
+    assert groups[7:] == [r"M\xfcller", r"M\xf6ller"]  # not ASCII, and still two patients
 
 
 def test_fault_13_float64_may_exceed_one_by_rounding(tmp_path, images):

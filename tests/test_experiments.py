@@ -104,6 +104,26 @@ def test_runs_on_other_data_are_refused(tmp_path, fake_run):
     report.write_config(folder, config)
     with pytest.raises(InputError, match=r"seed0 and .*seed0 have other data, or another split"):
         experiments(tmp_path / "out", only=("refiner",), seeds=1, **SMALL)
+    assert len(fake_run) == 2
+
+
+def test_data_changed_between_two_calls_are_noticed_at_the_first_run(
+    tmp_path, fake_run, monkeypatch
+):
+    experiments(tmp_path / "out", only=("batch_norm",), seeds=1, **SMALL)
+    works = script.run_one
+
+    def run_one(row, seed, folder, stop):
+        failure = works(row, seed, folder, stop)
+        config = report.read_config(folder)
+        config["data"]["hash"] = "changed"
+        report.write_config(folder, config)
+        return failure
+
+    monkeypatch.setattr(script, "run_one", run_one)
+    with pytest.raises(InputError, match=r"seed0 and .*seed1 have other data, or another split"):
+        experiments(tmp_path / "out", only=("batch_norm",), seeds=3, **SMALL)
+    assert len(fake_run) == 3
 
 
 def test_large_files_of_finished_runs_are_removed_in_the_end(tmp_path, fake_run):
@@ -126,12 +146,14 @@ def test_a_failing_row_does_not_stop_the_others_but_a_failing_first_run_does(
         monkeypatch.setattr(script, "run_one", run_one)
 
     fails({"3-D U-Net"})
-    experiments(tmp_path / "out", only=("cnn3d",), seeds=1, **SMALL)
+    experiments(tmp_path / "out", only=("cnn3d",), seeds=2, **SMALL)
     experiments(tmp_path / "out", only=("batch_norm",), seeds=1, **SMALL)  # failures are kept
     assert "| 3-D U-Net | out of memory |" in (tmp_path / "out" / "experiments.md").read_text()
     fails(())
     experiments(tmp_path / "out", only=("cnn3d",), seeds=1, **SMALL)
-    assert "out of memory" not in (tmp_path / "out" / "experiments.md").read_text()
+    text = (tmp_path / "out" / "experiments.md").read_text()
+    assert "| 1 (out of memory) |" in text  # the other seed
+    assert "| 3-D U-Net | out of memory |" not in text
     fails({"with batch norm"})
     with pytest.raises(InputError, match="out of memory"):
         experiments(tmp_path / "other", only=("batch_norm",), seeds=1, **SMALL)

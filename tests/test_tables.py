@@ -82,7 +82,7 @@ def test_lesions_have_a_table_where_they_were_tested(tmp_path):
     ]
     report.write_table(folder / report.LESIONS, rows)
     lines = lesion_tables([folder])
-    assert lines[1].startswith("| lesions, a: kept, worst frame, ghost | 3 pixels | 4 pixels |")
+    assert lines[1].startswith("| lesions, a: kept, least, ghost | 3 pixels | 4 pixels |")
     assert lines[3:] == [
         "| `unet` | - | 0.65±0.14, 0.60, - | - | - |",
         "| `view_sharing` | - | 0.85±0.14, 0.80, - | - | - |",
