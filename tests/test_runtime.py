@@ -22,6 +22,15 @@ def test_signals_are_noted_and_handlers_given_back():
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.fixture
+def ctrl_c():
+    """SIGINT as in a terminal, also where the tests run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_second_ctrl_c_interrupts_at_once():
     with runtime.StopRequest(None) as stop:
         signal.raise_signal(signal.SIGINT)
