@@ -22,14 +22,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import checkpoint as ckpt
 import report
 import runtime
 from checks import check_settings
-from comparison import Result, read_result
+from comparison import read_result
 from errors import InputError
 from experiment_groups import GROUPS, MEMORY, RATES, Row
 from experiment_report import FILES, write_rates, write_report
+from experiment_runs import FAILURE, check_same_data, read_runs, tidy
 from model import ARCHITECTURE, count_cost
 from output_folder import claimed_folder, holds_only, in_use
 from run import pass_size
@@ -38,7 +38,6 @@ from settings import as_flags, check_types, flag, parse_command_line
 from train import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_KEYBOARD, train
 
 RUNS = "runs"
-FAILURE = ".failure"  # ending of a file that says why a seed has no run
 KNOWN = (RUNS, *FILES, *(f"{name}.tmp" for name in FILES))  # what its folder may hold
 TRAIN = Path(__file__).resolve().with_name("train.py")
 GO_ON = "the same command again"
@@ -145,59 +144,6 @@ def folder_name(changed: Mapping[str, Any]) -> str:
     return ",".join(parts) or "as_given"
 
 
-def read_runs(rows: Sequence[Row]) -> None:
-    """Give the rows their finished runs, or the reason why there is none.
-
-    Raises:
-        InputError: a run has other settings than its row, or other data than its group.
-    """
-    for row in rows:
-        row.results = finished_runs(row)
-        failures = sorted(row.folder.glob(f"*{FAILURE}"))
-        row.failure = failures[-1].read_text() if failures else ""
-    check_same_data(rows)
-
-
-def check_same_data(rows: Sequence[Row]) -> None:
-    """InputError if the runs of a group have other data, or another split, than each other."""
-    for group in GROUPS:
-        seen: dict[str, Path] = {}
-        for row in (row for row in rows if row.group == group):
-            for seed, result in row.results.items():
-                seen.setdefault(result.data, row.folder / f"seed{seed}")
-        if len(seen) > 1:
-            one, other, *_ = seen.values()
-            raise InputError(
-                f"{one} and {other} have other data, or another split, than each other: remove one"
-                " of them, or name another output folder for the changed data"
-            )
-
-
-def finished_runs(row: Row) -> dict[int, Result]:
-    """The finished runs of a row, by seed; InputError if a run has other settings."""
-    results = {}
-    for folder in sorted(row.folder.glob("seed*")):
-        if not (folder / report.CONFIG).exists():
-            continue
-        stored = report.read_config(folder)["settings"]
-        seed = int(stored["seed"])
-        differing = [
-            f"{flag(name)} {value} (the run has {stored.get(name)})"
-            for name, value in (row.settings | {"seed": seed}).items()
-            if name not in ("resume", "max_minutes")
-            and (name not in stored or stored[name] != value)
-            and not (name == "real_image" and value is None)  # the data decide
-        ]
-        if differing:
-            raise InputError(
-                f"{folder} holds a run of other settings: {', '.join(differing)}; give the same"
-                " settings as before, or name another folder"
-            )
-        if (folder / report.METRICS).exists():
-            results[seed] = read_result(folder)
-    return results
-
-
 def run_all(wanted: Sequence[tuple[Row, int]], stop: runtime.StopRequest) -> None:
     """Run what has no result yet, one after the other, and tell how far it is."""
     runs: dict[Path, tuple[Row, int]] = {}  # equal rows share theirs
@@ -271,12 +217,6 @@ def run_one(row: Row, seed: int, folder: Path, stop: runtime.StopRequest) -> str
         return f"killed by signal {-process.returncode}, perhaps for want of memory; see {log}"
     message = (log.read_text().strip() or "no message").splitlines()[-1]
     return message.removeprefix("train.py: error: ")
-
-
-def tidy(folder: Path) -> None:
-    """Remove what a finished run made that is large and needed no more."""
-    for name in (ckpt.LAST, report.ARRAYS):
-        (folder / name).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
