@@ -219,7 +219,7 @@ def comparison_figure(groups: Mapping[str, Mapping[str, Comparison]]) -> Figure:
     """PSNR of the rows of some groups, and their difference to the control.
 
     Left: mean, standard deviation over samples, and in orange over seeds. Right: the paired
-    difference with its 95 % interval, hollow where that holds zero; none for the control.
+    difference with its 95 % interval, hollow where that, rounded, holds zero; none for the control.
     """
     height = 0.6 + sum(0.55 + 0.28 * len(rows) for rows in groups.values())
     figure = Figure(figsize=(11, height), layout="constrained")
