@@ -19,8 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Keeps the random streams apart; the same seed must not give a training and a test sample one mask.
-TRAINING_STREAM, EVALUATION_STREAM = 1, 2
+from util.random_streams import Stream, generator
 
 
 def line_density(ny: int, acc: float) -> np.ndarray:
@@ -31,6 +30,11 @@ def line_density(ny: int, acc: float) -> np.ndarray:
     """
     y = np.arange(ny)
     return np.exp(-0.5 * ((y - ny / 2) / (ny / 10)) ** 2) + 1 / (2 * acc)
+
+
+def lines_per_frame(ny: int, acc: float) -> int:
+    """How many of `ny` phase-encoding lines a frame measures at the nominal acceleration `acc`."""
+    return int(ny / acc)
 
 
 def cartesian_mask(
@@ -45,7 +49,7 @@ def cartesian_mask(
     Args:
         shape: (..., Y, X), any leading axes; each leading index is a frame.
         acc: nominal acceleration, at least 1; a frame gets exactly `int(Y / acc)` lines.
-        sample_n: how many of these are the fully sampled centre, `Y//2 - sample_n//2` onwards.
+        sample_n: how many of these are the fully sampled centre, from `Y//2 - sample_n//2` on.
         centred: True puts zero frequency at Y//2; False at 0 (the `ifftshift` of it).
         seed: an int, a `numpy.random.Generator` (advanced by the call), or None for a fresh draw.
 
@@ -61,7 +65,7 @@ def cartesian_mask(
     if not math.isfinite(acc) or acc < 1:
         raise ValueError(f"acc must be a finite number of at least 1, got {acc}")
     *leading, ny, nx = shape
-    n_lines = int(ny / acc)
+    n_lines = lines_per_frame(ny, acc)
     if n_lines < 1:
         raise ValueError(
             f"acc={acc} leaves none of {ny} lines: choose acc of at most {ny}, the number of lines"
@@ -89,9 +93,10 @@ def cartesian_mask(
 
 
 def hermitian_mirror(mask: np.ndarray) -> np.ndarray:
-    """The lines that centred masks (..., Y, 1) tell of a real image beside the measured ones.
+    """The conjugate-symmetric partners of the sampled lines of centred masks (..., Y, 1).
 
-    Line i of Y centred lines mirrors at `(2 (Y // 2) - i) mod Y`.
+    The k-space of a real image is Hermitian: line i of Y centred lines determines line
+    `(2 (Y // 2) - i) mod Y`.
     """
     ny = mask.shape[-2]
     return mask[..., (2 * (ny // 2) - np.arange(ny)) % ny, :]
@@ -107,11 +112,11 @@ def training_masks(
     """Centred masks for training, (B, T, Y, 1) float32, for `shape` = (T, Y).
 
     Args:
-        draws: (round, sample) for each mask. It depends on `(seed, round, sample)` alone: not on
-            the batch, its order, or what was drawn before.
-        acc: lowest and highest acceleration; each mask has its own, uniformly drawn.
+        draws: (round, sample) of each mask, which depends on `(seed, round, sample)` alone.
+        acc: lowest and highest acceleration; each mask draws its own, uniformly.
     """
-    return np.stack([_mask(shape, acc, sample_n, [TRAINING_STREAM, seed, *draw]) for draw in draws])
+    generators = [generator(Stream.TRAINING_MASK, seed, *draw) for draw in draws]
+    return np.stack([_mask(shape, acc, sample_n, rng) for rng in generators])
 
 
 def evaluation_masks(
@@ -121,17 +126,17 @@ def evaluation_masks(
     sample_n: int,
     data_seed: int,
 ) -> np.ndarray:
-    """Centred validation and test masks, (B, T, Y, 1) float32, fixed by `(data_seed, sample)`, and
-    by `acc` as in `training_masks`."""
-    return np.stack(
-        [_mask(shape, acc, sample_n, [EVALUATION_STREAM, data_seed, 0, i]) for i in samples]
-    )
+    """Centred validation and test masks, (B, T, Y, 1) float32, for `shape` = (T, Y).
+
+    Each depends on `(data_seed, sample)` and `acc` alone, and so never changes.
+    """
+    generators = [generator(Stream.EVALUATION_MASK, data_seed, 0, sample) for sample in samples]
+    return np.stack([_mask(shape, acc, sample_n, rng) for rng in generators])
 
 
 def _mask(
-    shape: tuple[int, int], acc: tuple[float, float], sample_n: int, key: list[int]
+    shape: tuple[int, int], acc: tuple[float, float], sample_n: int, rng: np.random.Generator
 ) -> np.ndarray:
-    generator = np.random.default_rng([int(number) for number in key])
     low, high = acc
-    drawn = low if low == high else generator.uniform(low, high)
-    return cartesian_mask((*shape, 1), drawn, sample_n, centred=True, seed=generator)
+    drawn = low if low == high else rng.uniform(low, high)
+    return cartesian_mask((*shape, 1), drawn, sample_n, centred=True, seed=rng)

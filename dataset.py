@@ -2,9 +2,12 @@
 
 A data file is an `.npz` with the key `dataset` (or a plain `.npy`): fully sampled magnitude images
 [n_samples, n_frames, ny, nx] in [0, 1], or complex ones of such magnitude, and optionally
-`groups` [n_samples], which samples belong to one patient. Headers and sizes are read, and compared
-with the file and the memory, before anything is allocated; nothing is ever unpickled. Whatever is
-wrong is an `InputError` that says what was found, what was expected and what to do.
+`groups` [n_samples], the patient of each sample. A sample is one slice over one heartbeat: time is
+cyclic, and the last frame is followed by the first.
+
+Headers and sizes are read, and compared with the file and the memory, before anything is allocated;
+nothing is ever unpickled. An input that cannot be used raises `InputError`, which names what was
+found, what was expected and what to do.
 """
 
 import hashlib
@@ -22,9 +25,9 @@ import torch
 from numpy.lib import format as npy_format
 from torch import Tensor
 
-import runtime
-from errors import InputError
-from phantom import load_phantom
+from phantom.scanner import load_phantom
+from util.errors import InputError
+from util.machine import available_memory
 
 KEY, GROUPS_KEY = "dataset", "groups"
 PHANTOM = "phantom"  # the name that stands for the built-in data, instead of a file
@@ -35,8 +38,8 @@ REMEDY = (
     " run on the built-in phantom with --data phantom"
 )
 MOST_NAMED = 20  # samples in one line; all are in config.json
-REAL_EXCESS = 2.0**-24  # over 1: what float32 rounds to 1
-COMPLEX_EXCESS = 1e-5  # over 1: the magnitude of what was divided by its magnitude, rounded
+REAL_EXCESS = 2.0**-24  # over 1: float32 rounds this to 1
+COMPLEX_EXCESS = 1e-5  # over 1: the rounded magnitude of values divided by their magnitude
 LONGEST_HEADER = 10_000  # bytes; numpy's own limit
 
 
@@ -48,7 +51,7 @@ class Cine:
     groups: np.ndarray | None  # (n_samples,) patient of each sample, if known
     hashes: list[str]  # of each sample's float32 values
     source: str  # the file's name, or "phantom"
-    notices: list[str]  # what the user should know of the data, a line each
+    notices: list[str]  # what the user should know about the data, a line each
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -177,7 +180,7 @@ def read_npy(opened: Callable[[], IO[bytes]], size: int, where: str) -> np.ndarr
         )
     copied = math.prod(shape) * np.dtype(np.float32).itemsize if dtype != np.float32 else 0
     needed = claimed + copied
-    memory = runtime.available_memory()
+    memory = available_memory()
     if memory is not None and needed > memory:
         raise InputError(
             f"{where} is {shape} {dtype} and needs {needed / 1e9:.1f} GB of memory, but"

@@ -1,6 +1,6 @@
 """Scores of a reconstruction against its target.
 
-Each takes `(reconstruction, target)` as real (B, T, Y, X) tensors on any device and returns (B,)
+A score takes `(reconstruction, target)` as real (B, T, Y, X) tensors on any device and returns (B,)
 float32, one score a sample. Nothing is clamped or rescaled first. The peak is 1.0 by convention of
 the data, never the maximum of the reconstruction. The first paragraph of each docstring is printed
 in every report as the definition of the score.
@@ -82,7 +82,7 @@ def ssim_2d(reconstruction: Tensor, target: Tensor) -> Tensor:
 
 
 SCORES = {
-    "loss": mse,
+    "loss": mse,  # the name of its column, whatever loss is trained
     "psnr": psnr,
     "ssim": ssim,
     "ssim_2d": ssim_2d,
@@ -91,7 +91,7 @@ SCORES = {
 }
 
 
-def score(
+def scores_of(
     reconstruction: Tensor, target: Tensor, names: tuple[str, ...] = tuple(SCORES)
 ) -> dict[str, Tensor]:
     """The scores of `names`, each (B,)."""

@@ -31,7 +31,7 @@ def test_every_frame_has_its_own_lines():
 
 @pytest.mark.parametrize("sample_n", [0, 1, 10, 11, 31])
 @pytest.mark.parametrize("ny", [191, 192])
-def test_fault_19_line_count_and_centre_are_exact(sample_n, ny):
+def test_line_count_and_centre_are_exact(sample_n, ny):
     mask = lines(cartesian_mask((3, 5, ny, 2), 6, sample_n, centred=True, seed=1))
     start = ny // 2 - sample_n // 2
     assert (mask.sum(axis=-1) == int(ny / 6)).all()
@@ -64,7 +64,7 @@ def test_one_line_is_drawn_in_proportion_to_the_density():
     assert share == pytest.approx(density / density.sum(), abs=0.012)
 
 
-def test_fault_19_own_writable_memory():
+def test_own_writable_memory():
     mask = cartesian_mask((2, 32, 8), 4, 4, seed=0)
     assert mask.flags.writeable
     assert mask.flags.owndata or mask.base.size == mask.size
@@ -97,7 +97,7 @@ def test_seed_decides_and_the_global_generator_is_untouched():
         (((4, 0, 8), 4), "shape must be"),
     ],
 )
-def test_fault_19_impossible_arguments_are_refused(arguments, message):
+def test_impossible_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         cartesian_mask(*arguments)
 

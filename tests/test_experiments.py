@@ -8,16 +8,16 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT, TINY
-from test_comparison import save_result
+from helpers import ROOT, TINY, save_result
 
 import experiments as script
-import report
-import runtime
-from errors import InputError
+from ablation import runs
 from experiments import experiments
-from output_folder import claimed_folder, is_empty
-from settings import as_flags
+from training.run_folder import ARRAYS, CONFIG, METRICS, read_config, require_empty, write_config
+from util.command_line import as_flags
+from util.errors import InputError, Interrupted
+from util.files import claimed_folder
+from util.stop import StopRequest
 
 SMALL = {k: v for k, v in TINY.items() if k not in ("num_pictures", "picture_dpi")}
 
@@ -27,7 +27,7 @@ def fake_run(monkeypatch):
     """Runs that take no time; returns what was run, (row, seed) in order."""
     done = []
 
-    def run_one(row, seed, folder, stop):
+    def run_one(row, seed, folder, defaults, stop):
         done.append((row.name, seed))
         save_result(folder, [30.0 + seed, 31.0], settings=row.settings | {"seed": seed})
         return ""
@@ -58,7 +58,7 @@ def test_equal_rows_share_their_runs_and_earlier_groups_stay_in_the_tables(tmp_p
     experiments(tmp_path / "out", only=("refiner", "branches"), seeds=1, **SMALL)
     names = [name for name, _ in fake_run]
     assert names == [
-        "with batch norm", "without", "network 2", "network 1, wider",
+        "with batch norm", "without", "unet_resnet", "unet, wider",
         "one, for each part in turn", "one, parts stacked",
     ]  # fmt: skip
     assert {row["group"] for row in table(tmp_path / "out")} == {
@@ -99,10 +99,10 @@ def test_runs_of_other_settings_are_refused(tmp_path, fake_run):
 def test_runs_on_other_data_are_refused(tmp_path, fake_run):
     experiments(tmp_path / "out", only=("batch_norm",), seeds=1, **SMALL)
     folder = next((tmp_path / "out").glob("runs/batch_norm*/seed0"))
-    config = report.read_config(folder)
+    config = read_config(folder)
     config["data"]["hash"] = "changed"
-    report.write_config(folder, config)
-    with pytest.raises(InputError, match=r"seed0 and .*seed0 have other data, or another split"):
+    write_config(folder, config)
+    with pytest.raises(InputError, match=r"seed0 and .*seed0 have different data or splits"):
         experiments(tmp_path / "out", only=("refiner",), seeds=1, **SMALL)
     assert len(fake_run) == 2
 
@@ -113,15 +113,15 @@ def test_data_changed_between_two_calls_are_noticed_at_the_first_run(
     experiments(tmp_path / "out", only=("batch_norm",), seeds=1, **SMALL)
     works = script.run_one
 
-    def run_one(row, seed, folder, stop):
-        failure = works(row, seed, folder, stop)
-        config = report.read_config(folder)
+    def run_one(row, seed, folder, defaults, stop):
+        failure = works(row, seed, folder, defaults, stop)
+        config = read_config(folder)
         config["data"]["hash"] = "changed"
-        report.write_config(folder, config)
+        write_config(folder, config)
         return failure
 
     monkeypatch.setattr(script, "run_one", run_one)
-    with pytest.raises(InputError, match=r"seed0 and .*seed1 have other data, or another split"):
+    with pytest.raises(InputError, match=r"seed0 and .*seed1 have different data or splits"):
         experiments(tmp_path / "out", only=("batch_norm",), seeds=3, **SMALL)
     assert len(fake_run) == 3
 
@@ -140,8 +140,10 @@ def test_a_failing_row_does_not_stop_the_others_but_a_failing_first_run_does(
     works = script.run_one
 
     def fails(failing):
-        def run_one(row, seed, folder, stop):
-            return "out of memory" if row.name in failing else works(row, seed, folder, stop)
+        def run_one(row, seed, folder, defaults, stop):
+            return (
+                "out of memory" if row.name in failing else works(row, seed, folder, defaults, stop)
+            )
 
         monkeypatch.setattr(script, "run_one", run_one)
 
@@ -161,7 +163,7 @@ def test_a_failing_row_does_not_stop_the_others_but_a_failing_first_run_does(
 
 
 def test_a_model_that_cannot_fit_is_counted_and_not_run(tmp_path, fake_run, monkeypatch):
-    monkeypatch.setattr(runtime, "available_memory", lambda: 1_000_000)
+    monkeypatch.setattr(runs, "available_memory", lambda: 1_000_000)
     experiments(tmp_path / "out", only=("cnn3d",), seeds=1, **SMALL)
     text = (tmp_path / "out" / "experiments.md").read_text()
     assert re.search(r"\| cnn3d, batch 10 \| not run: 0\.\d+ GB of activations counted", text)
@@ -173,10 +175,10 @@ def test_a_model_that_cannot_fit_is_counted_and_not_run(tmp_path, fake_run, monk
 def test_rows_are_computed_in_the_fastest_precision_unless_it_is_given(
     tmp_path, fake_run, monkeypatch, given
 ):
-    monkeypatch.setattr(runtime, "fast_precision", lambda device: "bfloat16")
+    monkeypatch.setattr(script, "fast_precision", lambda device: "bfloat16")
     experiments(tmp_path / "out", only=("batch_norm",), seeds=1, **SMALL, **given)
     precision = given.get("precision", "bfloat16")
-    config = report.read_config(next((tmp_path / "out").glob("runs/*/seed0")))
+    config = read_config(next((tmp_path / "out").glob("runs/*/seed0")))
     assert config["settings"]["precision"] == precision
     assert f"--precision {precision}" in (tmp_path / "out" / "experiments.md").read_text()
 
@@ -202,13 +204,13 @@ def test_learning_rate_is_drawn_without_training(tmp_path, fake_run):
         ({"max_minutes": -1}, "--max-minutes is -1"),
     ],
 )
-def test_fault_25_wrong_settings(tmp_path, given, message):
+def test_wrong_settings(tmp_path, given, message):
     with pytest.raises(InputError, match=message):
         experiments(tmp_path / "out", **given)
     assert not (tmp_path / "out").exists()
 
 
-def test_fault_24_a_folder_with_other_files_is_refused(tmp_path, fake_run):
+def test_a_folder_with_other_files_is_refused(tmp_path, fake_run):
     (tmp_path / "thesis.txt").touch()
     with pytest.raises(InputError, match=r"holds 1 other files \(thesis.txt"):
         experiments(tmp_path, only=("base",))
@@ -236,9 +238,7 @@ def command(folder, data, **settings) -> list[str]:
     ]  # fmt: skip
 
 
-def test_fault_21_a_run_stopped_in_the_middle_and_repeated_ends_with_the_same_table(
-    tmp_path, tiny_npz
-):
+def test_a_run_stopped_in_the_middle_and_repeated_ends_with_the_same_table(tmp_path, tiny_npz):
     how = {
         "cwd": tmp_path, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
         "env": os.environ | {"CUDA_VISIBLE_DEVICES": ""},
@@ -248,22 +248,24 @@ def test_fault_21_a_run_stopped_in_the_middle_and_repeated_ends_with_the_same_ta
     assert "written: experiments.md, experiments.csv, experiments.png" in whole.stdout
 
     stopped = subprocess.Popen(command(tmp_path / "stopped", tiny_npz), **how)
-    runs = tmp_path / "stopped" / "runs"
+    folder = tmp_path / "stopped" / "runs"
     history = "batch_norm=False,model=unet/seed0/history.csv"
     deadline = time.monotonic() + 100
-    while not (runs / history).exists() and time.monotonic() < deadline:
+    while not (folder / history).exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     stopped.send_signal(signal.SIGTERM)
     _, error = stopped.communicate(timeout=60)
     assert stopped.returncode == 75, error
-    assert re.search(r"stopped by SIGTERM; go on with: the same command again$", error.strip())
-    assert not (runs / history).with_name(report.METRICS).exists()
+    assert re.search(
+        r"stopped by SIGTERM in .*; continue with: the same command again$", error.strip()
+    )
+    assert not (folder / history).with_name(METRICS).exists()
     again = subprocess.run(command(tmp_path / "stopped", tiny_npz), timeout=120, **how)
     assert again.returncode == 0, again.stderr
     assert table(tmp_path / "stopped") == table(tmp_path / "whole")
-    kept = {path.name for path in (runs / "model=unet/seed0").iterdir()}
+    kept = {path.name for path in (folder / "model=unet/seed0").iterdir()}
     assert {"output.txt", "metrics.csv", "history.csv", "checkpoint_best.pt"} <= kept
-    assert not kept & {"checkpoint_last.pt", report.ARRAYS}
+    assert not kept & {"checkpoint_last.pt", ARRAYS}
 
 
 def test_the_error_of_a_run_is_the_error_of_the_command(tmp_path):
@@ -281,19 +283,19 @@ def test_a_run_that_an_orphan_goes_on_with_is_waited_for(tmp_path, tiny_npz, mon
     """As where the command was killed, but not the run that it had begun."""
     row = script.planned(tmp_path, "batch_norm", SMALL | {"data": str(tiny_npz)})[0]
     folder = row.folder / "seed0"
-    orphan = claimed_folder(str(folder), is_empty)
+    orphan = claimed_folder(str(folder), require_empty)
     orphan.__enter__()
     waits = []
 
     def sleep(seconds):
         waits.append(seconds)
         save_result(folder / "x", [1.0])  # something to leave there
-        (folder / report.METRICS).write_bytes((folder / "x" / report.METRICS).read_bytes())
-        (folder / report.CONFIG).write_bytes((folder / "x" / report.CONFIG).read_bytes())
+        (folder / METRICS).write_bytes((folder / "x" / METRICS).read_bytes())
+        (folder / CONFIG).write_bytes((folder / "x" / CONFIG).read_bytes())
         orphan.__exit__(None, None, None)
 
-    monkeypatch.setattr(script, "time", SimpleNamespace(sleep=sleep))
-    assert script.run_one(row, 0, folder, runtime.StopRequest(None)) == ""
+    monkeypatch.setattr(runs, "time", SimpleNamespace(sleep=sleep))
+    assert script.run_one(row, 0, folder, script.DEFAULTS, StopRequest()) == ""
     assert len(waits) == 1
     assert "holds a finished run" in (row.folder / "seed0.log").read_text()
 
@@ -301,8 +303,8 @@ def test_a_run_that_an_orphan_goes_on_with_is_waited_for(tmp_path, tiny_npz, mon
 def test_a_stop_request_reaches_the_run(tmp_path, tiny_npz):
     row = script.planned(tmp_path, "batch_norm", SMALL | {"data": str(tiny_npz)})[0]
     with (
-        runtime.StopRequest(1e-9) as stop,
-        pytest.raises(runtime.Interrupted, match="stopped by max_minutes"),
+        StopRequest(1e-9) as stop,
+        pytest.raises(Interrupted, match="stopped by max_minutes"),
     ):
-        script.run_one(row, 0, row.folder / "seed0", stop)
-    assert not (row.folder / "seed0" / report.METRICS).exists()
+        script.run_one(row, 0, row.folder / "seed0", script.DEFAULTS, stop)
+    assert not (row.folder / "seed0" / METRICS).exists()

@@ -13,7 +13,7 @@ from metrics import (
     mse,
     nmse,
     psnr,
-    score,
+    scores_of,
     ssim,
     ssim_2d,
 )
@@ -90,7 +90,7 @@ def test_ssim_is_absent_where_the_window_does_not_fit(reconstruction, target):
 
 
 def test_identical_images_have_perfect_finite_scores(target):
-    scores = score(target, target)
+    scores = scores_of(target, target)
     assert scores["psnr"].tolist() == scores["moving_psnr"].tolist() == [120.0] * 3
     for name, perfect in {"loss": 0, "nmse": 0, "ssim": 1, "ssim_2d": 1}.items():
         assert scores[name].tolist() == pytest.approx([perfect] * 3, abs=1e-6)
@@ -100,7 +100,7 @@ def test_identical_images_have_perfect_finite_scores(target):
 @pytest.mark.parametrize("error", [0.0, 0.1])
 def test_constant_images_have_finite_scores(value, error):
     target = torch.full((2, 8, 16, 16), value)
-    for name, values in score(target + error, target).items():
+    for name, values in scores_of(target + error, target).items():
         assert values.isfinite().all(), name
     if value == 0:
         assert nmse(target + error, target).tolist() == pytest.approx([error**2] * 2, rel=1e-4)
@@ -136,9 +136,9 @@ def test_moving_psnr_sees_only_the_moving_region(target):
 
 
 def test_scores_do_not_depend_on_the_batch(reconstruction, target):
-    together = score(reconstruction, target)
+    together = scores_of(reconstruction, target)
     for i in range(3):
-        for name, values in score(reconstruction[i : i + 1], target[i : i + 1]).items():
+        for name, values in scores_of(reconstruction[i : i + 1], target[i : i + 1]).items():
             assert values.item() == pytest.approx(together[name][i].item(), abs=1e-5), name
 
 

@@ -1,19 +1,16 @@
 import pytest
 import torch
 
-from fourier import undersample
+from methods.refiner import Refiner, ResidualBlock
+from methods.unet import Attention, DualUNet, UNet, magnitude
 from model import (
     MODELS,
-    UNET3D_SETTINGS,
-    DualUNet,
-    Refiner,
-    ResidualBlock,
+    architecture_settings,
     build_model,
     count_cost,
-    magnitude,
     set_checkpointing,
 )
-from unet import Attention, UNet
+from physics.fourier import undersample
 
 ARCHITECTURE = {
     "in_channels": 4,
@@ -25,7 +22,7 @@ ARCHITECTURE = {
     "branches": "separate",
     "attention": False,
 }
-UNET3D = {name: ARCHITECTURE[name] for name in UNET3D_SETTINGS}
+UNET3D = {name: ARCHITECTURE[name] for name in architecture_settings("cnn3d")}
 OF_MODEL = {
     "unet": ARCHITECTURE,
     "unet_resnet": ARCHITECTURE,

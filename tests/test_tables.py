@@ -1,25 +1,27 @@
 import subprocess
 import sys
 
-from conftest import ROOT
+from helpers import ROOT
 
-import report
+from metrics import SCORES
 from tables import advantage_table, lesion_tables, score_tables
+from training.run_folder import LESIONS, write_config, write_metrics
+from util.files import write_csv
 
 
 def save_run(folder, model: str, psnr: float, baseline: float = 22.0, accelerations=(6,)):
     """A finished run of two test samples."""
     folder.mkdir()
-    report.write_config(folder, {"settings": {"split": [1, 1, 1]}, "data": {"groups": None}})
+    write_config(folder, {"settings": {"split": [1, 1, 1]}, "data": {"groups": None}})
     rows = [
         {"sample": sample, "acc": acc, "method": method}
-        | dict.fromkeys(report.SCORES, 0.5)
+        | dict.fromkeys(SCORES, 0.5)
         | {"psnr": value + sample}
         for acc in accelerations
         for sample in (0, 1)
         for method, value in ((model, psnr), ("zero_filled", baseline))
     ]
-    report.write_metrics(folder, rows)
+    write_metrics(folder, rows)
     return folder
 
 
@@ -63,7 +65,7 @@ def test_what_networks_have_above_the_best_training_free_method(tmp_path):
     first = save_run(tmp_path / "a", "unet", 28.0, accelerations=(4, 6))
     second = save_run(tmp_path / "b", "cascade", 21.0)
     lines = advantage_table([first, second])
-    assert lines[1].startswith("| above the best training-free method | acceleration | PSNR (dB)")
+    assert lines[1].startswith("| minus the best training-free method | acceleration | PSNR (dB)")
     same = "+0.000 [0.000, 0.000] (`zero_filled`)"
     assert lines[3].startswith(f"| `unet`, a | 4 | +6.00 [6.00, 6.00] (`zero_filled`) | {same} |")
     assert lines[5].startswith("| `cascade`, b | 6 | -1.00 [-1.00, -1.00] (`zero_filled`) |")
@@ -80,9 +82,9 @@ def test_lesions_have_a_table_where_they_were_tested(tmp_path):
         for sample in (0, 1)
         for frame in (0, 1)
     ]
-    report.write_table(folder / report.LESIONS, rows)
+    write_csv(folder / LESIONS, rows)
     lines = lesion_tables([folder])
-    assert lines[1].startswith("| lesions, a: kept, least, ghost | 3 pixels | 4 pixels |")
+    assert lines[1].startswith("| lesions, a: kept, worst, ghost | 3 pixels | 4 pixels |")
     assert lines[3:] == [
         "| `unet` | - | 0.65±0.14, 0.60, - | - | - |",
         "| `view_sharing` | - | 0.85±0.14, 0.80, - | - | - |",

@@ -1,0 +1,124 @@
+"""Results of repeated runs: means, spreads, and paired differences to a control.
+
+A row of an experiment is one setting, run with several seeds on the same samples and masks. The
+scores of a sample are first averaged over accelerations and seeds, so that these do not count as
+samples. Means and standard deviations are then over samples, and differences to the control are
+paired by sample (see `evaluation/intervals.py`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluation.intervals import bootstrap_interval, spread
+from evaluation.scoring import mean_scores
+from methods.baselines import BASELINES
+from metrics import SCORES
+from training.run_folder import peak_memory, read_config, read_history, read_metrics
+from util.errors import InputError
+
+
+@dataclass
+class Result:
+    """A finished run."""
+
+    config: dict[str, Any]
+    samples: list[int]
+    scores: dict[str, np.ndarray]  # (n_samples,) of the network
+    baselines: dict[str, float]  # mean PSNR by training-free method
+    minutes: float  # of training, with validation
+    peak_memory: float  # bytes; 0: not measured
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        """(n_samples,) group of each sample, if known."""
+        groups = self.config["data"]["groups"]
+        return None if groups is None else np.array(groups)[self.samples]
+
+    @property
+    def data(self) -> str:
+        """What runs must share to be compared: the data and the test part."""
+        return f"{self.config['data']['hash']} {self.samples}"
+
+    @property
+    def best_baseline(self) -> tuple[str, float]:
+        """The training-free method of the highest mean PSNR, and that PSNR; "" if none was run."""
+        return max(self.baselines.items(), key=lambda item: item[1], default=("", float("nan")))
+
+
+@dataclass
+class Comparison:
+    """A score of a row, and its difference to the control."""
+
+    mean: float
+    std: float  # over samples, n - 1; NaN for a single one
+    seed_spread: float  # standard deviation of the seeds' means, n - 1; NaN for a single seed
+    difference: float
+    low: float  # the 95 % interval of the difference
+    high: float
+
+    def excludes_zero(self, digits: int) -> bool:
+        """Whether the interval, rounded to `digits`, excludes a difference of zero."""
+        return round(self.low, digits) > 0 or round(self.high, digits) < 0
+
+
+def read_result(folder: Path) -> Result:
+    """What a finished run left; accelerations are averaged.
+
+    Raises:
+        InputError: a file of it is missing or damaged.
+    """
+    config = read_config(folder)
+    rows = read_metrics(folder)
+    own = [row for row in rows if row["method"] not in BASELINES]
+    samples = sorted({int(row["sample"]) for row in own})
+    try:
+        scores = {
+            score: np.array(
+                [np.mean([row[score] for row in own if int(row["sample"]) == i]) for i in samples]
+            )
+            for score in SCORES
+        }
+        config["data"]["groups"], config["parameters"]  # of this version's runs
+    except KeyError as error:
+        raise InputError(f"{folder} was made by another version ({error}): remove it") from None
+    history = read_history(folder)
+    means = mean_scores(rows)
+    return Result(
+        config=config,
+        samples=samples,
+        scores=scores,
+        baselines={name: means[name]["psnr"] for name in means if name in BASELINES},
+        minutes=sum(entry["seconds"] for entry in history) / 60,
+        peak_memory=peak_memory(history),
+    )
+
+
+def compare(row: Mapping[int, Result], control: Mapping[int, Result], score: str) -> Comparison:
+    """A row, results by seed, against its control; the difference of the seeds that both have.
+
+    NaN, where there is nothing to compare.
+    """
+    values = np.stack([result.scores[score] for result in row.values()])  # (seeds, samples)
+    of_samples = values.mean(axis=0)
+    difference, low, high = float("nan"), float("nan"), float("nan")
+    shared = [seed for seed in row if seed in control]
+    if shared:
+        first = row[shared[0]]
+        assert all(row[k].samples == control[k].samples == first.samples for k in shared)
+        differences = np.mean(
+            [row[seed].scores[score] - control[seed].scores[score] for seed in shared], axis=0
+        )
+        difference = float(differences.mean())
+        low, high = bootstrap_interval(differences, first.groups)
+    return Comparison(
+        mean=float(of_samples.mean()),
+        std=spread(of_samples),
+        seed_spread=spread(values.mean(axis=1)),
+        difference=difference,
+        low=low,
+        high=high,
+    )

@@ -1,0 +1,183 @@
+"""The runs of experiments: running one in a process of its own, and reading what runs left.
+
+The runs of a row are in `row.folder`: `seed0/` is a run's folder, `seed0.log` its output, and
+`seed0.failure` the reason why it has no result.
+"""
+
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ablation.groups import GROUPS, MEMORY, Row
+from ablation.results import Result, read_result
+from model import architecture_settings, count_cost
+from training.checkpoint import LAST
+from training.run import pass_size
+from training.run_folder import ARRAYS, FREE_ON_RESUME, is_finished, is_run, read_config
+from util.command_line import as_flags, flag, say
+from util.errors import EXIT_INTERRUPTED, InputError, Interrupted
+from util.files import in_use
+from util.machine import available_memory
+from util.stop import StopRequest
+
+RUNS = "runs"  # the folder of all runs, in the output folder of the experiments
+FAILURE = ".failure"  # suffix of a file that says why a seed has no result
+TRAIN = Path(__file__).resolve().parent.parent / "train.py"
+POLL_SECONDS = 0.2  # between looks at a running process
+
+
+def folder_name(changed: Mapping[str, Any]) -> str:
+    """A name for the runs of these changes: "dropout=0.3,model=unet"."""
+    parts = [
+        f"{name}={'+'.join(map(str, value)) if isinstance(value, tuple) else value}"
+        for name, value in sorted(changed.items())
+    ]
+    return ",".join(parts) or "as_given"
+
+
+def run_one(
+    row: Row, seed: int, folder: Path, defaults: Mapping[str, Any], stop: StopRequest
+) -> str:
+    """Run `train.py` in a process of its own, from the start or from where it was stopped.
+
+    Args:
+        defaults: the settings of `train()` that need not be given.
+
+    Returns:
+        Why it failed; "" if it did not.
+
+    Raises:
+        Interrupted: asked to stop; the run has saved what it needs to be continued.
+    """
+    row.folder.mkdir(parents=True, exist_ok=True)
+    if in_use(folder):
+        say(f"waiting for the run in {folder}, which another process has started")
+    while in_use(folder):
+        stop.check(f"while waiting for {folder}")
+        time.sleep(POLL_SECONDS)
+    words = ["--resume"]
+    if not is_run(folder):
+        settings = row.settings | {"seed": seed}
+        words = as_flags({k: v for k, v in settings.items() if v != defaults[k]})
+    command = [sys.executable, str(TRAIN), str(folder), *words]
+    log = folder.with_suffix(".log")
+    with log.open("a") as output, child(command, output) as process:
+        while process.poll() is None:
+            if stop.requested():
+                process.terminate()
+                process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(POLL_SECONDS)
+    if process.returncode == 0:
+        remove_large_files(folder)
+        return ""
+    stop.check(f"in {folder}")
+    if process.returncode == EXIT_INTERRUPTED:
+        raise Interrupted(f"{folder} was stopped by a signal; continue with: {stop.continue_with}")
+    if process.returncode < 0:
+        return f"killed by signal {-process.returncode}, perhaps for want of memory; see {log}"
+    message = (log.read_text().strip() or "no message").splitlines()[-1]
+    return message.removeprefix("train.py: error: ")
+
+
+@contextlib.contextmanager
+def child(command: Sequence[str], output) -> Iterator[subprocess.Popen]:
+    """A process in a session of its own, so that Ctrl-C reaches it only through its parent; it does
+    not outlive the block."""
+    process = subprocess.Popen(
+        command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+
+
+def too_large(row: Row, wanted: Sequence[tuple[Row, int]]) -> str:
+    """Why a training step of a row cannot fit into memory; "" if it may, or on a GPU, where torch
+    says so itself. Judged by finished runs on the same data."""
+    own = (  # the memory group has data of its own
+        other for other, _ in wanted if (other.group == MEMORY) == (row.group == MEMORY)
+    )
+    results = (result for other in own for result in other.results.values())
+    known: Result | None = next(results, None)
+    s, free = row.settings, available_memory()
+    on_cpu = known is not None and known.config["device"].startswith("cpu")
+    if known is None or not on_cpu or free is None or s["gradient_checkpointing"]:
+        return ""
+    _, n_frames, ny, nx = known.config["data"]["shape"]
+    settings = s | {"real_image": known.config["settings"]["real_image"]}
+    architecture = {name: settings[name] for name in architecture_settings(s["model"])}
+    shape = (n_frames, ny, min(nx, s["strip"] or nx))
+    size = pass_size(s["batch_size"], s["accumulation"], known.config["split"])
+    counted = count_cost(s["model"], size, shape, **architecture).activation_bytes
+    if s["precision"] == "bfloat16":
+        counted //= 2  # about: what is kept is mostly in bfloat16 then
+    if counted < free:
+        return ""
+    return f"not run: {counted / 1e9:.3g} GB of activations counted, {free / 1e9:.3g} GB are free"
+
+
+def read_runs(rows: Sequence[Row]) -> None:
+    """Give the rows their finished runs, or the reason why there is none.
+
+    Raises:
+        InputError: a run has other settings than its row, or other data than its group.
+    """
+    for row in rows:
+        row.results = finished_runs(row)
+        failures = sorted(row.folder.glob(f"*{FAILURE}"))
+        row.failure = failures[-1].read_text() if failures else ""
+    check_same_data(rows)
+
+
+def check_same_data(rows: Sequence[Row]) -> None:
+    """Raise InputError unless the runs of each group have the same data and split."""
+    for group in GROUPS:
+        seen: dict[str, Path] = {}
+        for row in (row for row in rows if row.group == group):
+            for seed, result in row.results.items():
+                seen.setdefault(result.data, row.folder / f"seed{seed}")
+        if len(seen) > 1:
+            one, other, *_ = seen.values()
+            raise InputError(
+                f"{one} and {other} have different data or splits: remove one of them, or name"
+                " another output folder for the changed data"
+            )
+
+
+def finished_runs(row: Row) -> dict[int, Result]:
+    """The finished runs of a row, by seed; InputError if a run has other settings."""
+    results = {}
+    for folder in sorted(row.folder.glob("seed*")):
+        if not is_run(folder):
+            continue
+        stored = read_config(folder)["settings"]
+        seed = int(stored["seed"])
+        differing = [
+            f"{flag(name)} {value} (the run has {stored.get(name)})"
+            for name, value in (row.settings | {"seed": seed}).items()
+            if name not in FREE_ON_RESUME
+            and (name not in stored or stored[name] != value)
+            and not (name == "real_image" and value is None)  # the data decide
+        ]
+        if differing:
+            raise InputError(
+                f"{folder} holds a run of other settings: {', '.join(differing)}; give the same"
+                " settings as before, or name another folder"
+            )
+        if is_finished(folder):
+            results[seed] = read_result(folder)
+    return results
+
+
+def remove_large_files(folder: Path) -> None:
+    """Remove the large files of a finished run that are no longer needed."""
+    for name in (LAST, ARRAYS):
+        (folder / name).unlink(missing_ok=True)

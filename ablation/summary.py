@@ -1,0 +1,268 @@
+"""Tables and figures of experiments: the scores of every row beside those of its control."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ablation.groups import GROUPS, MEMORY, Row
+from ablation.results import Comparison, Result, compare
+from evaluation.intervals import COMPARED
+from metrics import SCORES
+from report.markdown import DIGITS, TITLES, difference_text, mean_and_spread, table
+from report.pictures import write_figure
+from training.optimisation import SCHEDULES, learning_rate
+from util.command_line import as_flags
+from util.files import write_bytes, write_csv
+
+TABLES, VALUES, FIGURE = "experiments.md", "experiments.csv", "experiments.png"
+RATES_VALUES, RATES_FIGURE = "learning_rate.csv", "learning_rate.png"
+FILES = (TABLES, VALUES, FIGURE, RATES_VALUES, RATES_FIGURE)
+DPI = 120
+MEANING = """\
+Mean ± standard deviation over the test samples, each averaged over the seeds first. Difference:
+to the control (the row without one), paired by sample, with its 95 % interval (bootstrap over
+{units}); bold if the interval as shown excludes zero. The interval covers other samples, not other
+seeds: their spread is the standard deviation of the seeds' means. With few samples the interval is
+too narrow, and one of twenty excludes zero by chance. Minutes are of training with validation, for
+one run; memory is the peak over the runs of a row{memory}.
+Best training-free: the highest mean PSNR among the training-free methods on the same samples and
+masks."""
+HEADS = [
+    *(cell for score in COMPARED for cell in (TITLES[score], "difference")),
+    "seeds",
+    "spread over seeds (dB)",
+    "minutes",
+    "GB",
+    "parameters",
+    "best training-free",
+]
+
+
+def write_report(folder: Path, rows: Sequence[Row], given: Mapping[str, Any]) -> None:
+    """Write tables and figure of all rows that have results; nothing where none has."""
+    results = [result for row in rows for result in row.results.values()]
+    if not results:
+        return
+    summary, tables = [], []
+    compared: dict[str, dict[str, Comparison]] = {}
+    values = []
+    for name, group in GROUPS.items():
+        own = [row for row in rows if row.group == name]
+        control = next((row.results for row in own if row.name == group.control), {})
+        shown = [row for row in own if row.results or row.failure]
+        if len(shown) < 2:
+            continue
+        tables += ["", f"## {group.title} (`{name}`)", ""]
+        if name == MEMORY:
+            tables += memory_table(shown)
+        else:
+            tables += group_table(shown, control)
+            summary += summary_rows(shown, control)
+            compared[group.title] = {
+                row.name: compare(row.results, control, "psnr") for row in shown if row.results
+            }
+        values += [entry for row in shown for entry in csv_rows(row, control)]
+    lines = ["# Experiments", "", *header_lines(results, given)]
+    if summary:
+        psnr, *others = (TITLES[score] for score in COMPARED)
+        heads = ["group", "row", psnr, "difference", *others]
+        lines += ["", "## All groups", "", *table(heads, summary)]
+    write_bytes(folder / TABLES, ("\n".join(lines + tables) + "\n").encode())
+    if values:
+        write_csv(folder / VALUES, values)
+    if compared:
+        write_figure(folder / FIGURE, comparison_figure(compared), DPI)
+
+
+def header_lines(results: Sequence[Result], given: Mapping[str, Any]) -> list[str]:
+    """What was run, on which data and machine, and the meaning of the columns."""
+    config = results[0].config
+    parts = ", ".join(f"{len(part)} {name}" for name, part in config["split"].items())
+    commits = sorted({str(result.config["git_commit"]) for result in results})
+    versions = sorted({str(result.config["versions"]["torch"]) for result in results})
+    devices = sorted({str(result.config["device"]) for result in results})
+    data = config["data"]
+    units = "samples" if data["groups"] is None else "patients"
+    memory = (
+        ", of tensors on the GPU"
+        if "cuda" in devices[0]
+        else ", the whole process with interpreter and data"
+    )
+    return [
+        f"Settings of all rows: `{' '.join(as_flags(given)) or 'the defaults'}`",
+        f"on {data['source']} (hash {data['hash']}): {parts} samples.",
+        f"{', '.join(devices)}; torch {', '.join(versions)}; commit {', '.join(commits)}.",
+        "",
+        *MEANING.format(units=units, memory=memory).splitlines(),
+    ]
+
+
+def summary_rows(rows: Sequence[Row], control: Mapping[int, Result]) -> list[list[str]]:
+    """The cells of a group's rows in the table of all groups."""
+    table_rows = []
+    for row in rows:
+        group = f"`{row.group}`" if row is rows[0] else ""
+        cells = [row.failure]
+        if row.results:
+            psnr, *others = (compare(row.results, control, score) for score in COMPARED)
+            cells = [
+                mean_and_spread(psnr.mean, psnr.std, DIGITS["psnr"]),
+                difference(psnr, "psnr", row, control),
+                *(
+                    mean_and_spread(found.mean, float("nan"), DIGITS[name])
+                    for name, found in zip(COMPARED[1:], others, strict=True)
+                ),
+            ]
+        table_rows.append([group, row.name, *cells])
+    return table_rows
+
+
+def group_table(rows: Sequence[Row], control: Mapping[int, Result]) -> list[str]:
+    """The table of a group, in Markdown."""
+    table_rows = []
+    for row in rows:
+        if not row.results:
+            table_rows.append([row.name, row.failure])
+            continue
+        cells = [row.name]
+        for score in COMPARED:
+            found = compare(row.results, control, score)
+            cells.append(mean_and_spread(found.mean, found.std, DIGITS[score]))
+            cells.append(difference(found, score, row, control))
+        seed_spread = compare(row.results, control, "psnr").seed_spread
+        runs = list(row.results.values())
+        best, psnr = runs[0].best_baseline
+        cells += [
+            str(len(runs)) + (f" ({row.failure})" if row.failure else ""),
+            "" if np.isnan(seed_spread) else f"{seed_spread:.2f}",
+            f"{np.mean([run.minutes for run in runs]):.1f}",
+            gigabytes(runs),
+            f"{runs[0].config['parameters']:,}",
+            f"{best} {psnr:.2f}" if best else "",
+        ]
+        table_rows.append(cells)
+    return table(["row", *HEADS], table_rows)
+
+
+def memory_table(rows: Sequence[Row]) -> list[str]:
+    """Peak memory of the models, in Markdown."""
+    table_rows = []
+    for row in rows:
+        runs = list(row.results.values())
+        seconds = f"{60 * runs[0].minutes:.0f}" if runs else ""
+        table_rows.append([row.name, gigabytes(runs) or row.failure, seconds])
+    return table(["model", "peak memory (GB)", "seconds"], table_rows)
+
+
+def csv_rows(row: Row, control: Mapping[int, Result]) -> list[dict[str, Any]]:
+    """The lines of `experiments.csv` for a row, one for each score."""
+    if not row.results:
+        return []
+    runs = list(row.results.values())
+    best, psnr = runs[0].best_baseline
+    return [
+        {"group": row.group, "row": row.name, "score": score}
+        | vars(compare(row.results, control, score))
+        | {
+            "n_samples": len(runs[0].samples),
+            "n_seeds": len(runs),
+            "best_baseline": best,
+            "best_baseline_psnr": psnr,
+            "parameters": runs[0].config["parameters"],
+            "minutes": float(np.mean([run.minutes for run in runs])),
+            "peak_memory": max(run.peak_memory for run in runs),
+        }
+        for score in SCORES
+    ]
+
+
+def difference(found: Comparison, score: str, row: Row, control: Mapping[int, Result]) -> str:
+    """ "+0.50 [0.10, 0.90]", bold if the interval as shown excludes zero; "" for the control."""
+    if row.results is control or np.isnan(found.difference):
+        return ""
+    digits = DIGITS[score]
+    text = difference_text(found.difference, found.low, found.high, digits)
+    return f"**{text}**" if found.excludes_zero(digits) else text
+
+
+def gigabytes(runs: Sequence[Result]) -> str:
+    """The peak memory of these runs; "" if it was not measured."""
+    most = max((run.peak_memory for run in runs), default=0)
+    return f"{most / 1e9:.2f}" if most else ""
+
+
+def write_rates(folder: Path, peak: float, warmup_epochs: int, num_epochs: int) -> None:
+    """Draw the learning rate by epoch, for every schedule, without training."""
+    epochs = np.linspace(0, max(1, num_epochs), 201)
+    curves = {
+        schedule: [
+            learning_rate(float(epoch), peak, schedule, warmup_epochs, num_epochs)
+            for epoch in epochs
+        ]
+        for schedule in reversed(SCHEDULES)
+    }
+    rows = [
+        {"epoch": float(epoch), **dict(zip(curves, rates, strict=True))}
+        for epoch, rates in zip(epochs, zip(*curves.values(), strict=True), strict=True)
+    ]
+    write_csv(folder / RATES_VALUES, rows)
+    write_figure(folder / RATES_FIGURE, rates_figure(epochs, curves), DPI)
+
+
+def comparison_figure(groups: Mapping[str, Mapping[str, Comparison]]) -> Figure:
+    """PSNR of the rows of some groups, and their difference to the control.
+
+    Left: mean, standard deviation over samples, and in orange over seeds. Right: the paired
+    difference with its 95 % interval, hollow if that, rounded, includes zero; none for the control.
+    """
+    height = 0.6 + sum(0.55 + 0.28 * len(rows) for rows in groups.values())
+    figure = Figure(figsize=(11, height), layout="constrained")
+    heights = [1.2 + len(rows) for rows in groups.values()]
+    axes = figure.subplots(
+        len(groups), 2, squeeze=False, sharex="col", height_ratios=heights,
+        width_ratios=(3, 2),
+    )  # fmt: skip
+    for (left, right), (title, rows) in zip(axes, groups.items(), strict=True):
+        for place, found in enumerate(rows.values()):
+            left.errorbar(
+                found.mean, place, xerr=found.std, fmt="o", color="C0", markersize=4, capsize=2
+            )
+            left.errorbar(
+                found.mean, place, xerr=found.seed_spread, fmt="none", ecolor="C1", elinewidth=4
+            )
+            if found.difference:
+                bounds = [
+                    [max(0, found.difference - found.low)],  # 0 where there is no interval
+                    [max(0, found.high - found.difference)],
+                ]
+                face = "C0" if found.excludes_zero(DIGITS["psnr"]) else "white"
+                right.errorbar(
+                    found.difference, place, xerr=bounds, fmt="o", color="C0", markersize=4,
+                    capsize=2, markerfacecolor=face,
+                )  # fmt: skip
+        left.set_title(title, loc="left", fontsize=9)
+        left.set_yticks(range(len(rows)), list(rows), fontsize=8)
+        right.set_yticks(range(len(rows)), [])
+        right.axvline(0, color="0.5", linewidth=1)
+        for axis in (left, right):
+            axis.set_ylim(len(rows) - 0.4, -0.6)
+            axis.grid(alpha=0.3, axis="x")
+            axis.tick_params(labelsize=8, labelbottom=True)
+    axes[-1, 0].set_xlabel("PSNR (dB), ± std over samples (orange: over seeds)", fontsize=8)
+    axes[-1, 1].set_xlabel("difference to the control (dB), 95 % interval", fontsize=8)
+    return figure
+
+
+def rates_figure(epochs: np.ndarray, curves: Mapping[str, Sequence[float]]) -> Figure:
+    """Learning rate by epoch, a curve for each schedule."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axis = figure.subplots()
+    for schedule, rates in curves.items():
+        axis.plot(epochs, rates, label=schedule)
+    axis.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
+    axis.grid(alpha=0.3)
+    axis.legend()
+    return figure

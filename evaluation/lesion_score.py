@@ -1,0 +1,91 @@
+"""The lesion test: how much of the contrast of a small lesion each method keeps."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from evaluation.intervals import spread
+from evaluation.lesion import CONTRASTS, DIAMETERS, find_path, ghost_contrast, kept_contrast, lesion
+from methods.baselines import Method
+from physics.fourier import undersample
+from training.batches import Batch
+from util.stop import NEVER, StopRequest
+
+
+@torch.no_grad()
+def lesion_rows(
+    methods: Mapping[str, Method], batches: Sequence[Batch], stop: StopRequest = NEVER
+) -> list[dict[str, Any]]:
+    """Rows for `lesions.csv`: the contrast that each method keeps of each lesion in each frame.
+
+    `batches`: of one sample each.
+    """
+    rows = []
+    for batch in tqdm(batches, "lesions", disable=None):
+        truth = batch.target[0]
+        path = find_path(truth)
+        phase = batch.image.sgn() if batch.image.is_complex() else 1.0
+        plain = {
+            name: method(batch.aliased, batch.mask).abs()[0] for name, method in methods.items()
+        }
+        for diameter in DIAMETERS:
+            for contrast in CONTRASTS:
+                stop.check("while testing")
+                added = lesion(truth, path, diameter, contrast)
+                # undersampling is linear: the aliased image of the sum is the sum
+                aliased = batch.aliased + undersample(added * phase, batch.mask)
+                for name, method in methods.items():
+                    difference = method(aliased, batch.mask).abs()[0] - plain[name]
+                    kept = kept_contrast(difference, added).tolist()
+                    ghost = ghost_contrast(difference, added).tolist()
+                    rows += [
+                        {
+                            "sample": batch.samples[0],
+                            "acc": batch.acc,
+                            "method": name,
+                            "diameter": diameter,
+                            "contrast": contrast,
+                            "frame": frame,
+                            "kept": kept[frame],
+                            "ghost": ghost[frame],
+                        }
+                        for frame in range(len(kept))
+                    ]
+    return rows
+
+
+@dataclass
+class KeptContrast:
+    """The contrast that a method keeps of lesions of one diameter, as fractions of it."""
+
+    mean: float  # over samples, of the mean over frames and contrasts
+    std: float  # over samples, n - 1; NaN for a single one
+    worst_frame: float  # mean over samples of the worst frame
+    ghost: float  # mean over all; NaN if it could not be measured
+
+
+def kept_contrasts(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[float, KeptContrast]]:
+    """{method: {diameter: contrast kept}} of the rows of `lesions.csv`, without the diameters of
+    which nothing could be added to any sample."""
+    samples: dict[tuple[str, float], dict[int, list[Mapping[str, Any]]]] = {}
+    for row in rows:
+        if not np.isnan(row["kept"]):
+            by_sample = samples.setdefault((row["method"], row["diameter"]), {})
+            by_sample.setdefault(row["sample"], []).append(row)
+    result: dict[str, dict[float, KeptContrast]] = {row["method"]: {} for row in rows}
+    for (method, diameter), by_sample in samples.items():
+        kept = np.array([np.mean([row["kept"] for row in own]) for own in by_sample.values()])
+        worst = [min(row["kept"] for row in own) for own in by_sample.values()]
+        ghosts = np.array([row["ghost"] for own in by_sample.values() for row in own])
+        ghosts = ghosts[~np.isnan(ghosts)]
+        result[method][diameter] = KeptContrast(
+            mean=float(kept.mean()),
+            std=spread(kept),
+            worst_frame=float(np.mean(worst)),
+            ghost=float(ghosts.mean()) if len(ghosts) else float("nan"),
+        )
+    return result

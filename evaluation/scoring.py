@@ -1,0 +1,88 @@
+"""Scoring: any methods on the same samples with the same masks.
+
+A method is a function of `(aliased, mask)`, as networks and training-free methods are: the aliased
+image (B, T, Y, X) complex64 and its centred mask (B, T, Y, 1) to images (B, T, Y, X), whose
+magnitude is scored. A row of scores is a dict: `sample`, `acc`, `method`, and the scores.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from methods.baselines import Method
+from metrics import SCORES, scores_of
+from training.batches import Batch
+
+Row = dict[str, Any]
+
+VALIDATION_SCORES = ("loss", "psnr", "ssim")
+
+
+@dataclass
+class Scored:
+    """A batch with the reconstructions of some methods, and their scores."""
+
+    batch: Batch
+    images: dict[str, Tensor]  # (B, T, Y, X) float32 magnitudes by method
+    rows: list[Row]  # one for each method and sample
+
+
+def score(methods: Mapping[str, Method], batches: Iterable[Batch]) -> list[Row]:
+    """Scores of all methods on all samples: rows of `metrics.csv`."""
+    return [row for scored in score_batches(methods, batches) for row in scored.rows]
+
+
+@torch.no_grad()
+def score_batches(methods: Mapping[str, Method], batches: Iterable[Batch]) -> Iterator[Scored]:
+    """Each batch with its reconstructions and scores, one after the other."""
+    for batch in batches:
+        images = {name: run(batch.aliased, batch.mask).abs() for name, run in methods.items()}
+        rows = []
+        for name, reconstruction in images.items():
+            scores = scores_of(reconstruction, batch.target)
+            columns = {key: values.tolist() for key, values in scores.items()}
+            for i, sample in enumerate(batch.samples):
+                values = {key: column[i] for key, column in columns.items()}
+                rows.append({"sample": sample, "acc": batch.acc, "method": name, **values})
+        yield Scored(batch, images, rows)
+
+
+@dataclass
+class Example:
+    """A sample of the validation part, for pictures: (T, Y, X) float32 each."""
+
+    sample: int
+    aliased: Tensor
+    reconstruction: Tensor
+    target: Tensor
+
+
+@torch.no_grad()
+def validate(
+    method: Method, batches: Iterable[Batch], n_examples: int
+) -> tuple[dict[str, float], list[Example]]:
+    """Mean validation scores over all samples, and the first `n_examples` samples."""
+    values: dict[str, list[Tensor]] = {name: [] for name in VALIDATION_SCORES}
+    examples: list[Example] = []
+    for batch in batches:
+        images, target = method(batch.aliased, batch.mask).abs(), batch.target
+        for name, column in scores_of(images, target, VALIDATION_SCORES).items():
+            values[name].append(column)
+        for i, sample in enumerate(batch.samples[: n_examples - len(examples)]):
+            examples.append(Example(sample, batch.aliased[i].abs(), images[i], target[i]))
+    return {name: torch.cat(columns).mean().item() for name, columns in values.items()}, examples
+
+
+def mean_scores(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+    """{method: {score: mean over the rows of that method}}."""
+    by_method: dict[str, list[Row]] = {}
+    for row in rows:
+        by_method.setdefault(row["method"], []).append(row)
+    return {
+        method: {name: float(np.mean([row[name] for row in own])) for name in SCORES}
+        for method, own in by_method.items()
+    }

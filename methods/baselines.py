@@ -1,0 +1,230 @@
+"""Training-free reconstructions, which a learned one has to beat.
+
+Each takes the `DataConsistency` of image series in [0, 1], which holds their measured lines, and
+returns the images (B, T, Y, X): real with the real-image prior, else complex. Their magnitude is
+scored. Measured lines are kept exactly, noisy ones too; the methods differ in how they fill the
+others. Time is cyclic (see `dataset.py`). The iterative methods start from view sharing and run the
+same number of steps; their parameters are searched on training samples (`evaluation/tuning.py`).
+
+References:
+  Hermitian completion: D. Feinberg et al., "Halving MR imaging time by conjugation: demonstration
+    at 3.5 kG", Radiology 161:527-531, 1986.
+  view sharing: R. Jones et al., "K-space substitution: a novel dynamic imaging technique", Magn
+    Reson Med 29:830-834, 1993.
+  k-t sparse: M. Lustig et al., "k-t SPARSE: high frame rate dynamic MRI exploiting spatio-temporal
+    sparsity", ISMRM 2006; by projections onto convex sets (POCS) with a falling threshold.
+  temporal total variation: L. Feng et al., "Golden-angle radial sparse parallel MRI (GRASP)", Magn
+    Reson Med 72:707-717, 2014, solved with A. Chambolle and T. Pock, "A first-order primal-dual
+    algorithm for convex problems", J Math Imaging Vis 40:120-145, 2011.
+  low rank plus sparse: R. Otazo et al., "Low-rank plus sparse matrix decomposition for accelerated
+    dynamic MRI with separation of background and dynamic components", Magn Reson Med 73:1125-1136,
+    2015.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from physics.consistency import DataConsistency
+
+Method = Callable[[Tensor, Tensor], Tensor]  # (aliased, mask) to images, as networks are called
+
+N_STEPS = 60  # of every iterative method
+# Primal and dual step. Their product times the squared norm of the difference operator, 4, is 1.
+TV_STEP = 0.5
+FALL = 0.01  # last threshold over the first
+
+
+def zero_filled(measured: DataConsistency) -> Tensor:
+    """Zeros in the lines that were not measured; with the real-image prior the conjugate-symmetric
+    partners of measured lines are filled (Hermitian completion)."""
+    return measured.inverse(measured.lines)
+
+
+def time_average(measured: DataConsistency) -> Tensor:
+    """Each missing line is the average of that line over the frames that measured it; zero if no
+    frame did."""
+    lines, known = measured.lines, measured.known
+    average = lines.sum(dim=1, keepdim=True) / known.sum(dim=1, keepdim=True).clamp(min=1)
+    return measured.inverse(torch.where(known, lines, average))
+
+
+def view_sharing(measured: DataConsistency) -> Tensor:
+    """Each missing line is taken from the nearest frame that measured it; from both, averaged, at a
+    tie; zero if no frame measured it."""
+    return measured.inverse(_nearest_lines(measured, average=True))
+
+
+def nearest_frame(measured: DataConsistency) -> Tensor:
+    """As view sharing, but at a tie from the earlier of the two frames."""
+    return measured.inverse(_nearest_lines(measured, average=False))
+
+
+def _nearest_lines(measured: DataConsistency, average: bool) -> Tensor:
+    lines, known = measured.lines, measured.known
+    filled, found = lines, known
+    for distance in range(1, lines.shape[1] // 2 + 1):
+        before, known_before = lines.roll(distance, 1), known.roll(distance, 1)
+        after, known_after = lines.roll(-distance, 1), known.roll(-distance, 1)
+        if average:
+            count = known_before.float() + known_after.float()
+            neighbour = (before + after) / count.clamp(min=1)
+        else:
+            neighbour = torch.where(known_before, before, after)
+        filled = torch.where(found, filled, neighbour)
+        found = found | known_before | known_after
+    return filled
+
+
+def kt_sparse(
+    measured: DataConsistency,
+    threshold: float,
+    fall: float = FALL,
+    n_steps: int = N_STEPS,
+    start: Tensor | None = None,
+) -> Tensor:
+    """Sparse temporal spectrum: each step soft-thresholds the temporal frequencies of every pixel
+    and puts the measured lines back. The threshold falls geometrically from `threshold` to `fall`
+    times that. The first images are `start`, by default the view-shared ones."""
+    images = view_sharing(measured) if start is None else start
+    for level in _falling(threshold, fall, n_steps):
+        images = measured.project(_shrink_spectrum(images, level))
+    return images
+
+
+def temporal_tv(measured: DataConsistency, bound: float, n_steps: int = N_STEPS) -> Tensor:
+    """The images of minimal temporal total variation among all that have the measured lines.
+
+    Chambolle and Pock's algorithm 1. As the measured lines are kept exactly, `bound` (of the dual
+    variable) does not change the minimum; it changes how far the given number of steps gets.
+    """
+    images = extrapolated = view_sharing(measured)
+    dual = torch.zeros_like(images)
+    for _ in range(n_steps):
+        dual = dual + TV_STEP * (extrapolated.roll(-1, 1) - extrapolated)
+        dual = dual * (bound / dual.abs().clamp(min=bound))
+        moved = measured.project(images - TV_STEP * (dual.roll(1, 1) - dual))
+        images, extrapolated = moved, 2 * moved - images
+    return images
+
+
+def low_rank_sparse(
+    measured: DataConsistency, low_rank: float, sparse: float, n_steps: int = N_STEPS
+) -> Tensor:
+    """L + S: a background of low rank over time, and changes with a sparse temporal spectrum.
+
+    Args:
+        low_rank: threshold on the singular values of L, as a fraction of the largest one.
+        sparse: threshold on the temporal spectrum of S. Both fall to a hundredth.
+    """
+    images = view_sharing(measured)
+    changes = torch.zeros_like(images)
+    falling = _falling(1.0, FALL, n_steps)
+    for level in falling:
+        background = _shrink_singular_values(images - changes, low_rank * level)
+        changes = _shrink_spectrum(images - background, sparse * level)
+        images = measured.project(background + changes)
+    return images
+
+
+def _falling(first: float, fall: float, n_steps: int) -> list[float]:
+    """`n_steps` thresholds, geometrically from `first` down to `fall * first`."""
+    return [first * fall ** (step / max(1, n_steps - 1)) for step in range(n_steps)]
+
+
+def _shrink_spectrum(images: Tensor, threshold: float) -> Tensor:
+    """Soft threshold of the temporal Fourier coefficients of (B, T, Y, X)."""
+    if images.is_complex():
+        spectrum = torch.fft.fft(images, dim=1, norm="ortho")
+    else:
+        spectrum = torch.fft.rfft(images, dim=1, norm="ortho")
+    size = spectrum.abs()
+    spectrum = spectrum * ((size - threshold).clamp(min=0) / size.clamp(min=threshold))
+    if images.is_complex():
+        return torch.fft.ifft(spectrum, dim=1, norm="ortho")
+    return torch.fft.irfft(spectrum, n=images.shape[1], dim=1, norm="ortho")
+
+
+def _shrink_singular_values(images: Tensor, threshold: float) -> Tensor:
+    """Soft threshold, relative to the largest, of the singular values of the matrix (T, Y X) of
+    each sample, through the eigenvectors of its small Gram matrix (T, T)."""
+    matrix = images.flatten(2)  # (B, T, Y X)
+    gram = (matrix @ matrix.mH).cpu()  # small, and not every device has an eigensolver
+    values, vectors = (part.to(matrix.device) for part in torch.linalg.eigh(gram))
+    singular = values.clamp(min=0).sqrt()  # ascending
+    least = threshold * singular[:, -1:]
+    gain = (singular - least).clamp(min=0) / singular.clamp(min=1e-12)
+    shrink = (vectors * gain[:, None, :]) @ vectors.mH  # (B, T, T)
+    return (shrink @ matrix).view_as(images)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A training-free method and its parameters."""
+
+    reconstruct: Callable[..., Tensor]  # (measured, **parameters) to images
+    real_image: bool | None  # True: only for real-valued images; False: no prior; None: either
+    grid: dict[str, tuple[float, ...]] = field(default_factory=dict)  # all combinations are tried
+    usual: dict[str, float] = field(default_factory=dict)  # without training samples to search on
+
+
+BASELINES = {
+    "zero_filled": Baseline(zero_filled, real_image=False),
+    "time_average": Baseline(time_average, real_image=False),
+    "view_sharing": Baseline(view_sharing, real_image=False),
+    "hermitian": Baseline(zero_filled, real_image=True),
+    "hermitian_nearest": Baseline(nearest_frame, real_image=True),
+    "hermitian_view_sharing": Baseline(view_sharing, real_image=True),
+    # eight candidates each
+    "kt_sparse": Baseline(
+        kt_sparse,
+        real_image=None,
+        grid={"threshold": (0.01, 0.08, 0.32, 1.28), "fall": (0.01, 0.001)},
+        usual={"threshold": 0.32, "fall": 0.01},
+    ),
+    "temporal_tv": Baseline(
+        temporal_tv,
+        real_image=None,
+        grid={"bound": (0.001, 0.002, 0.004, 0.008, 0.012, 0.016, 0.03, 0.06)},
+        usual={"bound": 0.008},
+    ),
+    "low_rank_sparse": Baseline(
+        low_rank_sparse,
+        real_image=None,
+        grid={"low_rank": (0.025, 0.2), "sparse": (0.01, 0.02, 0.04, 0.08)},
+        usual={"low_rank": 0.025, "sparse": 0.02},
+    ),
+}
+
+
+def baseline(name: str, real_image: bool, **parameters: float) -> Method:
+    """A training-free method as a function of `(aliased, mask)`, called as a network is.
+
+    Args:
+        name: one of `BASELINES`.
+        real_image: assume real-valued images, as in the settings of `train()`. Methods that never
+            use the prior ignore it.
+        parameters: of the method; the usual ones by default.
+
+    Raises:
+        ValueError: an unknown name or parameter, or a method that needs real images without them.
+    """
+    if name not in BASELINES:
+        raise ValueError(f"unknown baseline {name!r}, expected one of {', '.join(BASELINES)}")
+    method = BASELINES[name]
+    if unknown := parameters.keys() - method.usual.keys():
+        raise ValueError(
+            f"{name} has no parameter {min(unknown)!r}, its parameters are"
+            f" {', '.join(method.usual) or 'none'}"
+        )
+    if method.real_image and not real_image:
+        raise ValueError(f"{name} assumes real-valued images: real_image must be True")
+    prior = real_image if method.real_image is None else method.real_image
+    values = method.usual | parameters
+
+    def reconstruct(aliased: Tensor, mask: Tensor) -> Tensor:
+        return method.reconstruct(DataConsistency(aliased, mask, prior), **values)
+
+    return reconstruct

@@ -1,0 +1,194 @@
+"""The unrolled network: a training-free start, then stages of a small network and data consistency.
+
+    x = k-t sparse reconstruction; for every stage: x = consistent(x + stage(x))
+
+A stage sees every frame with its neighbours in cyclic time and treats all frames alike: any number
+of frames and any size will do, and a shift in time of the input shifts the output. The physics is
+exact on a strip of columns, so that training may use strips (see `fourier.Measured`).
+
+The arithmetic is arranged for CPUs as for GPUs: pixels are rearranged into channels, channels come
+in multiples of 16, time is mixed by shifting a part of the channels to the neighbouring frames,
+which costs no arithmetic, and most of the layers work at reduced resolution.
+
+References: J. Schlemper et al., "A deep cascade of convolutional neural networks for dynamic MR
+image reconstruction", IEEE Trans Med Imaging 37:491-503, 2018; W. Shi et al. (sub-pixels), CVPR
+2016; J. Lin et al., "TSM: temporal shift module for efficient video understanding", ICCV 2019.
+"""
+
+import contextlib
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from methods.baselines import kt_sparse, view_sharing
+from methods.layers import run_block, set_zero
+from physics.consistency import DataConsistency
+from physics.fourier import join_complex, split_complex
+
+SUBPIXEL = 2  # blocks of 2 x 2 pixels become channels
+LEVELS = 3  # resolutions of a stage
+START_THRESHOLD, START_FALL, START_STEPS = 0.02, 0.25, 6  # of the k-t sparse start
+BANDS = ((0,), (1,), (2, 3))  # harmonics of the heartbeat that stages see apart: the mean, ...
+SHIFTED = 4  # one in so many channels goes to the next frame, as many to the previous one
+
+
+class ShiftBlock(nn.Module):
+    """Residual block on frames (B T, C, Y, X): shift in time, 3x3 convolution, ReLU, the same
+    without shift. It starts as the identity."""
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.shifted = features // SHIFTED
+        self.first = nn.Conv2d(features, features, kernel_size=3, padding=1)
+        self.second = nn.Conv2d(features, features, kernel_size=3, padding=1)
+        set_zero(self.second)
+
+    def forward(self, x: Tensor, n_frames: int) -> Tensor:
+        n, features = self.shifted, x.shape[1]
+        # channels last, as they lie in memory: otherwise they would be copied before and after
+        frames = x.unflatten(0, (-1, n_frames)).permute(0, 1, 3, 4, 2)  # (B, T, Y, X, C)
+        after, before, same = frames.split((n, n, features - 2 * n), dim=-1)
+        mixed = torch.cat((after.roll(1, 1), before.roll(-1, 1), same), dim=-1)
+        mixed = mixed.permute(0, 1, 4, 2, 3).flatten(0, 1)  # (B T, C, Y, X)
+        return x + self.second(F.relu(self.first(mixed), inplace=True))
+
+
+class Stage(nn.Module):
+    """Small residual U-Net in space and time: images (B, T, channels, Y, X) to a correction
+    (B, T, parts, Y, X).
+
+    Three resolutions of sub-pixels, with `features`, twice and four times as many channels. It
+    starts at zero.
+    """
+
+    def __init__(self, channels: int, parts: int, features: int):
+        super().__init__()
+        widths = [features * 2**level for level in range(LEVELS)]
+        self.lift = nn.Conv2d(channels * SUBPIXEL**2, features, kernel_size=3, padding=1)
+        self.encoder = nn.ModuleList(ShiftBlock(width) for width in widths[:-1])
+        self.down = nn.ModuleList(
+            nn.Conv2d(width, 2 * width, kernel_size=2, stride=2) for width in widths[:-1]
+        )
+        self.bottom = nn.ModuleList(ShiftBlock(widths[-1]) for _ in range(2))
+        self.up = nn.ModuleList(  # a transposed convolution, but fast on CPUs too
+            nn.Sequential(nn.Conv2d(2 * width, 4 * width, kernel_size=1), nn.PixelShuffle(2))
+            for width in widths[:-1]
+        )
+        self.decoder = nn.ModuleList(ShiftBlock(width) for width in widths[:-1])
+        self.project = nn.Conv2d(features, parts * SUBPIXEL**2, kernel_size=1)
+        set_zero(self.project)
+
+    def forward(self, images: Tensor) -> Tensor:
+        n_frames, _, ny, nx = images.shape[1:]
+        multiple = SUBPIXEL * 2 ** (LEVELS - 1)
+        x = as_convolved(images.flatten(0, 1))  # (B T, C, Y, X)
+        if nx % multiple or ny % multiple:
+            x = F.pad(x, (0, -nx % multiple, 0, -ny % multiple))
+        x = F.pixel_unshuffle(x, SUBPIXEL).contiguous(memory_format=torch.channels_last)
+        x = self.lift(x)
+        skips = []
+        for block, down in zip(self.encoder, self.down, strict=True):
+            x = block(x, n_frames)
+            skips.append(x)
+            x = down(x)
+        for block in self.bottom:
+            x = block(x, n_frames)
+        for up, block in zip(reversed(self.up), reversed(self.decoder), strict=True):
+            x = block(up(x) + skips.pop(), n_frames)
+        x = F.pixel_shuffle(self.project(x), SUBPIXEL)[..., :ny, :nx]  # (B T, C, Y, X)
+        return x.float().unflatten(0, (-1, n_frames))
+
+
+def as_convolved(x: Tensor) -> Tensor:
+    """`x` in the type that autocast gives to convolutions: to convert early moves less memory."""
+    kind = x.device.type
+    if kind == "meta" or not torch.is_autocast_enabled(kind):
+        return x
+    return x.to(torch.get_autocast_dtype(kind))
+
+
+def in_float32(device: torch.device) -> contextlib.AbstractContextManager:
+    """Where nothing is computed in bfloat16, whatever the networks are computed in."""
+    if device.type == "meta":  # costs are being counted
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
+
+
+def temporal_bands(n_frames: int) -> Tensor:
+    """Projections on the bands of temporal frequency in `BANDS`, (N, T, T): what a cyclic series
+    has of a slow or fast kind, at every frame."""
+    time = torch.arange(n_frames)
+    angle = 2 * math.pi * (time[:, None] - time) / n_frames
+    bands = torch.zeros(len(BANDS), n_frames, n_frames)
+    for band, harmonics in zip(bands, BANDS, strict=True):
+        for harmonic in harmonics:
+            if 2 * harmonic <= n_frames:
+                twice = 1 if 2 * harmonic in (0, n_frames) else 2  # with the negative frequency
+                band += twice * (harmonic * angle).cos() / n_frames
+    return bands
+
+
+class Cascade(nn.Module):
+    """Unrolled network of `stages` stages; called as all networks are (see `model.py`).
+
+    A stage sees the images, and beside them what they lack or have of other views of the same
+    series: the view-shared images and bands of their temporal frequencies. The temporal mean shows
+    it at once, over all frames, what moves.
+
+    With `real_image` the images stay real throughout, and real and signed is what it returns;
+    otherwise real and imaginary part are two channels of every frame, and it returns complex64.
+    """
+
+    def __init__(
+        self,
+        stages: int,
+        features: int,
+        real_image: bool,
+        dc_weight: float | None,
+        learn_dc_weight: bool,
+    ):
+        """`dc_weight`: v of the data consistency; None: infinite. `learn_dc_weight`: start there,
+        each stage for itself."""
+        super().__init__()
+        self.real_image = real_image
+        self.gradient_checkpointing = (
+            False  # compute the stages again for the gradient, to save memory
+        )
+        parts = 1 if real_image else 2
+        views = 2 + len(BANDS)
+        self.stages = nn.ModuleList(Stage(views * parts, parts, features) for _ in range(stages))
+        log_weight = None if dc_weight is None else torch.full((stages,), dc_weight).log()
+        if learn_dc_weight and log_weight is not None:
+            self.log_weight = nn.Parameter(log_weight)
+        else:
+            self.register_buffer("log_weight", log_weight)
+
+    def forward(self, aliased: Tensor, mask: Tensor) -> Tensor:
+        measured = DataConsistency(aliased, mask, self.real_image)
+        with torch.no_grad():
+            shared = view_sharing(measured)
+            images = kt_sparse(measured, START_THRESHOLD, START_FALL, START_STEPS, start=shared)
+            shared = self.parts_of(shared - images)
+            bands = temporal_bands(images.shape[1]).to(images.device)
+        for i, stage in enumerate(self.stages):
+            channels = self.views(images, shared, bands)
+            correction = run_block(stage, channels, recompute=self.gradient_checkpointing)
+            parts = correction.unbind(dim=2)
+            images = images + (parts[0] if self.real_image else join_complex(*parts))
+            weight = None if self.log_weight is None else self.log_weight[i].exp()
+            images = measured.project(images, weight)
+        return images
+
+    def views(self, images: Tensor, shared: Tensor, bands: Tensor) -> Tensor:
+        """What a stage sees of the images, (B, T, channels, Y, X)."""
+        own = self.parts_of(images)  # (B, T, parts, Y, X)
+        with in_float32(images.device):  # rounding would look like motion
+            mean, *faster = torch.einsum("nst,btcyx->nbscyx", bands, own)
+        return torch.cat((own, shared, mean - own, *faster), dim=2)
+
+    def parts_of(self, images: Tensor) -> Tensor:
+        """Real images, or the parts of complex ones, as channels: (B, T, parts, Y, X)."""
+        parts = (images,) if self.real_image else split_complex(images)
+        return torch.stack(parts, dim=2)

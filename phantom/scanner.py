@@ -1,0 +1,224 @@
+"""The built-in data: synthetic short-axis cine MRI of beating hearts, every sample another patient.
+
+A sample is made in the order of nature. A patient (`anatomy`) is painted on a grid finer than the
+image, and moves with the heartbeat and a breath, while blood and vessels change their signal.
+Receive coils shade it. The scanner keeps the centre of its k-space, adds complex noise and
+delivers a magnitude. The image is therefore band-limited as a measured one is, and made from a
+finer model than any reconstruction sees (no "inverse crime").
+
+Conventions: the T frames cover one RR interval, from about end-diastole on. Lengths are in mm.
+Numbers come from one generator of `(seed, sample)` alone.
+
+References: Rician magnitude: H. Gudbjartsson and S. Patz, "The Rician distribution of noisy MRI
+data", Magn Reson Med 34:910-914, 1995. Inverse crime: M. Guerquin-Kern et al., "Realistic
+analytical phantoms for parallel magnetic resonance imaging", IEEE Trans Med Imaging 31:626-636,
+2012.
+"""
+
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from phantom.anatomy import Canvas, paint_anatomy
+from phantom.heart import Heart, contraction
+from util.cache import cache_folder, source_hash
+from util.random_streams import Stream, generator
+
+SMALLEST = 32  # pixels along Y and X that still show a heart
+FINER = 2  # points of the anatomy's grid per pixel, along each axis
+FLOW_JITTER = 0.1  # of a flow-related signal from frame to frame, relative to its pulse
+NOISE_FLOOR = 40.0, 3.0  # dB below the peak, mean and spread over the patients
+
+
+def phantom(
+    n_samples: int, shape: Sequence[int] = (20, 192, 192), seed: int = 0, progress: bool = False
+) -> np.ndarray:
+    """Beating-heart cine of `n_samples` patients.
+
+    Args:
+        n_samples: how many, at least 0.
+        shape: (T, Y, X), at least (1, 32, 32).
+        seed: at least 0; another seed, other patients. Sample i depends on `(seed, i, shape)`
+            alone, so that a small phantom is the beginning of a large one.
+        progress: show a bar on standard error, if that is a terminal.
+
+    Returns:
+        (B, T, Y, X) float32 in [0, 1]; the maximum of every sample is 1.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    n_frames, ny, nx = _checked(n_samples, shape, seed)
+    samples = np.empty((n_samples, n_frames, ny, nx), dtype=np.float32)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the same bits everywhere; more would mostly wait for each other
+    try:
+        for i in tqdm(range(n_samples), "phantom", disable=None if progress else True):
+            samples[i] = _patient(generator(Stream.PHANTOM, seed, i), n_frames, ny, nx)
+    finally:
+        torch.set_num_threads(threads)
+    return samples
+
+
+def _checked(n_samples: int, shape: Sequence[int], seed: int) -> tuple[int, ...]:
+    """`shape` as a tuple of ints, if a phantom can be made of these arguments."""
+    possible = len(shape) == 3 and shape[0] >= 1 and min(shape[1:]) >= SMALLEST
+    if not possible or n_samples < 0 or seed < 0:
+        raise ValueError(
+            "the phantom needs n_samples >= 0, seed >= 0 and shape (T, Y, X) of at least"
+            f" (1, {SMALLEST}, {SMALLEST}), got n_samples={n_samples}, shape={tuple(shape)},"
+            f" seed={seed}"
+        )
+    return tuple(int(n) for n in shape)
+
+
+def _patient(rng: np.random.Generator, n_frames: int, ny: int, nx: int) -> np.ndarray:
+    """One sample, (T, Y, X) float32."""
+    heart = Heart(rng)
+    canvas = Canvas(rng, FINER * ny, FINER * nx)
+    free = paint_anatomy(canvas, heart)
+    layers = torch.stack(canvas.flow)  # (L, FINER Y, FINER X)
+    shading = _coil_shading(canvas)
+
+    phase = (np.arange(n_frames) / n_frames + rng.uniform(-0.05, 0.05)) % 1
+    phase = phase ** rng.uniform(0.85, 1.2)  # a faster heart shortens diastole, not systole
+    flow = torch.stack([_flow(rng, phase) for _ in canvas.flow], dim=1)  # (T, L)
+    sway = _sway(rng, phase)
+
+    # Motion is smooth enough for the image's own grid.
+    coarse = canvas.positions(FINER)
+    inside = torch.sigmoid((free - 6) / 7)  # chest wall and spine hardly move
+    swaying = torch.stack([inside * canvas.field(50), inside * canvas.field(50)])
+    sway_x, sway_y = F.interpolate(
+        swaying[None], coarse[0].shape, mode="bilinear", align_corners=True
+    )[0]
+
+    frames = []
+    for t, (x, y) in enumerate(heart.origins(*coarse, contraction(phase))):
+        frame = canvas.image + torch.einsum("l,lyx->yx", flow[t], layers)
+        frame = canvas.sample(frame, x + sway[t] * sway_x, y + sway[t] * sway_y)
+        frames.append(_in_band(frame * shading, ny, nx))
+    return _scan(rng, torch.stack(frames))
+
+
+# What flow and breathing do over time.
+
+
+def _flow(rng: np.random.Generator, phase: np.ndarray) -> Tensor:
+    """(T,) a pulse at some delay after the heartbeat, of mean 0, with turbulence on it."""
+    delay, width = rng.uniform(0, 1), rng.uniform(0.05, 0.16)
+    since = (phase - delay + 0.5) % 1 - 0.5
+    pulse = np.exp(-0.5 * (since / width) ** 2)
+    flow = pulse - pulse.mean() + FLOW_JITTER * rng.standard_normal(len(phase))
+    return torch.from_numpy(flow.astype(np.float32))
+
+
+def _sway(rng: np.random.Generator, phase: np.ndarray) -> np.ndarray:
+    """(T,) mm by which the heartbeat and a breath move what lies in the rib cage."""
+    beat = rng.lognormal(0.7, 0.5) * contraction(phase)
+    breath = rng.normal(0, 1.3) * np.sin(math.pi * phase)
+    return beat + breath + 0.05 * rng.standard_normal(len(phase))
+
+
+# The scanner.
+
+
+def _coil_shading(canvas: Canvas) -> Tensor:
+    """Sensitivity of three coils on the body around an even part, (Y, X)."""
+    rng = canvas.rng
+    shading = torch.full_like(canvas.image, rng.uniform(0.9, 2.0))
+    turn = rng.uniform(0, 2 * math.pi)
+    for angle in (turn, turn + 2.1, turn + 4.2):
+        x, y = canvas.x - 150 * math.cos(angle), canvas.y - 130 * math.sin(angle)
+        distance = (x.square() + y.square()) / (2 * rng.uniform(40, 80) ** 2)
+        shading += rng.lognormal(-0.7, 1) * torch.exp(-distance)
+    return shading
+
+
+def _in_band(image: Tensor, ny: int, nx: int) -> Tensor:
+    """(ny, nx) image of the centre of k-space, where `image` (Y, X) is real and finer."""
+    kspace = torch.fft.rfft2(image, norm="forward")[:, : nx // 2 + 1]  # zero frequency first
+    kspace = torch.cat([kspace[: (ny + 1) // 2], kspace[-(ny // 2) :]])
+    return torch.fft.irfft2(kspace, (ny, nx), norm="forward")
+
+
+def _scan(rng: np.random.Generator, image: Tensor) -> np.ndarray:
+    """Noisy magnitude of images (T, Y, X), float32 of maximum 1."""
+    n_frames, ny, nx = image.shape
+    sigma = image.max() * 10 ** (-rng.normal(*NOISE_FLOOR) / 20)
+    # Parallel imaging and the correction of the coils' shading amplify noise deep in the body.
+    y, x = (torch.linspace(-1, 1, n) for n in (ny, nx))
+    sigma = sigma * (0.15 + 1.1 * torch.exp(-(y[:, None].square() + x.square()) / 0.8**2))
+    noise = torch.from_numpy(rng.standard_normal((n_frames, ny, nx, 2), dtype=np.float32))
+    noise *= sigma[..., None]
+    noisy = image + torch.view_as_complex(noise)
+    if rng.random() < 0.45:  # some scanners leave the corners of k-space out
+        y, x = (2 * torch.fft.fftfreq(n) for n in (ny, nx))
+        beyond = torch.hypot(y[:, None], x) - rng.uniform(0.95, 1.02)
+        noisy = torch.fft.ifft2(torch.fft.fft2(noisy) * torch.sigmoid(-beyond / 0.02))
+    image = noisy.abs()
+    if rng.random() < 0.08:  # a narrow field of view, padded to the square
+        pad = int(rng.uniform(0.04, 0.12) * nx)
+        image[..., :pad] = image[..., nx - pad :] = 0
+    return (image / image.max()).numpy()
+
+
+# The cache.
+
+
+def load_phantom(
+    n_samples: int, shape: Sequence[int] = (20, 192, 192), seed: int = 0
+) -> np.ndarray:
+    """`phantom`, made once and then read from the cache (see `util.cache`).
+
+    A file that is unreadable or holds too few samples is made anew, as is one that other code
+    made. If the folder cannot be written, a notice goes to standard error, and the data are
+    returned all the same.
+    """
+    shape = _checked(n_samples, shape, seed)
+    content = f"seed{seed}_{'x'.join(map(str, shape))}.npy"
+    path = cache_folder() / "phantom" / f"{source_hash('phantom.scanner')}_{content}"
+    samples = _read(path, n_samples, shape)
+    if samples is None:
+        samples = phantom(n_samples, shape, seed, progress=True)
+        try:
+            _write(path, samples)
+            for outdated in path.parent.glob(f"*_{content}"):
+                if outdated != path:
+                    outdated.unlink()
+        except OSError as error:
+            print(f"the phantom was not cached in {path.parent}: {error}", file=sys.stderr)
+    return samples
+
+
+def _read(path: Path, n_samples: int, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The first `n_samples` of a file, or None if it does not hold them whole."""
+    try:
+        stored = np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError, OverflowError):
+        return None
+    if stored.dtype != np.float32 or stored.shape[1:] != shape or len(stored) < n_samples:
+        return None
+    samples = np.array(stored[:n_samples])
+    whole = samples.min(initial=0) == 0 and (samples.max(axis=(1, 2, 3)) == 1).all()
+    return samples if whole else None
+
+
+def _write(path: Path, samples: np.ndarray) -> None:
+    """Save under another name first, so that no reader ever meets half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            np.save(file, samples)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

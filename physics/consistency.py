@@ -1,0 +1,66 @@
+"""Data consistency: the measured lines of an image series, and putting them back.
+
+The readout is fully sampled, so the physics is done in (ky, x) space: every column of an image is a
+problem of its own, and a strip of columns gives the same numbers as the whole image.
+
+Reference: J. Schlemper et al., "A deep cascade of convolutional neural networks for dynamic MR
+image reconstruction", IEEE Trans Med Imaging 37:491-503, 2018.
+"""
+
+import torch
+from torch import Tensor
+
+from physics.fourier import in_single
+
+
+class DataConsistency:
+    """The measured lines of image series, and the projection onto all images that have them.
+
+    With `real_image` the images are assumed to be real. Then each column has a Hermitian spectrum,
+    `F(-ky) = conj F(ky)`: a measured line gives its conjugate-symmetric partner too, the lines 0 to
+    Y//2 determine the column, and if both lines of a pair were measured, their mean is used. This
+    is true for magnitude images and wrong for images with a phase.
+
+    Attributes:
+        lines: (B, T, K, X) complex64, ky from 0 upwards (not centred), zero if not known; K is Y,
+            or Y//2 + 1 for real images.
+        known: (B, T, K, 1) bool.
+    """
+
+    def __init__(self, aliased: Tensor, mask: Tensor, real_image: bool):
+        """Take the measured lines out of `aliased` (B, T, Y, X), given its centred `mask`
+        (B, T, Y, 1)."""
+        self.ny, self.real_image = aliased.shape[-2], real_image
+        count = torch.fft.ifftshift(mask.to(torch.float32), dim=-2)
+        lines = count * torch.fft.fft(in_single(aliased), dim=-2, norm="ortho")
+        if real_image:
+            first = torch.arange(self.ny // 2 + 1, device=mask.device)
+            partner = -first % self.ny
+            lines = lines[..., first, :] + lines[..., partner, :].conj()
+            count = count[..., first, :] + count[..., partner, :]
+        self.lines = lines / count.clamp(min=1)
+        self.known = count > 0
+
+    def transform(self, images: Tensor) -> Tensor:
+        """Images (B, T, Y, X) to lines (B, T, K, X)."""
+        if self.real_image:
+            return torch.fft.rfft(in_single(images.real), dim=-2, norm="ortho")
+        return torch.fft.fft(in_single(images), dim=-2, norm="ortho")
+
+    def inverse(self, lines: Tensor) -> Tensor:
+        """Inverse of `transform`: (B, T, Y, X), float32 for real images, else complex64."""
+        if self.real_image:
+            return torch.fft.irfft(lines, n=self.ny, dim=-2, norm="ortho")
+        return torch.fft.ifft(lines, dim=-2, norm="ortho")
+
+    def project(self, images: Tensor, weight: Tensor | None = None) -> Tensor:
+        """The images with their known lines replaced by the measured ones.
+
+        Args:
+            images: (B, T, Y, X), real or complex; never a magnitude of complex images.
+            weight: v of `(k + v k0) / (1 + v)` for noisy measurements k0 (Schlemper et al., eq. 7);
+                None: infinite, so that k0 is kept exactly.
+        """
+        lines = self.transform(images)
+        kept = self.lines if weight is None else (lines + weight * self.lines) / (1 + weight)
+        return self.inverse(torch.where(self.known, kept, lines))

@@ -1,0 +1,211 @@
+"""The description of a run, in words and as `config.json`, and the limits of its scores."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from CS_mask import evaluation_masks, hermitian_mirror, lines_per_frame
+from dataset import name_list
+from evaluation.tuning import N_TUNING, Parameters
+from methods.baselines import BASELINES
+from model import Cost, count_cost
+from training.run import Run
+from training.split import leakage_notice
+from util.machine import git_commit, hardware, versions
+
+HERMITIAN_SAMPLES = 8  # masks whose mean gives the Hermitian acceleration
+
+
+def configuration(run: Run) -> dict[str, Any]:
+    """The content of `config.json`."""
+    return {
+        "settings": vars(run.settings),
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "data": {
+            "source": run.cine.source,
+            "shape": list(run.cine.images.shape),
+            "hash": run.cine.hash,
+            "groups": None if run.cine.groups is None else run.cine.groups.tolist(),
+        },
+        "split": run.parts,
+        "parameters": run.step_cost.parameters if run.has_network else 0,
+        "device": hardware(run.device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def changes(run: Run, before: dict[str, Any]) -> list[str]:
+    """Notices of what differs from the `config.json` that the run began with."""
+    now = configuration(run)
+    return [
+        f"NOTICE: {name} was {before.get(name)} and is now {now[name]}: the run continues, but not"
+        " with the bits of an uninterrupted one"
+        for name in ("device", "versions", "git_commit")
+        if before.get(name) != now[name]
+    ]
+
+
+def describe(run: Run) -> dict[str, list[str]]:
+    """The report's lines on data, split, mask, model, optimisation and machine, by heading."""
+    s, cine = run.settings, run.cine
+    n_frames, ny, nx = cine.shape
+    lines = {
+        "Data": [
+            f"{cine.source}: {len(cine.images)} samples of {n_frames} frames, {ny} x {nx} pixels,"
+            f" {'complex' if cine.images.is_complex() else 'real-valued'}, hash {cine.hash}",
+            *cine.notices,
+            *simulation_lines(s.phase, s.noise),
+        ],
+        "Split": [
+            *(
+                f"{name}: {len(part)} samples ({name_list(part)})"
+                for name, part in run.parts.items()
+            ),
+            leakage_notice(cine, run.parts),
+        ],
+        "Mask": [
+            *(mask_line(acc, cine.shape, s.sample_n) for acc in run.test_accelerations),
+            "training masks "
+            + (f"of acceleration {s.acc[0]:g} to {s.acc[1]:g} " if isinstance(s.acc, tuple) else "")
+            + "are drawn "
+            + ("for every sample and epoch" if s.fresh_masks else "once for every sample")
+            + f" (seed {s.seed}), validation and test masks once (data_seed {s.data_seed})",
+            "real-image prior (a sampled line gives its conjugate-symmetric partner): "
+            + ("on" if s.real_image else "off"),
+        ],
+    }
+    if run.has_network:
+        whole = count_cost(s.model, 1, cine.shape, **run.architecture)
+        lines["Model"] = [*model_lines(run, whole, run.step_cost), *seen_samples(run)]
+    if s.num_epochs:
+        lines["Optimisation"] = optimisation_lines(s, run.n_steps)
+    libraries = ", ".join(f"{name} {version}" for name, version in versions().items())
+    lines["Machine"] = [f"{hardware(run.device)}, {libraries}"]
+    return lines
+
+
+def simulation_lines(phase: bool, noise: float) -> list[str]:
+    """What is added to the images before they are undersampled."""
+    lines = []
+    if phase:
+        lines.append("with a smooth random phase; in training a new one for every sample and epoch")
+    if noise:
+        lines.append(
+            f"with complex Gaussian noise in k-space, standard deviation {noise:g} in real and"
+            " imaginary part (peak of the images 1, orthonormal transform)"
+        )
+    return lines
+
+
+def mask_line(acc: float, shape: tuple[int, int, int], sample_n: int) -> str:
+    """The test masks in numbers: nominal, actual and Hermitian acceleration."""
+    n_frames, ny, _ = shape
+    n_lines = lines_per_frame(ny, acc)
+    masks = evaluation_masks(range(HERMITIAN_SAMPLES), (n_frames, ny), (acc, acc), sample_n, 0)
+    distinct = np.maximum(masks, hermitian_mirror(masks)).mean()
+    return (
+        f"Cartesian, {n_lines} of {ny} lines a frame ({n_lines / ny:.1%}), {sample_n} of them the"
+        f" centre: nominal acceleration {acc:g}, actual {ny / n_lines:.3g}, and"
+        f" {1 / distinct:.3g} if conjugate-symmetric partners count (real images)"
+    )
+
+
+def model_lines(run: Run, whole: Cost, step: Cost) -> list[str]:
+    """The network: its settings and what it costs, on a whole image and in a training step."""
+    s = run.settings
+    start = f", starting from {s.initial_weights}" if s.initial_weights else ""
+    return [
+        f"{s.model}, " + ", ".join(f"{k} {v}" for k, v in run.architecture.items()) + start,
+        f"{whole.parameters:,} parameters, {whole.macs / 1e9:.1f} G multiply-accumulates a"
+        f" sample (forward), {step.activation_bytes / 1e9:.2f} GB of activations kept in a"
+        f" training step on {run.pass_size} samples, in float32"
+        + (", before gradient checkpointing" if s.gradient_checkpointing else ""),
+    ]
+
+
+def optimisation_lines(s: SimpleNamespace, n_steps: int) -> list[str]:
+    """How the network is trained."""
+    return [
+        f"{s.loss} loss, Adam, {s.num_epochs} epochs of {n_steps} steps, batch {s.batch_size},"
+        f" weight decay {s.weight_decay:g}, learning rate {s.initial_lr:g}, {s.lr_schedule},"
+        f" {s.precision}"
+        + (f", strips of {s.strip} columns" if s.strip else "")
+        + (f", gradient norm at most {s.clip_gradient:g}" if s.clip_gradient else "")
+        + (f", augmentation {' and '.join(s.augment)}" if s.augment else "")
+        + (f", moving average of the weights {s.ema:g}" if s.ema else ""),
+        f"train/loss is the {s.loss} loss of the training images; validation/loss is the mean"
+        " squared error of magnitudes",
+    ]
+
+
+def seen_samples(run: Run) -> list[str]:
+    """Warnings that name the samples that the initial weights have seen before."""
+    trained, selected = run.seen["trained"], run.seen["selected"]
+    warnings = []
+    for part, role, hashes in (
+        ("test", "trained the checkpoint", trained),
+        ("test", "selected the checkpoint (validation)", selected - trained),
+        ("validation", "trained the checkpoint", trained),
+    ):
+        known = [i for i in run.parts[part] if run.cine.hashes[i] in hashes]
+        if known:
+            warnings.append(
+                f"WARNING: {len(known)} of the {len(run.parts[part])} {part} samples {role} that"
+                f" this run starts from: {', '.join(map(str, known))}; scores on them are too good"
+            )
+    return warnings
+
+
+def baseline_lines(
+    parameters: dict[float, dict[str, Parameters]], training_part: list[int]
+) -> list[str]:
+    """The parameters of the training-free methods, by acceleration and method, a line each."""
+    samples = ", ".join(map(str, training_part[:N_TUNING]))
+    lines = []
+    of_all = [(name, acc) for acc, by_name in parameters.items() for name in by_name]
+    for name, acc in of_all:
+        grid, chosen = BASELINES[name].grid, parameters[acc][name]
+        if not grid:
+            continue
+        origin = "usual values: there are no training samples to search on"
+        if samples:
+            values = ", ".join(f"{key} {' '.join(map(str, v))}" for key, v in grid.items())
+            origin = f"the best on training samples {samples} of {values}"
+        values = ", ".join(f"{key} {value:g}" for key, value in chosen.items())
+        lines.append(f"{name}, acceleration {acc:g}: {values} ({origin})")
+    return lines
+
+
+def caveats(run: Run) -> list[str]:
+    """The limits of the scores, a line each."""
+    s = run.settings
+    lines = [
+        "The images were undersampled retrospectively: no scanner measured these lines.",
+        "The global PSNR is dominated by tissue that does not move; see moving_psnr for the heart.",
+        "Unless patients are known, slices of one may be in the training and in the test part; then"
+        " the scores of trained networks are too good.",
+        "Scores with different definitions, masks or data must not be compared. The training-free"
+        " methods use the same masks here; a network is worth its training only above the best.",
+    ]
+    if not run.cine.images.is_complex():
+        lines.append(
+            "The images come from magnitude images"
+            + (" with a synthetic phase" if s.phase else " without phase")
+            + (" and with synthetic noise" if s.noise else " or added noise")
+            + ": every method scores better here than on raw k-space of a scanner (E. Shimron et"
+            " al., 'Implicit data crimes', PNAS 2022)."
+        )
+    if not s.real_image and not (run.cine.images.is_complex() or s.phase):
+        lines.append(
+            "The real-image prior was switched off, for the training-free methods too: with it they"
+            " score higher on these images."
+        )
+    if s.real_image:
+        lines.append(
+            "The real-image prior was used: real images have a Hermitian k-space, so that the"
+            " nominal acceleration overstates the difficulty. It does not hold for raw k-space."
+        )
+    return lines

@@ -1,0 +1,175 @@
+import pytest
+import torch
+
+from CS_mask import evaluation_masks
+from methods.baselines import kt_sparse
+from methods.cascade import (
+    BANDS,
+    START_FALL,
+    START_STEPS,
+    START_THRESHOLD,
+    Cascade,
+    ShiftBlock,
+    Stage,
+    temporal_bands,
+)
+from model import build_model
+from physics.consistency import DataConsistency
+from physics.fourier import fftc, undersample
+
+SETTINGS = {
+    "stages": 2,
+    "features": 16,
+    "real_image": True,
+    "dc_weight": None,
+    "learn_dc_weight": False,
+}
+
+
+def example(n_frames: int = 8, ny: int = 32, nx: int = 24, batch: int = 1):
+    """A random series in [0, 1], its mask and its aliased image."""
+    target = torch.rand(batch, n_frames, ny, nx, generator=torch.manual_seed(0))
+    masks = evaluation_masks(range(batch), (n_frames, ny), (4, 4), 4, data_seed=0)
+    mask = torch.from_numpy(masks)
+    return target, mask, undersample(target, mask)
+
+
+def randomised(network: torch.nn.Module) -> torch.nn.Module:
+    """The network with no layer left at zero."""
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    return network
+
+
+@pytest.mark.parametrize("real_image", [True, False])
+@pytest.mark.parametrize("size", [(16, 160, 144), (8, 33, 47), (3, 21, 17), (1, 16, 16)])
+def test_any_number_of_frames_and_any_size(real_image, size):
+    network = randomised(build_model("cascade", **SETTINGS | {"real_image": real_image}))
+    _, mask, aliased = example(*size)
+    with torch.no_grad():
+        images = network(aliased, mask)
+    assert images.shape == aliased.shape
+    assert images.is_complex() is not real_image
+    assert images.isfinite().all()
+
+
+@pytest.mark.parametrize("real_image", [True, False])
+def test_training_starts_at_the_training_free_start(real_image):
+    _, mask, aliased = example()
+    network = Cascade(**SETTINGS | {"real_image": real_image})
+    start = kt_sparse(
+        DataConsistency(aliased, mask, real_image), START_THRESHOLD, START_FALL, START_STEPS
+    )
+    torch.testing.assert_close(network(aliased, mask), start, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("real_image", [True, False])
+def test_measured_lines_are_kept_exactly(real_image):
+    target, mask, aliased = example()
+    network = randomised(Cascade(**SETTINGS | {"real_image": real_image}))
+    with torch.no_grad():
+        lines = fftc(network(aliased, mask), axes=(-2,)) * mask
+    torch.testing.assert_close(lines, fftc(target, axes=(-2,)) * mask, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("real_image", [True, False])
+def test_a_shift_in_time_shifts_the_output(real_image):
+    _, mask, aliased = example()
+    network = randomised(Cascade(**SETTINGS | {"real_image": real_image}))
+    with torch.no_grad():
+        shifted = network(aliased.roll(3, 1), mask.roll(3, 1))
+        torch.testing.assert_close(shifted, network(aliased, mask).roll(3, 1), atol=1e-4, rtol=1e-4)
+
+
+def test_samples_of_a_batch_do_not_mix():
+    _, mask, aliased = example(batch=2)
+    network = randomised(Cascade(**SETTINGS))
+    with torch.no_grad():
+        both = network(aliased, mask)
+        alone = torch.cat([network(aliased[i : i + 1], mask[i : i + 1]) for i in range(2)])
+    torch.testing.assert_close(both, alone, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{}, {"real_image": False}, {"dc_weight": 10.0}])
+def test_gradient_reaches_every_parameter_after_some_steps(settings):
+    target, mask, aliased = example()
+    settings = SETTINGS | settings
+    network = Cascade(**settings | {"learn_dc_weight": settings["dc_weight"] is not None})
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    for _ in range(5):  # layers that start at zero pass a gradient on after their first steps
+        optimizer.zero_grad()
+        (network(aliased, mask) - target).abs().square().mean().backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+        optimizer.step()
+    assert [name for name, p in network.named_parameters() if not p.grad.any()] == []
+
+
+def test_gradient_checkpointing_gives_the_same_gradient():
+    target, mask, aliased = example()
+    network = randomised(Cascade(**SETTINGS))
+    gradients = []
+    for network.gradient_checkpointing in (False, True):
+        network.zero_grad()
+        (network(aliased, mask) - target).square().mean().backward()
+        gradients.append([p.grad.clone() for p in network.parameters()])
+    for first, second in zip(*gradients, strict=True):
+        torch.testing.assert_close(first, second)
+
+
+def test_weight_of_data_consistency():
+    target, mask, aliased = example()
+    network = randomised(Cascade(**SETTINGS | {"dc_weight": 1e6}))
+    exact = randomised(Cascade(**SETTINGS))
+    with torch.no_grad():
+        torch.testing.assert_close(
+            network(aliased, mask), exact(aliased, mask), atol=1e-3, rtol=1e-3
+        )
+        loose = randomised(Cascade(**SETTINGS | {"dc_weight": 1.0}))(aliased, mask)
+    kept = fftc(loose, axes=(-2,)) * mask
+    assert not torch.allclose(kept, fftc(target, axes=(-2,)) * mask, atol=1e-2)
+    names = dict(Cascade(**SETTINGS | {"dc_weight": 2.0}).named_buffers())
+    torch.testing.assert_close(names["log_weight"].exp(), torch.full((2,), 2.0))
+
+
+def test_what_stands_still_does_not_seem_to_move_in_bfloat16():
+    still = torch.rand(1, 1, 24, 20).expand(-1, 8, -1, -1)
+    network = Cascade(**SETTINGS)
+    with torch.autocast("cpu", torch.bfloat16):
+        views = network.views(still, torch.zeros(1, 8, 1, 24, 20), temporal_bands(8))
+    assert views.dtype == torch.float32
+    assert views.shape == (1, 8, 5, 24, 20)
+    assert views[:, :, 2:].abs().max() < 1e-5  # mean - own, and the harmonics
+
+
+def test_shift_block_reaches_one_frame_to_either_side():
+    block = randomised(ShiftBlock(16))
+    x = torch.rand(8, 16, 6, 6)
+    changed = x.clone()
+    changed[3] += 1
+    with torch.no_grad():
+        reach = (block(changed, 8) - block(x, 8)).abs().amax(dim=(1, 2, 3)) > 1e-6
+    assert reach.tolist() == [False, False, True, True, True, False, False, False]
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 3, 4, 7, 20])
+def test_temporal_bands_are_projections_on_harmonics(n_frames):
+    bands = temporal_bands(n_frames)
+    torch.testing.assert_close(bands @ bands, bands, atol=1e-5, rtol=0)
+    series = torch.rand(n_frames, 5)
+    spectrum = torch.fft.rfft(series, dim=0)
+    for band, harmonics in zip(bands, BANDS, strict=True):
+        kept = torch.zeros_like(spectrum)
+        for harmonic in harmonics:
+            if harmonic < len(spectrum):
+                kept[harmonic] = spectrum[harmonic]
+        expected = torch.fft.irfft(kept, n=n_frames, dim=0)
+        torch.testing.assert_close(band @ series, expected, atol=1e-5, rtol=0)
+
+
+def test_stage_starts_at_zero_and_the_default_is_small():
+    correction = Stage(6, 2, 16)(torch.rand(2, 4, 6, 24, 20))
+    assert correction.shape == (2, 4, 2, 24, 20)
+    assert not correction.any()
+    default = build_model("cascade", **SETTINGS | {"stages": 4})
+    assert sum(p.numel() for p in default.parameters()) <= 1_500_000

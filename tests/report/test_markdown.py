@@ -1,0 +1,31 @@
+from evaluation.lesion_score import KeptContrast
+from report.markdown import difference_text, kept_text, mean_and_spread, table
+
+NAN = float("nan")
+
+
+def test_table_rows_may_be_short():
+    assert table(["a", "b", "c"], [["1", "2", "3"], ["4"]]) == [
+        "| a | b | c |",
+        "|---|---|---|",
+        "| 1 | 2 | 3 |",
+        "| 4 |  |  |",
+    ]
+
+
+def test_absent_and_single_scores():
+    assert mean_and_spread(1.25, 0.5, 2) == "1.25 ± 0.50"
+    assert mean_and_spread(NAN, NAN, 2) == "absent"
+    assert mean_and_spread(1.25, NAN, 1) == "1.2"
+
+
+def test_differences_have_a_sign_and_an_interval_if_there_is_one():
+    assert difference_text(0.5, 0.1, 0.9, 2) == "+0.50 [0.10, 0.90]"
+    assert difference_text(-0.5, NAN, NAN, 1) == "-0.5"
+    assert difference_text(NAN, NAN, NAN, 1) == "absent"
+
+
+def test_kept_contrast_in_words():
+    assert kept_text(KeptContrast(0.96, 0.02, 0.9, 0.01)) == "0.96±0.02, 0.90, 0.01"
+    assert kept_text(KeptContrast(0.96, NAN, 0.9, NAN)) == "0.96, 0.90, -"
+    assert kept_text(None) == "-"

@@ -1,0 +1,172 @@
+"""The files that a run leaves."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from helpers import (
+    CASCADE,
+    METHODS,
+    TINY,
+    rows_of,
+)
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from CS_mask import evaluation_masks
+from evaluation.lesion import CONTRASTS, DIAMETERS
+from metrics import SCORES, psnr
+from physics.fourier import undersample
+from train import train
+from training import checkpoint as ckpt
+from training.run_folder import peak_memory, read_history
+
+
+def test_every_file_is_there(finished):
+    folder, _ = finished
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    events = {name for name in files if name.startswith("tensorboard/")}
+    assert events
+    sample = f"sample_{int(rows_of(folder)[0]['sample']):04d}.png"
+    pictures = ["under_sampling", "full_sampling", "reconstruction", "error", "profiles"]
+    assert files - events == {
+        *(f"{kind}/{sample}" for kind in pictures),
+        *("mask.png", "curves.png", "cine.gif", "reconstructions.npz", "output.txt", "metrics.csv"),
+        *("config.json", "history.csv", ckpt.BEST, ckpt.LAST),
+    }
+
+
+def test_metrics_have_a_row_for_each_sample_and_method(finished):
+    folder, returned = finished
+    rows = rows_of(folder)
+    test_part = json.loads((folder / "config.json").read_text())["split"]["test"]
+    assert list(rows[0]) == ["sample", "acc", "method", *SCORES]
+    assert [(int(row["sample"]), row["method"]) for row in rows] == [
+        (sample, method) for sample in test_part for method in METHODS
+    ]
+    for method in METHODS:
+        mean = np.mean([float(row["psnr"]) for row in rows if row["method"] == method])
+        assert returned[method]["psnr"] == pytest.approx(mean, abs=1e-4)
+
+
+def test_arrays_reproduce_the_scores_and_the_physics(finished, images):
+    folder, _ = finished
+    rows = {(int(row["sample"]), row["method"]): row for row in rows_of(folder)}
+    with np.load(folder / "reconstructions.npz") as arrays:
+        stored = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    index = stored["index"].tolist()
+    assert np.array_equal(stored["target"].numpy(), images[index])
+    mask = torch.from_numpy(evaluation_masks(index, (8, 32), acc=(4, 4), sample_n=4, data_seed=0))
+    torch.testing.assert_close(stored["aliased"], undersample(stored["target"], mask))
+    for i, value in enumerate(psnr(stored["reconstruction"], stored["target"]).tolist()):
+        assert float(rows[index[i], "unet_resnet"]["psnr"]) == pytest.approx(value, abs=1e-4)
+
+
+def test_report_reads_on_its_own(finished):
+    folder, _ = finished
+    text = (folder / "output.txt").read_text()
+    for heading in (
+        "Data",
+        "Split",
+        "Mask",
+        "Model",
+        "Optimisation",
+        "Training",
+        "Test",
+        "Caveats",
+    ):
+        assert re.search(rf"^{heading}", text, re.MULTILINE), heading
+    assert "8 of 32 lines a frame (25.0%), 4 of them the centre: nominal acceleration 4" in text
+    assert "patients: unknown" in text
+    assert re.search(r"unet_resnet, in_channels 8.*\n  [\d,]+ parameters, .* activations", text)
+    epochs = re.findall(r"^ +(\d)  +\S+e-\d+  +\S+e-\d+ +[\d.]+  +-?[\d.]+ ", text, re.MULTILINE)
+    assert epochs == ["1", "2", "3", "4"]
+    for method in METHODS:
+        assert re.search(rf"^{method} +\d\.\d+ ± \d\.\d+ +[\d.]+ ± ", text, re.MULTILINE)
+    line = r"^acceleration 4: psnr [+-]\d+\.\d+ \[.*\] \(\w+\), ssim .*, moving_psnr .*\)$"
+    assert re.search(line, text, re.MULTILINE)
+    assert "unet_resnet minus the best training-free method, paired by sample" in text
+    for word in ("retrospectively", "real-valued", "without phase or added noise", *SCORES):
+        assert word in text
+
+
+def test_config_says_what_was_run(finished, tiny_npz):
+    folder, _ = finished
+    config = json.loads((folder / "config.json").read_text())
+    assert config["settings"]["data"] == str(tiny_npz)
+    assert config["settings"]["init_features"] == 2
+    assert config["data"]["shape"] == [9, 8, 32, 36]
+    assert [len(part) for part in config["split"].values()] == [5, 1, 3]
+    assert config["versions"]["torch"] == torch.__version__
+    assert {"git_commit", "device", "threads"} <= config.keys()
+
+
+def test_tensorboard_has_the_same_names(finished):
+    folder, returned = finished
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    scalars = events.Tags()["scalars"]
+    expected = ["train/loss", "learning_rate", "validation/loss", "validation/psnr"]
+    assert {*expected, "validation/ssim", "test/psnr", "test/view_sharing/ssim"} <= set(scalars)
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4]
+    assert events.Scalars("test/psnr")[0].value == pytest.approx(
+        returned["unet_resnet"]["psnr"], abs=1e-3
+    )
+    assert any(tag.startswith("validation/sample_") for tag in events.Tags()["images"])
+    assert "settings/text_summary" in events.Tags()["tensors"]
+
+
+def test_film_beats(finished):
+    folder, _ = finished
+    with Image.open(folder / "cine.gif") as film:
+        assert film.n_frames == 8
+        assert film.size[0] == 4 * 36
+        assert film.info["loop"] == 0
+
+
+def test_checkpoint_best_is_the_best_epoch(finished):
+    folder, _ = finished
+    best, last = (ckpt.load_checkpoint(folder / name) for name in (ckpt.BEST, ckpt.LAST))
+    scores = [entry["validation/psnr"] for entry in last["history"]]
+    assert len(scores) == last["epoch"] == 4
+    assert best["epoch"] == 1 + scores.index(max(scores))
+    assert best["scores"]["psnr"] == best["best_psnr"] == max(scores)
+    assert last["optimizer"]
+    assert not best["optimizer"]
+
+
+def test_history_is_a_table_of_the_epochs(finished):
+    folder, _ = finished
+    history = read_history(folder)
+    stored = ckpt.load_checkpoint(folder / ckpt.LAST)["history"]
+    assert [sorted(entry) for entry in history] == [sorted(entry) for entry in stored]
+    for entry, kept in zip(history, stored, strict=True):
+        assert entry == pytest.approx(kept, rel=1e-6)
+        assert entry["peak_memory"] > 1e8  # bytes: more than the interpreter with torch
+    assert peak_memory(history) == max(entry["peak_memory"] for entry in history)
+
+
+def test_pictures_are_as_many_as_asked_for(tmp_path, tiny_npz):
+    settings = TINY | {"num_epochs": 0, "split": (0, 0, 1), "num_pictures": 3}
+    train(str(tmp_path / "run"), data=str(tiny_npz), **settings)
+    for kind in ("reconstruction", "profiles"):
+        assert len(list((tmp_path / "run" / kind).iterdir())) == 3
+
+
+def test_lesions_are_scored_for_every_method_and_frame(tmp_path, tiny_npz):
+    settings = CASCADE | {"num_epochs": 1, "lesions": True}
+    train(str(tmp_path / "run"), data=str(tiny_npz), **settings)
+    with (tmp_path / "run" / "lesions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    methods = ["cascade", *TINY["baselines"]]
+    assert len(rows) == 3 * len(methods) * len(DIAMETERS) * len(CONTRASTS) * 8
+    assert list(dict.fromkeys(row["method"] for row in rows)) == methods
+    kept = {
+        name: np.mean([float(r["kept"]) for r in rows if r["method"] == name]) for name in methods
+    }
+    assert kept["time_average"] < kept["view_sharing"] < 1.2
+    text = (tmp_path / "run" / "output.txt").read_text()
+    assert "Lesion test, acceleration 4, by diameter in pixels" in text
+    assert re.search(r"^cascade +-?\d\.\d\d±\d\.\d\d, ", text, re.MULTILINE)

@@ -1,0 +1,248 @@
+"""Stopping a run at any moment, and continuing it with the same bits."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+import torch
+from helpers import (
+    CASCADE,
+    TINY,
+    StopAfter,
+    command,
+    copy_run,
+    error_of,
+)
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import train as train_script
+from train import train
+from training import checkpoint as ckpt
+from util.errors import EXIT_INTERRUPTED, InputError, Interrupted
+
+LONG = TINY | {"num_epochs": 30, "dropout": 0.1}  # long enough to be interrupted
+
+
+def wait_for_epoch(folder, epoch: int, process) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        text = (folder / "output.txt").read_text() if (folder / "output.txt").exists() else ""
+        if re.search(rf"^ +{epoch}  ", text, re.MULTILINE):
+            return
+        time.sleep(0.01)
+    pytest.fail(f"epoch {epoch} never came: {process.communicate()}")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, tiny_npz):
+    """A run that was never stopped."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    train(str(folder), data=str(tiny_npz), **LONG)
+    return folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_interrupted_and_resumed_is_bit_equal(tmp_path, tiny_npz, whole, number):
+    broken = tmp_path / "broken"
+    with subprocess.Popen(
+        command(broken, data=tiny_npz, **LONG),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"MPLBACKEND": "agg"},
+    ) as process:
+        wait_for_epoch(broken, 2, process)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    if number == signal.SIGKILL:
+        assert process.returncode == -number
+    else:
+        assert process.returncode == EXIT_INTERRUPTED
+        assert f"stopped by {signal.Signals(number).name} in epoch" in errors
+        assert "--resume" in errors
+        assert errors.count("\n") == 1
+    assert ckpt.load_checkpoint(broken / ckpt.LAST)["epoch"] >= 1
+    assert not (broken / "metrics.csv").exists()
+
+    train(str(broken), resume=True)
+    assert (broken / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
+    for name in (ckpt.BEST, ckpt.LAST):
+        first, second = (ckpt.load_checkpoint(folder / name) for folder in (whole, broken))
+        for key, value in first["weights"].items():
+            assert torch.equal(value, second["weights"][key]), key
+    events = EventAccumulator(str(broken / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == list(range(1, 31))
+
+
+@pytest.mark.parametrize("calls", [1, 2, 4, 12, 13])
+def test_resume_in_mid_epoch_is_bit_equal(finished, tmp_path, tiny_npz, monkeypatch, calls):
+    monkeypatch.setattr(train_script, "StopRequest", StopAfter)
+    monkeypatch.setattr(StopAfter, "calls", calls)
+    with pytest.raises(Interrupted, match="continue with: python train"):
+        train(str(tmp_path / "run"), data=str(tiny_npz), **TINY)
+    monkeypatch.undo()
+    state = ckpt.load_checkpoint(tmp_path / "run" / ckpt.LAST)
+    assert (state["epoch"], state["step"]) == divmod(min(calls - 1, 12), 3)  # 3 steps an epoch
+    returned = train(str(tmp_path / "run"), resume=True)
+    assert returned == finished[1]
+    assert (tmp_path / "run" / "metrics.csv").read_bytes() == (
+        finished[0] / "metrics.csv"
+    ).read_bytes()
+
+
+@pytest.mark.parametrize("calls", [2, 15])
+def test_cascade_resumes_with_the_same_bits(tmp_path, tiny_npz, monkeypatch, calls):
+    returned = train(str(tmp_path / "whole"), data=str(tiny_npz), **CASCADE)
+    monkeypatch.setattr(train_script, "StopRequest", StopAfter)
+    monkeypatch.setattr(StopAfter, "calls", calls)
+    with pytest.raises(Interrupted):
+        train(str(tmp_path / "broken"), data=str(tiny_npz), **CASCADE)
+    monkeypatch.undo()
+    assert train(str(tmp_path / "broken"), resume=True) == returned
+    first, second = (
+        ckpt.load_checkpoint(tmp_path / name / ckpt.LAST) for name in ("whole", "broken")
+    )
+    for key in ("weights", "training_weights"):
+        assert first[key]
+        assert all(torch.equal(value, second[key][name]) for name, value in first[key].items())
+
+
+def test_max_minutes_stops_as_a_signal_does(tmp_path, tiny_npz, run_command):
+    done = run_command(tmp_path / "run", data=tiny_npz, **TINY, max_minutes=1e-6)
+    assert "stopped by max_minutes in epoch 1, after 0 of 3 steps" in error_of(
+        done, EXIT_INTERRUPTED
+    )
+    assert (tmp_path / "run" / ckpt.LAST).exists()
+
+
+def test_resume_needs_no_initial_weights_and_says_what_changed(
+    tmp_path, tiny_npz, finished, monkeypatch, capsys
+):
+    start, folder = tmp_path / "start.pt", tmp_path / "run"
+    start.write_bytes((finished[0] / ckpt.BEST).read_bytes())
+    settings = TINY | {"data": str(tiny_npz), "init_features": 7, "initial_weights": str(start)}
+    monkeypatch.setattr(train_script, "StopRequest", StopAfter)
+    monkeypatch.setattr(StopAfter, "calls", 5)
+    with pytest.raises(Interrupted):
+        train(str(folder), **settings)
+    monkeypatch.undo()
+    start.unlink()
+    config = json.loads((folder / "config.json").read_text())
+    config["device"] = "abacus"
+    (folder / "config.json").write_text(json.dumps(config))
+    train(str(folder), **settings, resume=True)
+    assert "NOTICE: device was abacus and is now cpu" in capsys.readouterr().out
+    assert (folder / "metrics.csv").exists()
+
+
+def test_full_disk_in_training(tmp_path, tiny_npz, monkeypatch):
+    save = torch.save
+    saved = []
+
+    def fill(content, file):
+        saved.append(content["epoch"])
+        if content["epoch"] == 3:
+            raise OSError(28, "No space left on device")
+        save(content, file)
+
+    monkeypatch.setattr(ckpt.torch, "save", fill)
+    with pytest.raises(
+        InputError, match=r"No space left on device.*its earlier content is untouched"
+    ):
+        train(str(tmp_path / "run"), data=str(tiny_npz), **TINY)
+    monkeypatch.undo()
+    assert ckpt.load_checkpoint(tmp_path / "run" / ckpt.LAST)["epoch"] == 2
+    train(str(tmp_path / "run"), resume=True)
+
+
+def test_non_finite_loss_keeps_the_last_good_checkpoint(tmp_path, tiny_npz, monkeypatch):
+    step = train_script.train_step
+
+    def explode(run, training, draws):
+        return float("nan") if draws[0][0] == 2 else step(run, training, draws)
+
+    monkeypatch.setattr(train_script, "train_step", explode)
+    with pytest.raises(InputError, match=r"loss is nan in epoch 3, step 1, on samples \d, \d;"):
+        train(str(tmp_path / "run"), data=str(tiny_npz), **TINY)
+    state = ckpt.load_checkpoint(tmp_path / "run" / ckpt.LAST)
+    assert (state["epoch"], state["step"]) == (2, 0)
+
+
+def test_non_finite_weights_are_not_saved(tmp_path, tiny_npz, monkeypatch):
+    step = train_script.train_step
+
+    def explode(run, training, draws):
+        if draws[0][0] == 2:
+            with torch.no_grad():
+                training.network.refiner.lift.bias.fill_(torch.nan)
+        return step(run, training, draws) if draws[0][0] < 2 else 0.1
+
+    monkeypatch.setattr(train_script, "train_step", explode)
+    scores = {"loss": 0.1, "psnr": 10.0}
+    monkeypatch.setattr(train_script, "validate", lambda *a: (scores, []))
+    with pytest.raises(InputError, match="weights are not finite after epoch 3"):
+        train(str(tmp_path / "run"), data=str(tiny_npz), **TINY)
+    assert ckpt.load_checkpoint(tmp_path / "run" / ckpt.LAST)["epoch"] == 2
+
+
+def test_resume_with_other_data(tmp_path, finished, images):
+    folder = copy_run(finished, tmp_path / "run")
+    changed = images.copy()
+    changed[0, 0, 0, 0] += 0.01
+    np.savez(tmp_path / "other.npz", dataset=changed)
+    config = json.loads((folder / "config.json").read_text())
+    config["settings"]["data"] = str(tmp_path / "other.npz")
+    config["settings"]["initial_lr"] = 0.5
+    (folder / "config.json").write_text(json.dumps(config))
+    before = (folder / ckpt.LAST).read_bytes()
+    with pytest.raises(InputError, match=r"made with other data, initial_lr, data \(its values\)"):
+        train(str(folder), resume=True)
+    assert (folder / ckpt.LAST).read_bytes() == before
+
+
+@pytest.mark.parametrize("key", ["optimizer", "random_states"])
+def test_resume_from_a_malformed_checkpoint(tmp_path, finished, key):
+    folder = copy_run(finished, tmp_path / "run")
+    state = ckpt.load_checkpoint(folder / ckpt.LAST)
+    torch.save(state | {key: {"x": 1}}, folder / ckpt.LAST)
+    with pytest.raises(InputError, match=r"checkpoint_last\.pt .*damaged"):
+        train(str(folder), resume=True)
+
+
+def test_a_run_without_its_last_checkpoint_is_not_begun_again(tmp_path, finished):
+    folder = copy_run(finished, tmp_path / "run")
+    (folder / ckpt.LAST).unlink()
+    before = (folder / ckpt.BEST).read_bytes()
+    with pytest.raises(InputError, match=r"has no checkpoint_last\.pt to continue from: score its"):
+        train(str(folder), resume=True)
+    assert (folder / ckpt.BEST).read_bytes() == before
+
+
+def test_finished_run_resumed_on_the_command_line(finished, run_command):
+    done = run_command(finished[0], ["--resume"])
+    assert done.returncode == 0
+    assert "holds a finished run: nothing to do" in done.stdout
+
+
+@pytest.mark.parametrize("content", ["", "sample,method\n0,a\n"])
+def test_damaged_metrics_of_a_finished_run(tmp_path, finished, content):
+    folder = copy_run(finished, tmp_path / "run")
+    (folder / "metrics.csv").write_text(content)
+    with pytest.raises(InputError, match=r"metrics\.csv is damaged: remove it, and --resume"):
+        train(str(folder), resume=True)
+    (folder / "metrics.csv").unlink()
+    assert train(str(folder), resume=True) == finished[1]
+    assert (folder / "metrics.csv").read_bytes() == (finished[0] / "metrics.csv").read_bytes()
+
+
+def test_flags_that_contradict_the_run(tmp_path, finished, run_command):
+    folder = copy_run(finished, tmp_path / "run")
+    message = error_of(run_command(folder, ["--resume", "--num-epochs", "400"]))
+    assert "--num-epochs 400 (the run has 4)" in message
+    with pytest.raises(InputError, match=r"--acc 5 \(the run has 4\)"):
+        train(str(folder), resume=True, acc=5)

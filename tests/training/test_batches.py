@@ -1,0 +1,152 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from helpers import make_images
+
+from physics.fourier import undersample
+from training.augmentation import AUGMENTATIONS
+from training.batches import (
+    Acquisition,
+    EvaluationBatches,
+    TrainingDraws,
+    epoch_draws,
+    training_batch,
+)
+
+IMAGES = torch.from_numpy(make_images())  # (9, 8, 32, 36)
+ACQUISITION = Acquisition(acc=(4, 4), sample_n=4, phase=False, noise=0.0, data_seed=0)
+DRAWS = TrainingDraws(seed=0, fresh_masks=True, augment=(), strip=None)
+RANDOM = {"augment": ("flips", "time"), "strip": 16, "phase": True, "noise": 0.01, "acc": (3, 6)}
+
+
+def batch_of(draws, images=IMAGES, **settings):
+    """A training batch with some settings changed."""
+    acquisition, training = (
+        replace(known, **{k: v for k, v in settings.items() if hasattr(known, k)})
+        for known in (ACQUISITION, DRAWS)
+    )
+    return training_batch(images, draws, acquisition, training, "cpu")
+
+
+def equal(a, b) -> bool:
+    return all(
+        torch.equal(x, y) for x, y in ((a.image, b.image), (a.mask, b.mask), (a.aliased, b.aliased))
+    )
+
+
+def test_an_epoch_takes_every_sample_once_for_every_strip():
+    draws = epoch_draws(range(6), seed=0, epoch=3, n_rounds=1)
+    assert sorted(draws) == [(3, i) for i in range(6)]
+    strips = epoch_draws(range(6), seed=0, epoch=3, n_rounds=3)
+    assert sorted(strips) == sorted((number, i) for number in (9, 10, 11) for i in range(6))
+
+
+@pytest.mark.parametrize("settings", [{}, RANDOM])
+def test_a_draw_depends_on_nothing_but_itself(settings):
+    both = batch_of([(2, 4), (3, 1)], **settings)
+    for i, draw in enumerate([(2, 4), (3, 1)]):
+        alone = batch_of([draw], **settings)
+        assert torch.equal(alone.image[0], both.image[i])
+        assert torch.equal(alone.aliased[0], both.aliased[i])
+    assert equal(both, batch_of([(2, 4), (3, 1)], **settings))
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_every_setting_changes_a_batch(name):
+    plain = batch_of([(0, 0)])
+    changed = batch_of([(0, 0)], **{name: RANDOM[name]})
+    assert plain.aliased.shape != changed.aliased.shape or not torch.equal(
+        plain.aliased, changed.aliased
+    )
+
+
+def test_a_plain_batch_is_the_aliased_sample():
+    batch = batch_of([(0, 5)])
+    assert torch.equal(batch.image[0], IMAGES[5])
+    assert batch.target is batch.image
+    assert torch.equal(batch.aliased, undersample(batch.image, batch.mask))
+
+
+@pytest.mark.parametrize("kind", AUGMENTATIONS)
+def test_augmented_images_are_undersampled_afterwards(kind):
+    changed = False
+    for number in range(8):
+        batch = batch_of([(number, 5)], augment=(kind,))
+        assert torch.equal(batch.aliased, undersample(batch.image, batch.mask))
+        changed |= not torch.equal(batch.image[0], IMAGES[5])
+    assert changed
+
+
+def test_rounds_and_seeds_differ_and_masks_may_be_kept():
+    first = batch_of([(0, 0)])
+    assert not torch.equal(first.mask, batch_of([(1, 0)]).mask)
+    assert not torch.equal(first.mask, batch_of([(0, 0)], seed=1).mask)
+    kept = [batch_of([(number, 0)], fresh_masks=False) for number in (0, 1)]
+    assert torch.equal(kept[0].mask, kept[1].mask)
+
+
+def test_strips_are_columns_of_the_sample():
+    starts = set()
+    for number in range(40):
+        strip = batch_of([(number, 2)], strip=16).image[0]
+        assert strip.shape == (8, 32, 16)
+        found = [s for s in range(21) if torch.equal(strip, IMAGES[2][..., s : s + 16])]
+        assert len(found) == 1
+        starts.add(found[0])
+    assert len(starts) > 10
+    assert batch_of([(0, 2)], strip=500).image.shape == (1, 8, 32, 36)
+
+
+def test_phase_turns_the_truth_and_keeps_its_magnitude():
+    batch = batch_of([(0, 1)], phase=True)
+    assert batch.image.is_complex()
+    torch.testing.assert_close(batch.target, IMAGES[1:2], atol=1e-6, rtol=1e-6)
+    assert batch.image.imag.abs().max() > 0.1
+    torch.testing.assert_close(batch.aliased, undersample(batch.image, batch.mask))
+
+
+def test_noise_is_in_the_measured_lines_and_not_in_the_truth():
+    batch = batch_of([(0, 1)], noise=0.05)
+    assert torch.equal(batch.image, IMAGES[1:2])
+    noise = torch.fft.fft(
+        batch.aliased - undersample(batch.image, batch.mask), dim=-2, norm="ortho"
+    )
+    measured = torch.fft.ifftshift(batch.mask, dim=-2).expand_as(noise) > 0
+    assert noise[~measured].abs().max() < 1e-5
+    for part in (noise[measured].real, noise[measured].imag):
+        assert part.std().item() == pytest.approx(0.05, rel=0.1)
+
+
+@pytest.mark.parametrize("settings", [{}, {"phase": True, "noise": 0.01, "acc": (3, 6)}])
+def test_evaluation_is_fixed_and_whole(settings):
+    acquisition = replace(ACQUISITION, **settings)
+    batches = EvaluationBatches(IMAGES, [6, 7, 8], acquisition, size=2)
+    assert len(batches) == 2
+    first, second = batches
+    assert (first.samples, second.samples) == ([6, 7], [8])
+    assert first.image.shape == (2, 8, 32, 36)
+    assert equal(first, batches[0])
+    assert equal(second, batches[-1])
+    assert [batch.samples for batch in batches[1:]] == [[8]]
+    with pytest.raises(IndexError):
+        batches[2]
+    alone = EvaluationBatches(IMAGES, [7], acquisition, size=1)[0]
+    assert torch.equal(alone.aliased[0], first.aliased[1])
+    moved = EvaluationBatches(IMAGES, [6, 7], replace(acquisition, data_seed=5), size=2)[0]
+    assert not equal(first, moved)
+
+
+def test_a_batch_knows_its_acceleration():
+    batches = EvaluationBatches(IMAGES, [6], replace(ACQUISITION, acc=(3, 6)), size=1)
+    assert batches[0].acc != batches[0].acc  # NaN: each sample has its own
+    at = EvaluationBatches(IMAGES, [6], replace(ACQUISITION, acc=(3, 6)).at(4), size=1)[0]
+    assert at.acc == 4
+    assert at.mask.sum(dim=-2).unique().item() == 8
+
+
+def test_complex_data_stay_complex():
+    images = IMAGES * torch.exp(torch.tensor(1j))
+    batch = batch_of([(0, 0)], images)
+    assert batch.image.is_complex()
+    torch.testing.assert_close(batch.target, images[:1].abs())

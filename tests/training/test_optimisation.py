@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from training.optimisation import learning_rate, training_loss, update_average
+
+
+@pytest.mark.parametrize("loss", ["mse", "l1"])
+def test_training_loss_is_what_it_is_called(loss):
+    truth, found = torch.rand(2, 3, 4, 5), torch.rand(2, 3, 4, 5)
+    power = 2 if loss == "mse" else 1
+
+    expected = (found - truth).abs().pow(power).mean(dim=(1, 2, 3))
+    torch.testing.assert_close(training_loss(found, truth, loss), expected)
+    turned = truth * torch.exp(torch.tensor(1j))
+    expected = (found - turned).abs().pow(power).mean(dim=(1, 2, 3))
+    complex_found = torch.complex(found, torch.zeros_like(found))
+    torch.testing.assert_close(training_loss(complex_found, turned, loss), expected)
+    expected = (found - truth).abs().pow(power).mean(dim=(1, 2, 3))  # a magnitude
+    torch.testing.assert_close(training_loss(found, turned, loss), expected)
+
+
+def test_average_follows_the_network():
+    average, network = torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)
+    torch.nn.init.constant_(network.weight, 3.0)
+    network.running_mean.fill_(7)
+    update_average(average, network, 0.75, step=1000)
+    assert average.weight.tolist() == [1.5, 1.5]
+    assert average.running_mean.tolist() == [7, 7]
+    update_average(average, network, 0.75, step=0)  # in the beginning faster
+    assert average.weight.tolist() == pytest.approx([2.85, 2.85])
+
+
+def test_learning_rate_warms_up_and_falls_to_zero():
+    def rate(position, schedule="cosine", num_epochs=400):
+        return learning_rate(position, 1.0, schedule, 10, num_epochs)
+
+    assert rate(0) == 0
+    assert rate(5) == pytest.approx(0.5)
+    assert rate(10) == pytest.approx(1)
+    assert rate(205) == pytest.approx(0.5)
+    assert rate(400) == pytest.approx(0)
+    assert rate(1.5, num_epochs=30) == pytest.approx(0.5)  # warm-up over a tenth
+    assert rate(3, num_epochs=30) == pytest.approx(1)
+    assert rate(0, "constant", 30) == rate(30, "constant", 30) == 1
+    assert rate(0, num_epochs=5) == 1  # too short for a warm-up

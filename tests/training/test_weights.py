@@ -1,0 +1,46 @@
+import pytest
+import torch
+
+from CS_mask import evaluation_masks
+from methods.baselines import BASELINES
+from metrics import psnr
+from model import build_model
+from phantom.scanner import phantom
+from physics.consistency import DataConsistency
+from physics.fourier import undersample
+from training import checkpoint as ckpt
+
+PATH = ckpt.weights_file("cascade_phantom")
+
+
+@pytest.fixture(scope="module")
+def network():
+    checkpoint = ckpt.load_checkpoint(PATH)
+    assert checkpoint["model"] == "cascade"
+    network = build_model("cascade", **checkpoint["architecture"]).eval()
+    ckpt.load_weights(network, checkpoint, PATH)
+    return network
+
+
+def test_weights_are_small_and_loaded_by_name(tmp_path, monkeypatch):
+    assert PATH.stat().st_size < 4e6
+    monkeypatch.chdir(tmp_path)
+    assert ckpt.weights_file("cascade_phantom") == PATH
+    assert ckpt.weights_file("phantom") == PATH  # its name until version 0.1.0
+    (tmp_path / "cascade_phantom").write_text("a file of the user's")
+    assert str(ckpt.weights_file("cascade_phantom")) == "cascade_phantom"
+
+
+@pytest.mark.parametrize("acc", [4, 6, 8])
+def test_weights_beat_what_needs_no_training(network, acc):
+    """On a patient that they were not trained on, at another size."""
+    target = torch.from_numpy(phantom(2, (16, 96, 112), seed=7))[1:]
+    masks = evaluation_masks([1], (16, 96), (acc, acc), 5, data_seed=7)
+    mask = torch.from_numpy(masks)
+    aliased = undersample(target, mask)
+    with torch.no_grad():
+        found = psnr(network(aliased, mask).abs(), target)
+    for name in ("kt_sparse", "low_rank_sparse"):
+        baseline = BASELINES[name]
+        images = baseline.reconstruct(DataConsistency(aliased, mask, True), **baseline.usual)
+        assert found > psnr(images, target) + 0.5, name

@@ -1,0 +1,165 @@
+import pytest
+
+from util.command_line import as_flags, check_types, main, parse_command_line, settings_of
+from util.errors import InputError, Interrupted
+
+
+def example(
+    folder: str,  # where to
+    *,
+    # -- a group
+    size: int = 3,  # how large, in pixels
+    rate: float = 0.5,  # how fast (100 %)
+    parts: tuple[float, ...] = (1, 2),  # how divided
+    name: str | None = None,  # what it is called
+    turned: bool = True,  # whether it is
+):
+    """Do something.
+
+    With more words.
+    """
+
+
+def test_only_what_is_given_is_returned():
+    assert parse_command_line(example, ["out"]) == {"folder": "out"}
+    words = [
+        "out",
+        *as_flags({"size": 5, "rate": 1, "parts": (3, 4, 5), "name": "x", "turned": False}),
+    ]
+    assert parse_command_line(example, words) == {
+        "folder": "out",
+        "size": 5,
+        "rate": 1.0,
+        "parts": (3.0, 4.0, 5.0),
+        "name": "x",
+        "turned": False,
+    }
+
+
+def other(
+    output: str,  # not wanted
+    *,
+    size: int = 4,  # the other's
+    colour: str = "red",  # what colour
+    hidden: bool = False,  # not wanted either
+):
+    """Do something else."""
+
+
+def test_keywords_of_another_function_follow(capsys):
+    words = ["out", "--colour", "blue", "--size", "5"]
+    given = parse_command_line(example, words, more=other, without={"output", "hidden"})
+    assert given == {"folder": "out", "colour": "blue", "size": 5}
+    with pytest.raises(SystemExit):
+        parse_command_line(example, ["--help"], more=other, without={"output", "hidden"})
+    text = capsys.readouterr().out
+    assert "what colour (default: red)" in text
+    assert "how large, in pixels (default: 3)" in " ".join(text.split())
+    assert "not wanted" not in text
+    assert "the other's" not in text
+
+
+def test_help_is_the_comments_of_the_signature(capsys):
+    settings = {setting.name: setting for setting in settings_of(example)}
+    assert settings["size"].help == "how large, in pixels"
+    assert settings["size"].default_text == "3"
+    assert settings["parts"].default_text == "1 2"
+    assert (settings["folder"].group, settings["size"].group) == ("", "a group")
+    assert not settings["folder"].has_default
+    with pytest.raises(SystemExit) as end:
+        parse_command_line(example, ["--help"])
+    assert end.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Do something." in text
+    assert "a group: --size INT" in text
+    for piece in ("where to", "how fast (100 %) (default: 0.5)", "how divided (default: 1 2)"):
+        assert piece in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("out --speed 3", "unrecognized arguments: --speed"),
+        ("out --siz 3", "unrecognized arguments: --siz"),
+        ("out --size big", "argument --size: invalid int value: 'big'"),
+        ("out --size 2.5", "invalid int value"),
+        ("out --parts a", "invalid float value"),
+        ("--size 3", "required: folder"),
+    ],
+)
+def test_wrong_command_lines_end_in_one_line(words, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        parse_command_line(example, words.split())
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"size": "3"},
+        {"size": True},
+        {"size": None},
+        {"rate": float("nan")},
+        {"rate": float("inf")},
+        {"parts": [1, 2]},
+        {"parts": (1, "2")},
+        {"turned": 1},
+        {"name": 3},
+    ],
+)
+def test_wrong_types_from_python(given):
+    (name,) = given
+    with pytest.raises(InputError, match=f"--{name} is "):
+        check_types(example, given)
+
+
+def test_right_types_pass():
+    check_types(example, {"size": 3, "rate": 1, "parts": (1, 2.5), "name": None, "turned": False})
+
+
+def test_arguments_come_from_a_file_and_a_later_flag_wins(tmp_path):
+    recipe = tmp_path / "recipe.txt"
+    recipe.write_text(
+        "# a recipe\n--size 5 --rate 0.25  # two of them\n\n--parts 3 4\n--name 'two words'\n"
+    )
+    given = {"folder": "out", "size": 5, "rate": 0.25, "parts": (3.0, 4.0), "name": "two words"}
+    assert parse_command_line(example, ["out", f"@{recipe}"]) == given
+    words = ["out", f"@{recipe}", "--size", "6", "--parts", "7", "8"]
+    assert parse_command_line(example, words) == given | {"size": 6, "parts": (7.0, 8.0)}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "recipe.txt"), ("--name 'open", "cannot read the argument file's line"),
+     ("--speed 3", "unrecognized arguments: --speed 3")],
+)  # fmt: skip
+def test_a_bad_argument_file_ends_in_one_line(tmp_path, content, message, capsys):
+    if content is not None:
+        (tmp_path / "recipe.txt").write_text(content)
+    with pytest.raises(SystemExit) as end:
+        parse_command_line(example, ["out", f"@{tmp_path / 'recipe.txt'}"])
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (None, 0, ""),
+        (InputError("no file"), 2, "x.py: error: no file\n"),
+        (Interrupted("stopped by SIGTERM"), 75, "x.py: stopped by SIGTERM\n"),
+        (KeyboardInterrupt(), 130, "x.py: interrupted; start again\n"),
+    ],
+)
+def test_every_end_has_its_status_and_one_line(error, status, message, capsys):
+    def command():
+        if error:
+            raise error
+
+    assert main("x.py", command, "start again") == status
+    assert capsys.readouterr().err == message

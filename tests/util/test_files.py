@@ -1,0 +1,65 @@
+import pytest
+
+from training.run_folder import require_empty
+from util import files
+from util.errors import InputError
+from util.files import claimed_folder, in_use, read_csv, require_only, write_bytes, write_csv
+
+
+def test_folder_is_made_and_removed_if_nothing_came_of_it(tmp_path):
+    folder = tmp_path / "a" / "b"
+    with claimed_folder(str(folder), require_empty):
+        assert folder.is_dir()
+    assert not folder.exists()
+    with claimed_folder(str(folder), require_empty):
+        (folder / "x").touch()
+    assert folder.exists()
+
+
+def test_an_empty_folder_that_was_there_stays(tmp_path):
+    with claimed_folder(str(tmp_path), require_empty):
+        pass
+    assert tmp_path.exists()
+
+
+def test_a_run_killed_as_it_began_leaves_a_usable_folder(tmp_path):
+    (tmp_path / "config.json.tmp").touch()
+    with claimed_folder(str(tmp_path), require_empty):
+        pass
+
+
+def test_a_claimed_folder_is_in_use(tmp_path):
+    assert not in_use(tmp_path / "missing")
+    assert not in_use(tmp_path)
+    with claimed_folder(str(tmp_path), require_empty):
+        assert in_use(tmp_path)
+    assert not in_use(tmp_path)
+
+
+def test_half_a_file_is_never_left(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    write_bytes(path, b"before")
+
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.Path, "replace", fail)
+    with pytest.raises(InputError, match=r"a\.txt could not be written \(No space left"):
+        write_bytes(path, b"after")
+    assert path.read_bytes() == b"before"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_rows_may_lack_columns(tmp_path):
+    write_csv(tmp_path / "a.csv", [{"a": 1, "b": 0.1 + 0.2}, {"b": 2.0, "c": "x"}])
+    assert (tmp_path / "a.csv").read_text() == "a,b,c\n1,0.3,\n,2,x\n"
+    assert read_csv(tmp_path / "a.csv")[1] == {"a": "", "b": "2", "c": "x"}
+
+
+def test_other_files_are_refused(tmp_path):
+    require_only(("a.txt",), tmp_path)
+    (tmp_path / "a.txt").touch()
+    require_only(("a.txt",), tmp_path)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(InputError, match=r"holds 1 other files \(notes\.txt, \.\.\.\)"):
+        require_only(("a.txt",), tmp_path)

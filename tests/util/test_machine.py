@@ -1,0 +1,74 @@
+import platform
+import subprocess
+import sys
+
+import pytest
+import torch
+from helpers import ROOT
+
+from util import machine
+from util.errors import InputError
+
+
+def test_best_device_is_cuda_then_a_working_mps_then_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert machine.pick_device(None).type == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(machine, "fft_works", lambda device: True)
+    assert machine.pick_device(None).type == "mps"
+    monkeypatch.setattr(machine, "fft_works", lambda device: False)
+    assert machine.pick_device(None).type == "cpu"
+
+
+def test_fft_is_tried_for_real(monkeypatch):
+    assert machine.fft_works(torch.device("cpu"))
+    monkeypatch.setattr(torch.fft, "ifft2", lambda kspace: kspace)
+    assert not machine.fft_works(torch.device("cpu"))
+
+
+def test_other_errors_are_not_taken_for_lack_of_memory():
+    with pytest.raises(RuntimeError, match="shapes"), machine.explained_out_of_memory("remedy"):
+        raise RuntimeError("shapes do not fit")
+    out_of_memory = pytest.raises(InputError, match=r"out of memory \(MemoryError\): remedy")
+    with out_of_memory, machine.explained_out_of_memory("remedy"):
+        raise MemoryError
+
+
+def test_commit_of_the_code_is_a_hash_or_absent():
+    commit = machine.git_commit()
+    assert commit is None or len(commit.removesuffix("-dirty")) == 40
+
+
+FRESH_PAGES = """
+import resource, sys, torch
+from util.machine import reuse_memory
+reuse_memory(float(sys.argv[1]))
+for _ in range(20):  # the first ones find no piece that fits
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24)  # 64 MiB, freed at once
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left alone")
+@pytest.mark.parametrize(("needed", "reused"), [("0", True), ("inf", False)])
+def test_freed_memory_is_used_again_where_there_is_room(needed, reused):
+    command = [sys.executable, "-c", FRESH_PAGES, needed]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (int(done.stdout) < 20) == reused
+
+
+@pytest.mark.parametrize(
+    ("known", "device", "precision"),
+    [
+        ({"avx512_bf16": True}, "cpu", "bfloat16"),
+        ({"avx512_bf16": False, "avx2": True}, "cpu", "float32"),
+        ({"bf16": True}, "cuda", "float32"),
+    ],
+)
+def test_bfloat16_is_fast_where_the_processor_has_instructions_for_it(
+    monkeypatch, known, device, precision
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
+    assert machine.fast_precision(torch.device(device)) == precision

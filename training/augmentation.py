@@ -1,0 +1,80 @@
+"""Augmentation of fully sampled training images, before they are undersampled.
+
+Images are (T, Y, X), one sample at a time, with a `numpy.random.Generator` for each sample: the
+same generator state gives the same result on every device.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as transforms
+
+AUGMENTATIONS = ("flips", "time", "horizontal_flip", "jitter", "blur", "affine")
+JITTER = 0.2  # brightness and contrast, as a share; saturation and hue mean nothing in gray images
+BLUR_WIDTH, BLUR_SIGMA = 5, (0.1, 2.0)  # pixels
+TURN, SHEAR = 10.0, 5.0  # degrees
+MOVE, SCALE = 0.1, 0.1  # shares
+
+
+def augment(images: Tensor, kinds: Sequence[str], generator: np.random.Generator) -> Tensor:
+    """Random changes of images (T, Y, X) in [0, 1], or complex ones of such magnitude; the same
+    change for all frames.
+
+    Args:
+        kinds: of `AUGMENTATIONS`, applied in this order:
+            "flips": along Y and along X, with probability 1/2 each;
+            "time": reversed with probability 1/2, and shifted by any number of frames;
+            "horizontal_flip": along X, with probability 1/2;
+            "jitter": brightness and contrast each by a factor of 0.8 to 1.2;
+            "blur": with probability 1/2 by a Gaussian of 0.1 to 2 pixels, 5 wide;
+            "affine": rotated by up to 10 degrees, translated by up to a tenth of each axis, scaled
+            by 0.9 to 1.1, sheared by up to 5 degrees, black outside the original image.
+    """
+    reversed_, flipped_y, flipped_x = generator.random(3) < 0.5
+    shift = int(generator.integers(len(images)))
+    if "flips" in kinds:
+        images = images.flip([axis for axis, turn in ((1, flipped_y), (2, flipped_x)) if turn])
+    if "time" in kinds:
+        images = (images.flip(0) if reversed_ else images).roll(shift, dims=0)
+    if "horizontal_flip" in kinds and generator.random() < 0.5:
+        images = images.flip(2)
+    if "jitter" in kinds:
+        images = _jitter(images, *generator.uniform(1 - JITTER, 1 + JITTER, 2))
+    if "blur" in kinds and generator.random() < 0.5:
+        sigma = [float(generator.uniform(*BLUR_SIGMA))] * 2
+        images = _on_parts(images, lambda x: transforms.gaussian_blur(x, [BLUR_WIDTH] * 2, sigma))
+    if "affine" in kinds:
+        images = _affine(images, generator)
+    return images
+
+
+def _jitter(images: Tensor, brightness: float, contrast: float) -> Tensor:
+    """Brightness, then contrast about the mean of all frames, clamped to [0, 1]; phase is kept."""
+    size = images.abs()[None].flatten(1, 2)  # (1, T Y, X), one image, so that all share a mean
+    size = transforms.adjust_brightness(size, float(brightness))
+    size = transforms.adjust_contrast(size, float(contrast)).view(images.shape)
+    return size * images.sgn() if images.is_complex() else size
+
+
+def _affine(images: Tensor, generator: np.random.Generator) -> Tensor:
+    ny, nx = images.shape[1:]
+    angle, shear = (float(generator.uniform(-most, most)) for most in (TURN, SHEAR))
+    moved = [round(float(generator.uniform(-MOVE, MOVE)) * n) for n in (nx, ny)]
+    scale = float(generator.uniform(1 - SCALE, 1 + SCALE))
+
+    def turned(part: Tensor) -> Tensor:
+        return transforms.affine(
+            part, angle, moved, scale, [shear, 0.0], interpolation=InterpolationMode.BILINEAR
+        )
+
+    return _on_parts(images, turned)
+
+
+def _on_parts(images: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Apply a linear change of real frames (T, Y, X) to both parts of complex ones."""
+    if images.is_complex():
+        return torch.complex(change(images.real), change(images.imag))
+    return change(images)

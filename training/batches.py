@@ -1,0 +1,167 @@
+"""From samples to what a network is given: augmentation, strips, phase, noise, undersampling.
+
+Whatever is random depends on `(seed, round, sample)` in training and on `(data_seed, sample)` in
+evaluation, and on nothing else (see `util/random_streams.py`).
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from CS_mask import evaluation_masks, training_masks
+from physics.fourier import undersample
+from physics.simulation import smooth_phase, white_noise
+from training.augmentation import augment
+from training.split import training_order
+from util.random_streams import Stream, generator
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """How fully sampled images become measurements."""
+
+    acc: tuple[float, float]  # lowest and highest acceleration; every mask draws its own
+    sample_n: int  # fully sampled lines in the centre of k-space
+    phase: bool  # give every image a smooth random phase
+    noise: float  # standard deviation of k-space noise, in real and imaginary part each
+    data_seed: int  # seed of the masks, phases and noise of evaluation
+
+    def at(self, acc: float) -> "Acquisition":
+        """The same at one acceleration."""
+        return dataclasses.replace(self, acc=(acc, acc))
+
+
+@dataclass(frozen=True)
+class TrainingDraws:
+    """What training draws anew for every sample and round."""
+
+    seed: int
+    fresh_masks: bool  # in every round; False: one mask a sample
+    augment: tuple[str, ...]  # see `training/augmentation.py`
+    strip: int | None  # columns of the strip to train on; None: whole images
+
+
+@dataclass
+class Batch:
+    """Samples on the device."""
+
+    samples: list[int]  # their indices in the data
+    acc: float  # nominal acceleration; NaN if each sample has its own
+    image: Tensor  # (B, T, Y, X) the truth: float32, or complex64 if it has a phase
+    mask: Tensor  # (B, T, Y, 1) float32, centred
+    aliased: Tensor  # (B, T, Y, X) complex64
+
+    @property
+    def target(self) -> Tensor:
+        """(B, T, Y, X) float32: the magnitude of the truth, which is scored."""
+        return self.image.abs() if self.image.is_complex() else self.image
+
+
+def epoch_draws(
+    samples: Sequence[int], seed: int, epoch: int, n_rounds: int
+) -> list[tuple[int, int]]:
+    """The (round, sample) pairs that an epoch trains on, in order.
+
+    A round takes every training sample once. An epoch has one round, or, when training on strips,
+    as many as there are strips in an image.
+    """
+    rounds = range(epoch * n_rounds, (epoch + 1) * n_rounds)
+    return [
+        (number, sample) for number in rounds for sample in training_order(samples, seed, number)
+    ]
+
+
+def training_batch(
+    images: Tensor,
+    draws: Sequence[tuple[int, int]],
+    acquisition: Acquisition,
+    training: TrainingDraws,
+    device: torch.device | str,
+) -> Batch:
+    """Training samples, each with the mask, phase, noise and so on of its (round, sample) draw.
+
+    `images`: all samples, (N, T, Y, X).
+    """
+    n_frames, ny, nx = images.shape[1:]
+    keys = [(number if training.fresh_masks else 0, sample) for number, sample in draws]
+    masks = training_masks(
+        keys, (n_frames, ny), acquisition.acc, acquisition.sample_n, training.seed
+    )
+    pairs = []
+    for number, sample in draws:
+        rng = generator(Stream.TRAINING_SAMPLE, training.seed, number, sample)
+        image = images[sample]
+        if training.augment:
+            image = augment(image, training.augment, rng)
+        columns = slice(None)
+        if training.strip is not None:
+            start = int(rng.integers(max(1, nx - training.strip + 1)))
+            columns = slice(start, start + training.strip)
+        pairs.append(_acquired(image, columns, acquisition, rng))
+    return _batch([sample for _, sample in draws], pairs, masks, acquisition, device)
+
+
+class EvaluationBatches(Sequence[Batch]):
+    """Samples with their fixed masks, phases and noise, `size` at a time, made when asked for."""
+
+    def __init__(
+        self,
+        images: Tensor,
+        samples: Sequence[int],
+        acquisition: Acquisition,
+        size: int,
+        device: torch.device | str = "cpu",
+    ):
+        """`images`: all samples, (N, T, Y, X); `samples`: the indices of those to evaluate."""
+        self.images, self.samples, self.size = images, list(samples), size
+        self.acquisition, self.device = acquisition, device
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.samples) / self.size)
+
+    def __getitem__(self, i):
+        if isinstance(i, slice):
+            return [self[j] for j in range(len(self))[i]]
+        i = range(len(self))[i]  # from the end if negative; IndexError beyond
+        a = self.acquisition
+        chunk = self.samples[i * self.size : (i + 1) * self.size]
+        n_frames, ny = self.images.shape[1:3]
+        masks = evaluation_masks(chunk, (n_frames, ny), a.acc, a.sample_n, a.data_seed)
+        pairs = []
+        for sample in chunk:
+            rng = generator(Stream.EVALUATION_SAMPLE, a.data_seed, sample)
+            pairs.append(_acquired(self.images[sample], slice(None), a, rng))
+        return _batch(chunk, pairs, masks, a, self.device)
+
+
+def _acquired(
+    image: Tensor, columns: slice, acquisition: Acquisition, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Columns of an image with its phase, and the same with noise: (T, Y, columns) each."""
+    truth = image[..., columns]
+    if acquisition.phase:
+        ny, nx = image.shape[1:]
+        truth = truth * smooth_phase((ny, nx), rng)[:, columns]
+    if not acquisition.noise:
+        return truth, truth
+    return truth, truth + white_noise(tuple(truth.shape), acquisition.noise, rng)
+
+
+def _batch(
+    samples: list[int],
+    pairs: Sequence[tuple[Tensor, Tensor]],
+    masks: np.ndarray,
+    acquisition: Acquisition,
+    device: torch.device | str,
+) -> Batch:
+    images, noisy = zip(*pairs, strict=True)
+    image = torch.stack(images).to(device)
+    source = torch.stack(noisy).to(device) if acquisition.noise else image
+    mask = torch.from_numpy(masks).to(device)
+    low, high = acquisition.acc
+    return Batch(samples, low if low == high else math.nan, image, mask, undersample(source, mask))

@@ -1,0 +1,182 @@
+"""Checkpoints: writing one loses nothing in a crash, and reading a foreign one does no harm.
+
+A checkpoint is a dict of tensors and plain values with the keys in `KEYS`. It is written to a
+temporary file beside the old one and renamed over it: at any instant the name holds a complete
+checkpoint. It is read with `weights_only=True`, which executes nothing that the file holds.
+"""
+
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from model import MODELS, architecture_settings, build_model, channels_last
+from util.errors import InputError
+from util.files import whole_file
+
+BEST, LAST = "checkpoint_best.pt", "checkpoint_last.pt"
+WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+SHIPPED = {"cascade_phantom": "phantom.pt", "phantom": "phantom.pt"}  # names of files in WEIGHTS
+FORMAT = 2
+KEYS = {
+    "format": int,  # FORMAT
+    "model": str,  # name in model.MODELS
+    "architecture": dict,  # settings that build the network
+    "weights": dict,  # the network's state_dict, or that of its moving average if there is one
+    "training_weights": dict,  # if there is one, in the last checkpoint: the network in training
+    "settings": dict,  # all settings of the run
+    "epoch": int,  # epochs completed
+    "step": int,  # steps done of the epoch that was interrupted, else 0
+    "epoch_loss": float,  # sum of the sample losses of these steps
+    "epoch_seconds": float,  # spent on them
+    "history": list,  # a dict of scores for every completed epoch
+    "scores": dict,  # of the last validation
+    "best_psnr": float,  # highest mean validation PSNR so far
+    "data": dict,  # its hash, and the hashes of the samples that trained and that selected
+    "versions": dict,
+    "random_states": dict,  # of torch's generators
+    "optimizer": dict,  # empty in the best checkpoint, which is for inference only
+}
+
+
+def weights_file(weights: str) -> Path:
+    """The file that a setting `initial_weights` names: a path, or a name in `SHIPPED`."""
+    if weights in SHIPPED and not Path(weights).exists():
+        return WEIGHTS / SHIPPED[weights]
+    return Path(weights)
+
+
+def load_network(weights: str | Path, device: torch.device | str = "cpu") -> nn.Module:
+    """A trained network, ready for inference: call it as `network(aliased, mask)`.
+
+    Args:
+        weights: path of a checkpoint, or the name of weights that come with the project, such as
+            "cascade_phantom".
+
+    Raises:
+        InputError: the file cannot be used.
+    """
+    path = weights_file(str(weights))
+    checkpoint = load_checkpoint(path)
+    architecture = architecture_of(checkpoint, path)
+    try:
+        network = build_model(checkpoint["model"], **architecture)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{path} describes a network that cannot be built ({reason})") from None
+    load_weights(network, checkpoint, path)
+    channels_last(network.to(device))
+    return network.eval()
+
+
+def architecture_of(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The settings that build a checkpoint's network; InputError if they are not its model's."""
+    model, architecture = checkpoint["model"], checkpoint["architecture"]
+    if model not in MODELS:
+        raise InputError(f"{path} holds the unknown model {model!r}")
+    if set(architecture) != set(architecture_settings(model)):
+        raise InputError(
+            f"{path} describes its {model} by {', '.join(architecture)},"
+            f" expected {', '.join(architecture_settings(model))}: use the version of the code"
+            " that wrote it"
+        )
+    return architecture
+
+
+def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
+    """Write `checkpoint` atomically.
+
+    Raises:
+        InputError: it could not be written; the file that was there before is untouched.
+    """
+    assert checkpoint.keys() == KEYS.keys()
+    with whole_file(path) as file:
+        torch.save(checkpoint, file)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read and check a checkpoint; its tensors land on the CPU.
+
+    Raises:
+        InputError: there is none, it is damaged, or it is not one of this project's.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} does not exist: expected a checkpoint of an earlier run"
+        ) from None
+    except pickle.UnpicklingError:
+        raise InputError(
+            f"{path} holds more than tensors and plain values, or is damaged; nothing of it was"
+            " executed: expected a checkpoint written by this project"
+        ) from None
+    except Exception as error:  # whatever torch makes of a damaged or foreign file
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"{path} cannot be read as a checkpoint ({reason}): expected one of this project's"
+        ) from None
+    wrong = [name for name, kind in KEYS.items() if not _holds(checkpoint, name, kind)]
+    if wrong:
+        raise InputError(
+            f"{path} is not a checkpoint of this project: missing or of another type are"
+            f" {', '.join(wrong)}"
+        )
+    if checkpoint["format"] != FORMAT:
+        raise InputError(
+            f"{path} has checkpoint format {checkpoint['format']}, this code reads {FORMAT}:"
+            " use the version of the code that wrote it"
+        )
+    return checkpoint
+
+
+def _holds(checkpoint: Any, name: str, kind: type) -> bool:
+    """Whether a checkpoint has a value of the right type under `name`."""
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(name), kind):
+        return False
+    if name == "data":
+        seen = checkpoint["data"].get("seen")
+        return isinstance(seen, dict) and {"trained", "selected"} <= seen.keys()
+    return True
+
+
+def load_weights(
+    network: nn.Module, checkpoint: dict[str, Any], path: Path, key: str = "weights"
+) -> None:
+    """Put a checkpoint's weights into the network that it describes.
+
+    Raises:
+        InputError: the names or shapes are not the network's, or a value is not finite.
+    """
+    try:
+        network.load_state_dict(checkpoint[key])
+    except (RuntimeError, TypeError, AttributeError) as error:
+        detail = (str(error).splitlines() or [""])[-1].strip()
+        raise InputError(f"{path} does not fit its own architecture ({detail})") from None
+    broken = [name for name, value in network.state_dict().items() if not value.isfinite().all()]
+    if broken:
+        raise InputError(f"{path} holds weights that are not finite, first in {broken[0]}")
+
+
+def random_states(device: torch.device) -> dict[str, torch.Tensor]:
+    """The states of torch's generators that training draws from (dropout)."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
+    return states
+
+
+def restore_random_states(states: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Undo what has been drawn since `random_states`."""
+    torch.set_rng_state(states["cpu"].cpu())
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"].cpu(), device)
+    elif device.type == "mps" and "mps" in states:
+        torch.mps.set_rng_state(states["mps"].cpu())

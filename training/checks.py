@@ -1,0 +1,165 @@
+"""Checks of the settings: alone, against the initial weights, against the data, and in training."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from CS_mask import cartesian_mask
+from dataset import Cine
+from methods.baselines import BASELINES
+from methods.unet import BRANCHES
+from model import MODELS, architecture_settings
+from training.augmentation import AUGMENTATIONS
+from training.checkpoint import architecture_of
+from training.optimisation import LOSSES, SCHEDULES
+from training.run import acceleration_range
+from training.split import PARTS
+from util.command_line import flag, say
+from util.errors import InputError
+
+AT_LEAST = {
+    "n_samples": 1, "data_seed": 0, "in_channels": 1, "out_channels": 1, "init_features": 1,
+    "num_epochs": 0, "weight_decay": 0, "batch_size": 1, "accumulation": 1, "warmup_epochs": 0,
+    "seed": 0, "num_pictures": 0, "picture_dpi": 1, "validate_every": 1, "noise": 0, "stages": 1,
+    "features": 1, "strip": 1, "ema": 0, "dropout": 0, "dc_weight": 1e-6,
+}  # fmt: skip
+AT_MOST = {
+    "data_seed": 2**63 - 1, "seed": 2**63 - 1, "initial_lr": 1e6, "weight_decay": 1e6,
+    "picture_dpi": 1000, "noise": 1, "dc_weight": 1e6,
+}  # fmt: skip
+MORE_THAN = {"initial_lr": 0, "max_minutes": 0, "clip_gradient": 0}
+SLOW_MINUTES = 60  # of training on a device that is not a GPU
+LESS_THAN = {"dropout": 1, "ema": 1}
+CHOICES = {
+    "model": tuple(MODELS),
+    "lr_schedule": SCHEDULES,
+    "loss": LOSSES,
+    "precision": ("float32", "bfloat16"),
+    "baselines": tuple(BASELINES),
+    "augment": AUGMENTATIONS,
+    "branches": BRANCHES,
+}
+
+Settings = Mapping[str, Any]  # the keywords of train()
+
+
+def check_settings(settings: Settings) -> None:
+    """Raise InputError at the first setting whose value makes no sense, whatever the data."""
+    for bounds, expected, holds in (
+        (AT_LEAST, "at least", lambda value, bound: value >= bound),
+        (AT_MOST, "at most", lambda value, bound: value <= bound),
+        (MORE_THAN, "more than", lambda value, bound: value > bound),
+        (LESS_THAN, "less than", lambda value, bound: value < bound),
+    ):
+        for name, bound in bounds.items():
+            value = settings[name]
+            if value is not None and not holds(value, bound):
+                raise InputError(f"{flag(name)} is {value}, expected {expected} {bound}")
+    for name, choices in CHOICES.items():
+        value = settings[name]
+        for item in value if isinstance(value, tuple) else (value,):
+            if item is not None and item not in choices:
+                raise InputError(f"{flag(name)} is {item!r}, expected one of {', '.join(choices)}")
+    for name in ("data", "initial_weights"):
+        if settings[name] is not None and not settings[name].strip():
+            raise InputError(f"{flag(name)} is empty text: name a file")
+    acc = settings["acc"]
+    if isinstance(acc, tuple) and (len(acc) != 2 or acc[0] > acc[1]):
+        raise InputError(f"--acc is {acc}, expected one acceleration, or a lowest and a highest")
+    if settings["learn_dc_weight"] and settings["dc_weight"] is None:
+        raise InputError("--learn-dc-weight needs a --dc-weight to start from, such as 10")
+    split, num_epochs = settings["split"], settings["num_epochs"]
+    needed = PARTS if num_epochs else PARTS[-1:]
+    if len(split) == 3 and any(not ratio for ratio in split[-len(needed) :]):
+        raise InputError(
+            f"--split is {split}, but with --num-epochs {num_epochs} the parts"
+            f" {', '.join(needed)} must not be empty: try 4 1 2"
+        )
+
+
+def with_architecture(
+    settings: Settings, checkpoint: Mapping[str, Any], path: Path
+) -> dict[str, Any]:
+    """The settings with the model and architecture of the checkpoint that training starts from."""
+    architecture = {"model": checkpoint["model"], **architecture_of(dict(checkpoint), path)}
+    for name, value in architecture.items():
+        if settings[name] != value:
+            say(f"{flag(name)} is {value}, from {path}, instead of {settings[name]}")
+    return {**settings, **architecture}
+
+
+def unused_settings(settings: Settings, defaults: Mapping[str, Any]) -> list[str]:
+    """Notices of settings that were changed but mean nothing for the chosen model."""
+    of_any = {name for model in MODELS for name in architecture_settings(model)}
+    unused = of_any - set(architecture_settings(settings["model"]))
+    unused -= {"in_channels", "real_image"}  # which the phantom and the baselines use too
+    changed = sorted(name for name in unused if settings[name] != defaults[name])
+    model = settings["model"]
+    return [f"NOTICE: {flag(name)} does not apply to the model {model}" for name in changed]
+
+
+def prior_for(real_image: bool | None, phase: bool, cine: Cine) -> bool:
+    """Whether to assume real-valued images; decided by the data if the setting is None.
+
+    Raises:
+        InputError: the prior is asked for, or was trained with, but the images have a phase.
+    """
+    is_real = not (cine.images.is_complex() or phase)
+    if real_image and not is_real:
+        raise InputError(
+            "--real-image (of the settings, or of the initial weights) assumes real-valued images,"
+            " but these have a phase: give --no-real-image, and weights trained so"
+        )
+    return is_real if real_image is None else real_image
+
+
+def check_against_data(settings: Settings, cine: Cine, has_network: bool) -> None:
+    """Raise InputError if the network or the masks do not fit the data."""
+    n_frames, ny, _ = cine.shape
+    frames_are_channels = "in_channels" in architecture_settings(settings["model"])
+    channels = settings["in_channels"], settings["out_channels"]
+    if has_network and frames_are_channels and channels != (n_frames, n_frames):
+        raise InputError(
+            f"{cine.source} has {n_frames} frames, but --in-channels is {channels[0]} and"
+            f" --out-channels {channels[1]}: give both as {n_frames}"
+        )
+    for acc in (*acceleration_range(settings["acc"]), *(settings["test_acc"] or ())):
+        try:
+            cartesian_mask((n_frames, ny, 1), acc, settings["sample_n"], seed=0)
+        except ValueError as error:
+            raise InputError(f"--acc, --test-acc and --sample-n: {error}") from None
+
+
+def check_finite(loss: float, where: str, folder: Path, initial_lr: float) -> None:
+    """Raise InputError if the loss is NaN or infinite."""
+    if not math.isfinite(loss):
+        raise InputError(
+            f"the loss is {loss} {where}; the checkpoints in {folder} are from before it: start"
+            f" again in another folder with a lower --initial-lr ({initial_lr:g}), or look at"
+            " these samples"
+        )
+
+
+def memory_advice(settings: Settings) -> str:
+    """What to change if memory is short."""
+    smaller = f"--init-features ({settings['init_features']})"
+    if settings["model"] == "cascade":
+        smaller = "--strip"
+    return (
+        f"in another folder, lower --batch-size ({settings['batch_size']}) or {smaller}, raise"
+        f" --accumulation ({settings['accumulation']}), or give --gradient-checkpointing"
+    )
+
+
+def time_notice(minutes: float, model: str, device: torch.device) -> str:
+    """The expected time of training, and on a slow device how to shorten it."""
+    notice = f"about {minutes:.0f} minutes of training in all, on {device}"
+    if minutes > SLOW_MINUTES and device.type != "cuda":
+        smaller = "fewer --init-features, such as 16"
+        if model == "cascade":
+            smaller = "fewer --stages"
+        notice += f"; to shorten it: a CUDA GPU, {smaller}, fewer --num-epochs, or --n-samples"
+    return notice

@@ -1,0 +1,191 @@
+"""A prepared run, the state of its training, and the checkpoints that hold them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+
+from dataset import Cine
+from model import Cost, architecture_settings, count_cost
+from training import checkpoint as ckpt
+from training.batches import Acquisition, TrainingDraws
+from training.run_folder import FREE_ON_RESUME
+from util.errors import InputError
+from util.machine import versions
+
+
+@dataclass
+class Run:
+    """A prepared run: everything that does not change while it trains.
+
+    `train.py` and the description of a run take it whole; other functions take what they read.
+    """
+
+    folder: Path
+    settings: SimpleNamespace  # the keywords of train()
+    device: torch.device
+    cine: Cine
+    parts: dict[str, list[int]]  # indices of the samples in each part of the split
+    # hashes of the samples that "trained", and that "selected", the weights it starts from
+    seen: dict[str, set[str]] = field(default_factory=lambda: {"trained": set(), "selected": set()})
+
+    @property
+    def has_network(self) -> bool:
+        """False if only the training-free methods are scored."""
+        return bool(self.settings.num_epochs or self.settings.initial_weights)
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """The settings that build the network."""
+        s = self.settings
+        return {name: getattr(s, name) for name in architecture_settings(s.model)}
+
+    @property
+    def acquisition(self) -> Acquisition:
+        """How its images are undersampled."""
+        s = self.settings
+        return Acquisition(acceleration_range(s.acc), s.sample_n, s.phase, s.noise, s.data_seed)
+
+    @property
+    def training_draws(self) -> TrainingDraws:
+        """What its training draws anew for every sample and round."""
+        s = self.settings
+        return TrainingDraws(s.seed, s.fresh_masks, s.augment, s.strip)
+
+    @property
+    def test_accelerations(self) -> tuple[float, ...]:
+        """The accelerations that the test part is scored at."""
+        low, high = acceleration_range(self.settings.acc)
+        given = tuple(dict.fromkeys(self.settings.test_acc or ()))
+        return given or ((low,) if low == high else (low, (low + high) / 2, high))
+
+    @property
+    def n_rounds(self) -> int:
+        """Rounds over the training samples in an epoch: one, or one for every strip of an image."""
+        strip = self.settings.strip
+        return 1 if strip is None else math.ceil(self.cine.shape[-1] / strip)
+
+    @property
+    def pass_size(self) -> int:
+        """Samples in one forward pass, at most."""
+        return pass_size(self.settings.batch_size, self.settings.accumulation, self.parts)
+
+    @property
+    def n_steps(self) -> int:
+        """Optimiser steps in an epoch."""
+        return math.ceil(self.n_rounds * len(self.parts["train"]) / self.settings.batch_size)
+
+    @cached_property
+    def step_cost(self) -> Cost:
+        """The cost of a forward pass of a training step."""
+        n_frames, ny, nx = self.cine.shape
+        shape = (n_frames, ny, min(nx, self.settings.strip or nx))
+        return count_cost(self.settings.model, self.pass_size, shape, **self.architecture)
+
+
+@dataclass
+class Training:
+    """The state of training: everything that changes from step to step."""
+
+    network: nn.Module
+    average: nn.Module | None  # moving average of the network's weights; None: none is kept
+    optimizer: torch.optim.Optimizer
+    history: list[dict[str, float]] = field(default_factory=list)  # an entry for every epoch
+    step: int = 0  # steps done of the current epoch
+    epoch_loss: float = 0.0  # sum of the sample losses of these steps
+    epoch_seconds: float = 0.0  # time spent on them
+    best_psnr: float = -math.inf  # highest mean validation PSNR so far
+    scores: dict[str, float] = field(default_factory=dict)  # of the last validation
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is validated, tested and kept: the average, if there is one."""
+        return self.network if self.average is None else self.average
+
+
+PROGRESS = ("step", "epoch_loss", "epoch_seconds", "best_psnr", "scores")  # kept in checkpoints
+
+
+def pass_size(batch_size: int, accumulation: int, parts: Mapping[str, Sequence[int]]) -> int:
+    """Samples in one forward pass, at most, of a run with this split."""
+    return math.ceil(min(batch_size, max(map(len, parts.values()))) / accumulation)
+
+
+def acceleration_range(acc: float | tuple[float, ...]) -> tuple[float, float]:
+    """Lowest and highest of a setting that is one acceleration or two."""
+    both = acc if isinstance(acc, tuple) else (acc, acc)
+    return both[0], both[-1]
+
+
+def snapshot(run: Run, training: Training, inference_only: bool) -> dict[str, Any]:
+    """A checkpoint of the run as it stands; `inference_only`: without what only training needs."""
+    hashes = run.cine.hashes
+    return {
+        "format": ckpt.FORMAT,
+        "model": run.settings.model,
+        "architecture": run.architecture,
+        "weights": training.evaluated.state_dict(),
+        "training_weights": (
+            {} if inference_only or training.average is None else training.network.state_dict()
+        ),
+        "settings": vars(run.settings),
+        "epoch": len(training.history),
+        **{name: getattr(training, name) for name in PROGRESS},
+        "history": training.history,
+        "data": {
+            "hash": run.cine.hash,
+            "seen": {
+                role: sorted(run.seen[role] | {hashes[i] for i in run.parts[part]})
+                for role, part in {"trained": "train", "selected": "validation"}.items()
+            },
+        },
+        "versions": versions(),
+        "random_states": ckpt.random_states(run.device),
+        "optimizer": {} if inference_only else training.optimizer.state_dict(),
+    }
+
+
+def restore(run: Run, training: Training) -> None:
+    """Continue from the last checkpoint of the folder, or save the first one.
+
+    Raises:
+        InputError: the checkpoint was made with other settings or other data.
+    """
+    path = run.folder / ckpt.LAST
+    if not path.exists():
+        if (run.folder / ckpt.BEST).exists():
+            raise InputError(
+                f"{run.folder} has no {ckpt.LAST} to continue from: score its {ckpt.BEST} in"
+                " another folder, with --num-epochs 0 --initial-weights, or start a new run"
+            )
+        ckpt.save_checkpoint(path, snapshot(run, training, inference_only=False))
+        return
+    last = ckpt.load_checkpoint(path)
+    fixed = {k: v for k, v in vars(run.settings).items() if k not in FREE_ON_RESUME}
+    differing = [k for k, v in fixed.items() if last["settings"].get(k) != v]
+    if last["data"].get("hash") != run.cine.hash:
+        differing.append("data (its values)")
+    if differing:
+        raise InputError(
+            f"{path} was made with other {', '.join(differing)}: give the run its own data and"
+            " settings back, or start a new one in another folder"
+        )
+    ckpt.load_weights(training.evaluated, last, path)
+    if training.average is not None:
+        ckpt.load_weights(training.network, last, path, "training_weights")
+    try:
+        training.optimizer.load_state_dict(last["optimizer"])
+        ckpt.restore_random_states(last["random_states"], run.device)
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise InputError(f"{path} is damaged ({error!r}): start a new run") from None
+    if last["best_psnr"] > -math.inf:
+        ckpt.load_checkpoint(run.folder / ckpt.BEST)  # needed at the end: better to know now
+    training.history[:] = last["history"]
+    for name in PROGRESS:
+        setattr(training, name, last[name])

@@ -1,0 +1,135 @@
+"""The folder of a run: the names of its files, reading and writing its tables, its settings.
+
+`metrics.csv` is written last: a run that has it is finished. Scores have one name everywhere:
+`train/loss`, `validation/psnr`, `test/ssim`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from metrics import SCORES
+from model import MODELS, architecture_settings
+from util.command_line import flag
+from util.errors import InputError
+from util.files import read_csv, require_only, write_bytes, write_csv
+
+CONFIG, OUTPUT, METRICS = "config.json", "output.txt", "metrics.csv"
+LESIONS, HISTORY = "lesions.csv", "history.csv"
+ARRAYS, TENSORBOARD = "reconstructions.npz", "tensorboard"
+FREE_ON_RESUME = ("resume", "max_minutes")  # settings of the call, not of the run
+
+
+def is_run(folder: Path) -> bool:
+    """Whether the folder holds a run, finished or not."""
+    return (folder / CONFIG).exists()
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run in the folder is finished."""
+    return (folder / METRICS).exists()
+
+
+def require_run(folder: Path) -> None:
+    """Raise InputError if the folder holds no run to resume."""
+    if not is_run(folder):
+        raise InputError(f"{folder} holds no run to resume ({CONFIG} is missing)")
+
+
+def require_empty(folder: Path) -> None:
+    """Raise InputError if the folder holds anything."""
+    if is_run(folder):
+        state = "a finished run" if is_finished(folder) else "an unfinished run"
+        raise InputError(f"{folder} holds {state}: name another folder, or continue with --resume")
+    require_only((f"{CONFIG}.tmp",), folder)  # left by a run that was killed as it began
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """`config.json`: the settings of the run and what they were run on."""
+    write_bytes(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The content of `config.json`; InputError if it cannot be read."""
+    try:
+        config = json.loads((folder / CONFIG).read_bytes())
+        settings = dict(config["settings"])
+        settings["split"]  # every run has one
+        config["settings"] = {  # JSON has no tuples
+            k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder / CONFIG} is damaged ({error}): start a new run") from None
+    return config
+
+
+def stored_settings(folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the run in `folder`, with those in `FREE_ON_RESUME` as given now.
+
+    Raises:
+        InputError: another given setting contradicts a stored one.
+    """
+    stored = read_config(folder)["settings"]
+    free = [*FREE_ON_RESUME, "output_folder"]
+    if stored.get("initial_weights") and stored.get("model") in MODELS:
+        free += ["model", *architecture_settings(stored["model"])]  # the checkpoint's
+    differing = [
+        f"{flag(name)} {value} (the run has {stored[name]})"
+        for name, value in given.items()
+        if name not in free and name in stored and stored[name] != value
+    ]
+    if differing:
+        raise InputError(
+            f"--resume continues with the settings of the run, but these differ:"
+            f" {', '.join(differing)}: leave them out, or start a new run in another folder"
+        )
+    return stored | {name: given[name] for name in FREE_ON_RESUME if name in given}
+
+
+def write_metrics(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """`metrics.csv`: a row for each test sample, acceleration and method."""
+    write_csv(folder / METRICS, rows)
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The rows of `metrics.csv`, scores as float, all else as text."""
+    try:
+        rows: list[dict[str, Any]] = [
+            {key: float(value) if key in SCORES else value for key, value in row.items()}
+            for row in read_csv(folder / METRICS)
+        ]
+        complete = bool(rows) and rows[0].keys() >= {"sample", "acc", "method", *SCORES}
+    except (OSError, ValueError, TypeError):
+        complete = False
+    if not complete:
+        raise InputError(f"{folder / METRICS} is damaged: remove it, and --resume makes it anew")
+    return rows
+
+
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """The rows of `history.csv`, one for each completed epoch; none if there is no such file."""
+    return _read_numbers(folder / HISTORY)
+
+
+def read_lesions(folder: Path) -> list[dict[str, Any]]:
+    """The rows of `lesions.csv`; none if there is no such file."""
+    return _read_numbers(folder / LESIONS)
+
+
+def _read_numbers(path: Path) -> list[dict[str, Any]]:
+    """The rows of a CSV file, all as numbers except the method's name, without empty cells."""
+    try:
+        return [
+            {k: value if k == "method" else float(value) for k, value in row.items() if value}
+            for row in read_csv(path)
+        ]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}): start a new run") from None
+
+
+def peak_memory(history: Sequence[Mapping[str, float]]) -> float:
+    """Peak memory over all sessions of a run, in bytes; 0 if it could not be measured."""
+    return max((entry.get("peak_memory", 0.0) for entry in history), default=0.0)

@@ -1,0 +1,116 @@
+"""The split into training, validation and test part, leakage, and the order of training."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dataset import GROUPS_KEY, MOST_NAMED, Cine
+from util.errors import InputError
+from util.random_streams import Stream, generator
+
+PARTS = ("train", "validation", "test")
+DUPLICATE_SIZE = 32  # pixels of the thumbnails that are compared
+DUPLICATE_CORRELATION = 0.7  # strangers stay below 0.5, neighbouring slices come close to 1
+
+
+def split_samples(
+    n_samples: int, ratios: Sequence[float], seed: int, groups: np.ndarray | None = None
+) -> dict[str, list[int]]:
+    """Split samples into training, validation and test part, by a seeded permutation.
+
+    The counts are the ratios' shares, rounded by largest remainder, at least one where the ratio
+    is not zero. With `groups`, no group is divided and the counts come as near as whole groups
+    allow: the largest group goes first, always to the part that still lacks most.
+
+    Raises:
+        InputError: fewer samples or groups than parts, or ratios that are no ratios.
+    """
+    wanted = split_counts(n_samples, ratios)
+    members = np.arange(n_samples) if groups is None else np.unique(groups, return_inverse=True)[1]
+    sizes = np.bincount(members)
+    if len(sizes) < np.count_nonzero(wanted):
+        raise InputError(
+            f"{len(sizes)} groups (patients) cannot fill {np.count_nonzero(wanted)} parts of the"
+            f" split {tuple(ratios)}: use more patients, or a split with fewer parts"
+        )
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    parts: list[list[int]] = [[] for _ in wanted]
+    lacking = np.array(wanted)
+    for done, group in enumerate(order):
+        empty = [p for p, part in enumerate(parts) if not part and wanted[p]]
+        must_fill = len(order) - done <= len(empty)
+        candidates = empty if must_fill else range(len(parts))
+        part = max(candidates, key=lambda p: lacking[p])
+        parts[part] += np.flatnonzero(members == group).tolist()
+        lacking[part] -= sizes[group]
+    return {name: sorted(part) for name, part in zip(PARTS, parts, strict=True)}
+
+
+def split_counts(n_samples: int, ratios: Sequence[float]) -> list[int]:
+    """How many samples each part gets: largest-remainder rounding, at least one if not zero."""
+    usable = math.isfinite(sum(ratios)) and min(ratios, default=-1) >= 0
+    if len(ratios) != len(PARTS) or not usable or sum(ratios) == 0:
+        raise InputError(
+            f"--split is {tuple(ratios)}, expected three ratios ({', '.join(PARTS)}), none"
+            " negative, not all zero, such as 4 1 2"
+        )
+    n_parts = sum(ratio > 0 for ratio in ratios)
+    if n_samples < n_parts:
+        raise InputError(
+            f"{n_samples} samples cannot fill {n_parts} parts of the split {tuple(ratios)}:"
+            f" at least {n_parts} are needed"
+        )
+    shares = [n_samples * ratio / sum(ratios) for ratio in ratios]
+    counts = [math.floor(share) for share in shares]
+    by_remainder = sorted(range(len(shares)), key=lambda p: counts[p] - shares[p])
+    for p in by_remainder[: n_samples - sum(counts)]:
+        counts[p] += 1
+    for p, ratio in enumerate(ratios):
+        if ratio > 0 and counts[p] == 0:
+            counts[counts.index(max(counts))] -= 1
+            counts[p] = 1
+    return counts
+
+
+def training_order(samples: Sequence[int], seed: int, number: int) -> list[int]:
+    """The training samples in the order of round `number`, which depends on `(seed, number)`
+    alone."""
+    order = generator(Stream.TRAINING_ORDER, seed, number).permutation(len(samples))
+    return [samples[i] for i in order]
+
+
+def near_duplicates(images: Tensor) -> list[tuple[int, int]]:
+    """Pairs of samples that look like one place in one patient, as (first, second) indices.
+
+    Time-averaged thumbnails without their local mean are correlated; strangers have no fine
+    structure in common. Slices farther apart, or turned, are not found.
+    """
+    mean = torch.stack([sample.abs().mean(dim=0) for sample in images])[:, None]  # (N, 1, Y, X)
+    thumbnails = F.adaptive_avg_pool2d(mean, DUPLICATE_SIZE)
+    detail = thumbnails - F.avg_pool2d(thumbnails, 3, stride=1, padding=1, count_include_pad=False)
+    detail = F.normalize((detail - detail.mean(dim=(-2, -1), keepdim=True)).flatten(1))
+    alike = (detail @ detail.T).triu(diagonal=1) > DUPLICATE_CORRELATION
+    return [(int(i), int(j)) for i, j in alike.nonzero()]
+
+
+def leakage_notice(cine: Cine, parts: dict[str, list[int]]) -> str:
+    """One line on whether samples of one patient may stand in several parts of the split."""
+    if cine.groups is not None:
+        n_groups = len(np.unique(cine.groups))
+        return f"patients: {n_groups} known ('{GROUPS_KEY}'), each in one part of the split"
+    part_of = {sample: name for name, samples in parts.items() for sample in samples}
+    pairs = near_duplicates(cine.images)
+    named = [f"{i}-{j} ({part_of[i]}, {part_of[j]})" for i, j in pairs[:MOST_NAMED]]
+    across = sum(part_of[i] != part_of[j] for i, j in pairs)
+    return (
+        "patients: unknown, so one may be in several parts; near-duplicate samples:"
+        f" {len(pairs)} pairs, {across} of them across parts"
+        + (f": {', '.join(named)}" if named else "")
+        + (", ..." if len(pairs) > len(named) else "")
+        + " (finding none is no proof)"
+    )

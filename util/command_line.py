@@ -1,0 +1,247 @@
+"""The command line, made from the signature of a function, and what every command has in common.
+
+A setting's name, type, default and help stand in one place: a keyword of the function with an
+annotation and a comment on its line. This module reads them there, so that a flag, a keyword
+argument and an edited default do the same. A comment `# -- title` begins a group of settings.
+Supported types: bool, int, float, str, tuples of one of these (`tuple[float, ...]`), and unions
+with None or of a type and its tuple (`float | tuple[float, ...]`: a single value stays single).
+
+Arguments may stand in a file, given as `@file`: several on a line, comments behind `#`. A flag that
+is given again later wins.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import inspect
+import io
+import math
+import shlex
+import sys
+import tokenize
+import types
+import typing
+from collections.abc import Callable, Container, Iterable, Mapping
+from typing import Any
+
+from tqdm import tqdm
+
+from util.errors import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_KEYBOARD, InputError, Interrupted
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that reads argument files and whose errors are one line."""
+
+    def __init__(self, **keywords):
+        super().__init__(fromfile_prefix_chars="@", allow_abbrev=False, **keywords)
+
+    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
+        try:
+            return shlex.split(arg_line, comments=True)
+        except ValueError as error:
+            self.error(f"cannot read the argument file's line {arg_line!r} ({error})")
+
+    def error(self, message: str) -> typing.NoReturn:
+        self.exit(EXIT_INPUT, f"{self.prog}: error: {message} (--help lists all settings)\n")
+
+
+def main(program: str, command: Callable[[], object], after_keyboard: str) -> int:
+    """Run a command; returns its exit status. An error is one line on standard error.
+
+    `after_keyboard`: what to do after a second Ctrl-C.
+    """
+    try:
+        command()
+    except InputError as error:
+        print(f"{program}: error: {error}", file=sys.stderr)
+        return EXIT_INPUT
+    except Interrupted as stopped:
+        print(f"{program}: {stopped}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted; {after_keyboard}", file=sys.stderr)
+        return EXIT_KEYBOARD
+    return 0
+
+
+def say(line: str) -> None:
+    """Print a line for the user, at once, above any progress bar."""
+    with contextlib.suppress(OSError):  # a closed pipe must not end a run
+        tqdm.write(line)
+        sys.stdout.flush()
+
+
+def parse_command_line(
+    function: Callable,
+    argv: list[str] | None = None,
+    more: Callable | None = None,
+    without: Iterable[str] = (),
+) -> dict[str, Any]:
+    """The arguments for `function` that the command line gives, and no others.
+
+    A positional parameter is a positional argument; every keyword is a flag with `-` for `_`; a
+    bool has `--flag` and `--no-flag`. With `more`, the keywords of this function follow, except
+    those in `without`. Exits with status 2 at an unknown flag or a wrong type.
+    """
+    parser = Parser(
+        description=(inspect.getdoc(function) or "").split("\n\n")[0],
+        epilog="Positional arguments come first: a flag of several values would take them."
+        " @file reads arguments from a file.",
+        argument_default=argparse.SUPPRESS,
+    )
+    hints = _add_arguments(parser, function, {})
+    if more is not None:
+        hints |= _add_arguments(parser, more, dict.fromkeys(without) | hints)
+    given = vars(parser.parse_args(argv))
+    return {name: _as_annotated(value, hints[name]) for name, value in given.items()}
+
+
+def _add_arguments(
+    parser: argparse.ArgumentParser, function: Callable, without: Container[str]
+) -> dict[str, Any]:
+    """Add the parameters of a function, except those in `without`; returns their annotations."""
+    hints = typing.get_type_hints(function)
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    added = {}
+    for setting in settings_of(function):
+        if setting.name in without:
+            continue
+        added[setting.name] = hints[setting.name]
+        if not setting.has_default:
+            parser.add_argument(setting.name, help=setting.help.replace("%", "%%"))
+            continue
+        title = setting.group or "options"
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        groups[title].add_argument(
+            flag(setting.name),
+            help=f"{setting.help} (default: {setting.default_text})".replace("%", "%%"),
+            **_argparse_type(hints[setting.name]),
+        )
+    return added
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A parameter of a function, as its source describes it."""
+
+    name: str
+    help: str  # the comment on its line
+    group: str  # the last title before it; "" before the first
+    default: Any  # inspect.Parameter.empty: none
+
+    @property
+    def has_default(self) -> bool:
+        return self.default is not inspect.Parameter.empty
+
+    @property
+    def default_text(self) -> str:
+        """The default as on a command line."""
+        if isinstance(self.default, tuple):
+            return " ".join(map(str, self.default)) or "none"
+        return str(self.default)
+
+
+def settings_of(function: Callable) -> list[Setting]:
+    """The parameters of a function in order, with their comments and groups."""
+    parameters = {
+        name: parameter
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }
+    help_of, group_of = dict.fromkeys(parameters, ""), dict.fromkeys(parameters, "")
+    name, group, depth = "", "", 0
+    for token in tokenize.generate_tokens(io.StringIO(inspect.getsource(function)).readline):
+        if token.type == tokenize.OP and token.string in "([{":
+            depth += 1
+        elif token.type == tokenize.OP and token.string in ")]}":
+            depth -= 1
+            if depth == 0:
+                break
+        elif token.type == tokenize.NAME and depth == 1 and token.string in parameters:
+            name = token.string
+            group_of[name] = group
+        elif token.type == tokenize.COMMENT and token.string.startswith("# -- "):
+            group = token.string.removeprefix("# -- ")
+        elif token.type == tokenize.COMMENT and name:
+            help_of[name] = token.string.lstrip("# ")
+    return [
+        Setting(name, help_of[name], group_of[name], parameter.default)
+        for name, parameter in parameters.items()
+    ]
+
+
+def defaults_of(function: Callable) -> dict[str, Any]:
+    """The default of every parameter of a function that has one."""
+    return {s.name: s.default for s in settings_of(function) if s.has_default}
+
+
+def as_flags(given: Mapping[str, Any]) -> list[str]:
+    """Settings as words of a command line, the inverse of `parse_command_line`."""
+    words = []
+    for name, value in given.items():
+        if isinstance(value, bool):
+            words.append(flag(name) if value else flag(f"no_{name}"))
+        elif isinstance(value, tuple):
+            words += [flag(name), *map(str, value)]
+        else:
+            words += [flag(name), str(value)]
+    return words
+
+
+def check_types(function: Callable, given: dict[str, Any]) -> None:
+    """InputError unless every value is of the type that `function` annotates; numbers finite."""
+    hints = typing.get_type_hints(function)
+    for name, value in given.items():
+        if name not in hints:
+            raise InputError(f"{flag(name)} is not a setting of this version of the code")
+        if not _matches(value, hints[name]):
+            hint = hints[name]
+            expected = hint.__name__ if isinstance(hint, type) else str(hint)
+            expected = expected.replace("float", "finite float")
+            raise InputError(f"{flag(name)} is {value!r}, expected {expected}")
+
+
+def flag(name: str) -> str:
+    """The command-line flag of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def _argparse_type(hint: Any) -> dict[str, Any]:
+    """The keywords of `add_argument` for an annotation."""
+    kinds = _kinds(hint)
+    if bool in kinds:
+        return {"action": argparse.BooleanOptionalAction}
+    for kind in kinds:
+        if typing.get_origin(kind) is tuple:
+            part = typing.get_args(kind)[0]
+            return {"type": part, "nargs": "*" if part is str else "+"}
+    return {"type": kinds[0], "metavar": kinds[0].__name__.upper()}
+
+
+def _as_annotated(value: Any, hint: Any) -> Any:
+    """What argparse made of a flag, as the annotation wants it."""
+    if not isinstance(value, list):
+        return value
+    return value[0] if len(value) == 1 and _matches(value[0], hint) else tuple(value)
+
+
+def _kinds(hint: Any) -> list[Any]:
+    """The types that a setting may have, but None."""
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return [kind for kind in kinds if kind is not types.NoneType]
+
+
+def _matches(value: Any, hint: Any) -> bool:
+    if value is None:
+        return isinstance(hint, types.UnionType) and types.NoneType in typing.get_args(hint)
+    return any(_is_a(value, kind) for kind in _kinds(hint))
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    if typing.get_origin(kind) is tuple:
+        part = typing.get_args(kind)[0]
+        return isinstance(value, tuple) and all(_is_a(item, part) for item in value)
+    if kind is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is kind

@@ -1,0 +1,140 @@
+"""Files that are written whole or not at all, CSV tables, and folders claimed by one process."""
+
+import contextlib
+import csv
+import io
+import os
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from util.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no advisory locks on folders
+    fcntl = None  # type: ignore[assignment]
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write: first under another name, then renamed over `path`.
+
+    Raises:
+        InputError: it could not be written; the file that was there before is untouched.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise InputError(not_written(path, error)) from None
+
+
+def not_written(path: Path, error: Exception) -> str:
+    """The message for a file that could not be written."""
+    reason = error.strerror if isinstance(error, OSError) else str(error).partition("\n")[0]
+    return (
+        f"{path} could not be written ({reason}); its earlier content is untouched: free some disk"
+        " space and continue with --resume"
+    )
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    with whole_file(path) as file:
+        file.write(content)
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as CSV with a column for every key; a cell is empty where a row has no such key.
+
+    Floats have eight significant digits.
+    """
+    text = io.StringIO()
+    columns = dict.fromkeys(key for row in rows for key in row)
+    table = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n")
+    table.writeheader()
+    for row in rows:
+        table.writerow({k: f"{v:.8g}" if isinstance(v, float) else v for k, v in row.items()})
+    write_bytes(path, text.getvalue().encode())
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file, every cell as text.
+
+    Raises:
+        OSError, ValueError: the file cannot be read.
+    """
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@contextlib.contextmanager
+def claimed_folder(name: str, check_content: Callable[[Path], None]) -> Iterator[Path]:
+    """The output folder, made if it does not exist, and locked against a second process.
+
+    Folders that were made here and stay empty, because the run could not start, are removed.
+
+    Args:
+        check_content: raises InputError if the folder holds what a new run would mix with.
+
+    Raises:
+        InputError: the folder cannot be written, is in use, or was refused by `check_content`.
+    """
+    if not name.strip():
+        raise InputError("output_folder is empty text: name a folder for the results")
+    folder = Path(name)
+    try:
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise InputError(f"{folder} is a file: name a folder for the results") from None
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made ({error.strerror}): name another") from None
+    with contextlib.ExitStack() as stack:
+        if fcntl is not None:
+            handle = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise InputError(f"{folder} is in use by another run: name another") from None
+        try:
+            if not os.access(folder, os.W_OK):
+                raise InputError(f"{folder} is read-only: name a folder that can be written to")
+            check_content(folder)
+            yield folder
+        finally:
+            for path in made:
+                if not any(path.iterdir()):
+                    path.rmdir()
+
+
+def in_use(folder: Path) -> bool:
+    """Whether another process has claimed the folder."""
+    if fcntl is None or not folder.exists():
+        return False
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def require_only(known: Container[str], folder: Path) -> None:
+    """Raise InputError if the folder holds files of other names than `known`."""
+    if others := sorted(path.name for path in folder.iterdir() if path.name not in known):
+        raise InputError(
+            f"{folder} holds {len(others)} other files ({others[0]}, ...), and nothing is"
+            " overwritten: name a new or an empty folder"
+        )

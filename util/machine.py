@@ -1,0 +1,157 @@
+"""The machine: device, determinism, memory, versions."""
+
+import contextlib
+import ctypes
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+
+from util.errors import InputError
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of glibc's mallopt, from its malloc.h
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+def pick_device(name: str | None) -> torch.device:
+    """The named device, or the best there is: CUDA, else MPS if its FFT works, else the CPU.
+
+    Raises:
+        InputError: the named device is unknown or absent here.
+    """
+    if name is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        if torch.backends.mps.is_available() and fft_works(torch.device("mps")):
+            return torch.device("mps")
+        return torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise InputError(
+            f"--device {name} cannot be used here (CUDA is"
+            f" {'available' if torch.cuda.is_available() else 'not available'}): leave it out to"
+            " take the best device, or give cpu, cuda, cuda:1 or mps"
+        ) from None
+    return device
+
+
+def fft_works(device: torch.device) -> bool:
+    """Whether a Fourier round trip on `device` returns the input."""
+    image = torch.linspace(0, 1, 6 * 8).reshape(6, 8)
+    try:
+        returned = torch.fft.ifft2(torch.fft.fft2(image.to(device))).real.cpu()
+    except (RuntimeError, NotImplementedError):
+        return False
+    return torch.allclose(returned, image, atol=1e-5)
+
+
+def make_deterministic(seed: int) -> None:
+    """Seed torch's global generator and choose algorithms that give the same bits every time."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # which by default also fills memory that no operation reads before it has written it
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    torch.manual_seed(seed)
+
+
+def reuse_memory(needed: float) -> None:
+    """Keep freed memory for the next tensor, if `needed` bytes are free.
+
+    glibc returns large pieces to the system, which clears every page before it gives them out
+    again: more than half of the time of a training step on large batches. Kept, the process stays
+    at its peak, a third higher, for the gaps between tensors. Other C libraries are left alone.
+    """
+    if platform.libc_ver()[0] == "glibc" and needed < (available_memory() or 0):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)  # never
+
+
+def fast_precision(device: torch.device) -> str:
+    """The `precision` that is fastest without a GPU: "bfloat16" on CPUs that have instructions for
+    it; "float32" on others, and on GPUs."""
+    known: dict = getattr(torch.cpu, "get_capabilities", dict)()  # since torch 2.10
+    native = any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return "bfloat16" if native and device.type == "cpu" else "float32"
+
+
+@contextlib.contextmanager
+def explained_out_of_memory(remedy: str) -> Iterator[None]:
+    """Turn running out of memory, on any device, into an InputError with a remedy."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        text = str(error).lower()
+        if not isinstance(error, MemoryError) and not any(mark in text for mark in OUT_OF_MEMORY):
+            raise
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"out of memory ({first}): {remedy}") from None
+
+
+def peak_memory(device: torch.device) -> float:
+    """Most memory so far, in bytes: of tensors on a CUDA device, else of the whole process, with
+    the interpreter and the data; 0 where the system does not tell."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return 0.0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+
+
+def available_memory() -> int | None:
+    """Bytes of memory free for use, or None where the system does not tell."""
+    found = []
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with contextlib.suppress(OSError, ValueError):
+        text = Path("/proc/meminfo").read_text()
+        found += [int(x.split()[1]) * 1024 for x in text.splitlines() if x.startswith("MemAvail")]
+    with contextlib.suppress(OSError, ValueError):  # of a container; "max" is no number
+        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(found, default=None)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes the numbers."""
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),  # a plain str, which checkpoints can hold
+        "numpy": np.__version__,
+        "matplotlib": matplotlib.__version__,
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def hardware(device: torch.device) -> str:
+    """The device in words, with the number of threads that computes on it."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({torch.get_num_threads()} threads)"
+
+
+def git_commit() -> str | None:
+    """Commit of this code, with "-dirty" if it was edited since; None outside its repository."""
+    here = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,26 @@
+"""Random numbers: one generator for each purpose, seed and sample.
+
+A generator is keyed by its stream and by the numbers that identify a draw, such as
+`(seed, round, sample)`. So a draw depends on nothing else: not on the batch, not on its order, not
+on what was drawn before. Different streams never share numbers, even with equal seeds.
+"""
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class Stream(IntEnum):
+    """What random numbers are for. The values are part of every result: never change one."""
+
+    TRAINING_MASK = 1
+    EVALUATION_MASK = 2
+    TRAINING_ORDER = 3
+    PHANTOM = 4
+    TRAINING_SAMPLE = 5  # augmentation, strip, phase and noise
+    EVALUATION_SAMPLE = 6  # phase and noise
+
+
+def generator(stream: Stream, *key: int) -> np.random.Generator:
+    """The random generator of a stream for this key of non-negative numbers."""
+    return np.random.default_rng([int(stream), *(int(number) for number in key)])

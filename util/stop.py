@@ -1,0 +1,52 @@
+"""Requests to stop: SIGINT, SIGTERM and the end of a time limit."""
+
+import signal
+import threading
+import time
+
+from util.errors import Interrupted
+
+
+class StopRequest:
+    """Records SIGINT, SIGTERM and the end of `max_minutes`; the running code asks for it.
+
+    Use it as a context manager. A second Ctrl-C interrupts at once. Outside the main thread, where
+    Python allows no signal handlers, only the time limit counts.
+    """
+
+    def __init__(self, max_minutes: float | None = None, continue_with: str = "--resume"):
+        """`continue_with`: the command that continues the work, for the message."""
+        self.reason = ""
+        self.continue_with = continue_with
+        self.deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
+        self.previous: dict[int, object] = {}
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.previous[number] = signal.signal(number, self._record)
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _record(self, number: int, frame) -> None:
+        self.reason = signal.Signals(number).name
+        signal.signal(number, self.previous[number])  # type: ignore[arg-type]
+
+    def requested(self) -> bool:
+        """Whether to stop."""
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            self.reason = self.reason or "max_minutes"
+        return bool(self.reason)
+
+    def check(self, where: str) -> None:
+        """Raise `Interrupted` if a stop was requested; `where`: such as "while testing"."""
+        if self.requested():
+            raise Interrupted(
+                f"stopped by {self.reason} {where}; continue with: {self.continue_with}"
+            )
+
+
+NEVER = StopRequest()  # for calls that nobody stops
