@@ -88,7 +88,7 @@ def train(
     # -- data
     data: str = "cine.npz",  # .npz file (key 'dataset'), .npy file, or 'phantom' (built in)
     n_samples: int | None = None,  # use only the first n samples; None: all (phantom: 200)
-    complex_pairs: bool = False,  # last axis of the data, of 2: real and imaginary part
+    complex_pairs: bool = False,  # the last axis, of 2, is real and imaginary part
     normalise: bool = False,  # divide every sample by its own maximum
     split: tuple[float, ...] = (4, 1, 2),  # training, validation and test part, as ratios
     data_seed: int = 0,  # seed of the split, the validation and test masks, the phantom
@@ -96,18 +96,18 @@ def train(
     noise: float = 0.0,  # standard deviation of k-space noise, real and imaginary part each
     # -- mask
     acc: float | tuple[float, ...] = 6,  # nominal acceleration, or lowest and highest
-    test_acc: tuple[float, ...] | None = None,  # accelerations to test; None: as acc
+    test_acc: tuple[float, ...] | None = None,  # accelerations to test; None: as in training
     sample_n: int = 10,  # fully sampled lines in the centre of k-space
     fresh_masks: bool = True,  # new training masks in every epoch; no: one mask a sample
     # -- model
     model: str = "unet_resnet",  # 'unet', 'unet_resnet', 'cnn3d' or 'cascade' (the best)
-    in_channels: int = 20,  # unet*: input frames, as channels; frames of the phantom
+    in_channels: int = 20,  # unet*: input frames (as channels); frames of the phantom
     out_channels: int = 20,  # unet*: output frames; both must equal the data's frames
     init_features: int = 64,  # unet*, cnn3d: channels at full resolution, doubled per level
     dropout: float = 0.0,  # unet*, cnn3d: probability of dropping an activation
     batch_norm: bool = True,  # unet*, cnn3d: batch normalisation
     data_consistency: bool = False,  # unet*, cnn3d: put the measured lines back at the end
-    branches: str = "separate",  # unet*: 'separate', 'shared' or 'stacked' (see the docs)
+    branches: str = "separate",  # unet*: U-Nets 'separate', 'shared' or 'stacked'
     attention: bool = False,  # unet*: channel and spatial attention at the bottom
     stages: int = 4,  # cascade: number of stages
     features: int = 16,  # cascade: channels of a stage at its highest resolution
@@ -126,7 +126,7 @@ def train(
     warmup_epochs: int = 10,  # length of the warm-up; at most a tenth of num_epochs
     clip_gradient: float | None = None,  # maximum gradient norm; None: no clipping
     ema: float = 0.0,  # decay of the moving average of the weights; 0: none is kept
-    augment: tuple[str, ...] = (),  # changes of the training images: see the docs
+    augment: tuple[str, ...] = (),  # 'flips', 'time', 'horizontal_flip', 'jitter', 'blur', 'affine'
     strip: int | None = None,  # train on strips of this many columns; None: whole images
     precision: str = "float32",  # of the networks: 'float32' or 'bfloat16'
     gradient_checkpointing: bool = False,  # recompute activations in the backward pass

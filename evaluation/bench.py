@@ -12,7 +12,7 @@ from evaluation.scoring import Row, Scored, score_batches
 from evaluation.tuning import N_TUNING, Parameters, tune
 from methods.baselines import BASELINES, Method
 from training.batches import Acquisition, EvaluationBatches
-from util.cache import recall, remember, source_hash
+from util.cache import recall, remember, source_file, source_hash
 from util.machine import hardware, versions
 from util.stop import NEVER, StopRequest
 
@@ -42,10 +42,11 @@ class Bench:
         if not BASELINES[name].grid or not len(batches):
             return BASELINES[name].usual
         identity = self.identity(name, batches)
-        parameters = recall(identity, dict)
+        parameters = recall(identity, dict) if identity else None
         if parameters is None:
             parameters = tune(name, batches, self.real_image, stop)
-            remember(identity, parameters)
+            if identity:
+                remember(identity, parameters)
         return parameters
 
     def score(
@@ -68,8 +69,9 @@ class Bench:
         """
         batches = self.batches("test", acc, size)
         identities = {
-            name: self.identity(name, batches) | {"parameters": chosen}
+            name: identity | {"parameters": chosen}
             for name, chosen in parameters.items()
+            if (identity := self.identity(name, batches))
         }
         cached = {name: recall(identity, list) for name, identity in identities.items()}
         to_score = {name: run for name, run in methods.items() if cached.get(name) is None}
@@ -89,7 +91,13 @@ class Bench:
         return rows
 
     def identity(self, name: str, batches: EvaluationBatches) -> dict[str, Any]:
-        """Everything that the numbers of a training-free method on `batches` depend on."""
+        """Everything that the numbers of a training-free method on `batches` depend on.
+
+        Empty, so that nothing is cached, if the method's code is not in a file of the project.
+        """
+        module = BASELINES[name].reconstruct.__module__ or "__main__"
+        if source_file(module) is None:
+            return {}
         return {
             "method": name,
             "grid": BASELINES[name].grid,
@@ -98,7 +106,7 @@ class Bench:
             "acquisition": {k: float(v) for k, v in vars(self.acquisition).items() if k != "acc"},
             "acc": [float(acc) for acc in batches.acquisition.acc],
             "real_image": self.real_image,
-            "code": source_hash("evaluation.bench"),
+            "code": source_hash("evaluation.bench", module),
             "versions": versions(),
             "hardware": hardware(self.device),
         }

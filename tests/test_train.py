@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from functools import wraps
 
 import numpy as np
 import pytest
@@ -133,6 +134,7 @@ def test_all_baselines_are_scored_and_the_second_run_recalls_them(tmp_path, tiny
     computed = []
     for name, known in BASELINES.items():
 
+        @wraps(known.reconstruct)
         def reconstruct(measured, name=name, known=known, **parameters):
             computed.append((name, len(measured.lines)))
             return known.reconstruct(measured, **parameters)

@@ -1,7 +1,7 @@
 """Checks of the settings: alone, against the initial weights, against the data, and in training."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,12 @@ AT_MOST = {
 MORE_THAN = {"initial_lr": 0, "max_minutes": 0, "clip_gradient": 0}
 SLOW_MINUTES = 60  # of training on a device that is not a GPU
 LESS_THAN = {"dropout": 1, "ema": 1}
-CHOICES = {
-    "model": tuple(MODELS),
+CHOICES: dict[str, Collection[str]] = {
+    "model": MODELS,
     "lr_schedule": SCHEDULES,
     "loss": LOSSES,
     "precision": ("float32", "bfloat16"),
-    "baselines": tuple(BASELINES),
+    "baselines": BASELINES,
     "augment": AUGMENTATIONS,
     "branches": BRANCHES,
 }

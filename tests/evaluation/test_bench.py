@@ -7,7 +7,7 @@ from helpers import make_images
 from dataset import Cine
 from evaluation import bench as bench_module
 from evaluation.bench import Bench
-from methods.baselines import BASELINES, baseline
+from methods.baselines import BASELINES, Baseline, baseline
 from training.batches import Acquisition
 
 
@@ -95,6 +95,20 @@ def test_other_samples_shapes_accelerations_and_methods_have_numbers_of_their_ow
     bench.cine.hashes[8] = "hash8"
     bench.cine.images = bench.cine.images.flatten(2).unflatten(2, (36, 32))
     assert identity(bench) != before
+
+
+def test_a_method_from_a_notebook_is_not_cached(bench, monkeypatch):
+    calls = []
+
+    def mine(measured):
+        calls.append(1)
+        return measured.inverse(measured.lines)
+
+    mine.__module__ = "__main__"
+    monkeypatch.setitem(BASELINES, "mine", Baseline(mine, real_image=False))
+    for _ in range(2):
+        bench.score({"mine": baseline("mine", real_image=True)}, {"mine": {}}, 4, size=3)
+    assert len(calls) == 2
 
 
 def test_other_code_has_numbers_of_its_own(bench, monkeypatch):

@@ -1,0 +1,80 @@
+"""The documentation: its code runs, and its settings, recipes and links are those of the project."""
+
+import re
+
+import pytest
+from helpers import ROOT
+
+from experiments import experiments
+from methods.baselines import BASELINES
+from train import train
+from util.command_line import flag, parse_command_line, settings_of
+
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("weights/*.md")])
+RECIPES = sorted(ROOT.glob("recipes/*.txt"))
+
+
+def parsed(recipe):
+    """The settings of an argument file, of the command that it is for."""
+    words = ["out", f"@{recipe}"]
+    if recipe.stem.startswith("experiments"):
+        return parse_command_line(experiments, words, more=train)
+    return parse_command_line(train, words)
+
+
+def test_the_code_of_the_python_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "python.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) >= 8
+    scope = {"__name__": "__main__"}
+    try:
+        exec(compile("\n".join(blocks), "docs/python.md", "exec"), scope)
+    finally:
+        BASELINES.pop("smoothed", None)
+    assert [row["method"] for row in scope["rows"][:2]] == ["cascade", "cascade"]
+    assert "smoothed" in scope["scores"]
+    assert (tmp_path / "frames.png").exists()
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_is_a_command_line(recipe):
+    settings = parsed(recipe)
+    assert len(settings) > 2
+    assert recipe.read_text().startswith("# "), "the first line says what it is for"
+
+
+def test_the_reference_recipe_spells_out_the_defaults():
+    given = parsed(ROOT / "recipes" / "reference.txt")
+    defaults = {s.name: s.default for s in settings_of(train)}
+    for name, value in given.items():
+        assert name == "output_folder" or value == defaults[name], name
+
+
+def test_settings_page_has_every_setting_as_the_signature_has_it():
+    """Its lines `**--flag** (default) meaning` are made from the signature of `train()`."""
+    text = (ROOT / "docs" / "settings.md").read_text()
+    expected = [
+        f"**`{flag(s.name)}`** (default: {s.default_text}): {s.help}"
+        for s in settings_of(train)
+        if s.has_default
+    ]
+    assert re.findall(r"^\*\*`--.*$", text, re.MULTILINE) == expected
+    groups = dict.fromkeys(s.group for s in settings_of(train) if s.group)
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE)[: len(groups)] == [
+        group.capitalize() for group in groups
+    ]
+
+
+def test_every_comment_of_a_setting_is_one_short_line():
+    for setting in settings_of(train):
+        assert 0 < len(setting.help) <= 70, setting.name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_and_recipes_on_a_page_exist(page):
+    text = page.read_text()
+    for target in re.findall(r"\]\((?!http|#)([^)#]+)", text):
+        assert (page.parent / target).exists(), target
+    for recipe in re.findall(r"@(recipes/\w+\.txt)", text):
+        assert (ROOT / recipe).exists(), recipe
