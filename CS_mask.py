@@ -1,8 +1,8 @@
 """Seeded Cartesian undersampling masks for compressed-sensing (CS) cine MRI.
 
 A mask samples whole phase-encoding lines: it varies along Y (axis -2) and is constant along the
-readout X (axis -1). Every frame draws its own lines, so that the aliasing differs from frame to
-frame and looks like noise over time.
+readout X (axis -1). The lines of each frame are drawn independently, so that the aliasing differs
+from frame to frame and looks like noise over time.
 
 Density: Gaussian around the k-space centre on a uniform floor, with a fully sampled centre, as in
   H. Jung et al., "k-t FOCUSS: a general compressed sensing framework for high resolution dynamic
@@ -25,15 +25,15 @@ from util.random_streams import Stream, generator
 def line_density(ny: int, acc: float) -> np.ndarray:
     """Unnormalised sampling density of the `ny` centred phase-encoding lines, shape (Y,).
 
-    `exp(-(y - ny/2)^2 / (2 (ny/10)^2)) + 1 / (2 acc)`: a Gaussian of a tenth of the lines, and a
-    floor that gives every line a chance.
+    `exp(-(y - ny/2)^2 / (2 (ny/10)^2)) + 1 / (2 acc)`: a Gaussian with a standard deviation of a
+    tenth of the lines, on a uniform floor.
     """
     y = np.arange(ny)
     return np.exp(-0.5 * ((y - ny / 2) / (ny / 10)) ** 2) + 1 / (2 * acc)
 
 
 def lines_per_frame(ny: int, acc: float) -> int:
-    """How many of `ny` phase-encoding lines a frame measures at the nominal acceleration `acc`."""
+    """Number of the `ny` phase-encoding lines that a frame measures at acceleration `acc`."""
     return int(ny / acc)
 
 
@@ -44,17 +44,17 @@ def cartesian_mask(
     centred: bool = False,
     seed: int | np.random.Generator | None = None,
 ) -> np.ndarray:
-    """Draw a Cartesian mask, with its own lines for every frame.
+    """Draw a Cartesian mask, with independent lines for every frame.
 
     Args:
         shape: (..., Y, X), any leading axes; each leading index is a frame.
         acc: nominal acceleration, at least 1; a frame gets exactly `int(Y / acc)` lines.
-        sample_n: how many of these are the fully sampled centre, from `Y//2 - sample_n//2` on.
+        sample_n: number of these lines in the sampled centre, from `Y//2 - sample_n//2` on.
         centred: True puts zero frequency at Y//2; False at 0 (the `ifftshift` of it).
         seed: an int, a `numpy.random.Generator` (advanced by the call), or None for a fresh draw.
 
     Returns:
-        float32 array of `shape`, its own memory, of zeros and ones.
+        a new float32 array of `shape`, of zeros and ones.
 
     Raises:
         ValueError: `shape`, `acc` or `sample_n` cannot give such a mask.
@@ -113,7 +113,7 @@ def training_masks(
 
     Args:
         draws: (round, sample) of each mask, which depends on `(seed, round, sample)` alone.
-        acc: lowest and highest acceleration; each mask draws its own, uniformly.
+        acc: lowest and highest acceleration; each mask draws one between them, uniformly.
     """
     generators = [generator(Stream.TRAINING_MASK, seed, *draw) for draw in draws]
     return np.stack([_mask(shape, acc, sample_n, rng) for rng in generators])

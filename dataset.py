@@ -6,8 +6,8 @@ A data file is an `.npz` with the key `dataset` (or a plain `.npy`): fully sampl
 cyclic, and the last frame is followed by the first.
 
 Headers and sizes are read, and compared with the file and the memory, before anything is allocated;
-nothing is ever unpickled. An input that cannot be used raises `InputError`, which names what was
-found, what was expected and what to do.
+nothing is ever unpickled. An input that cannot be used raises `InputError`, which names the
+problem, what was expected and what to do.
 """
 
 import hashlib
@@ -30,17 +30,17 @@ from util.errors import InputError
 from util.machine import available_memory
 
 KEY, GROUPS_KEY = "dataset", "groups"
-PHANTOM = "phantom"  # the name that stands for the built-in data, instead of a file
+PHANTOM = "phantom"  # the name of the built-in data, in place of a file
 PHANTOM_SAMPLES, PHANTOM_SIZE = 200, (192, 192)
 EXPECTED = f"expected an .npz with '{KEY}' [n_samples, n_frames, ny, nx], in [0, 1] (or complex)"
 REMEDY = (
-    "get or make it as 'Data' in the README says, put it in this folder or name it with --data, or"
-    " run on the built-in phantom with --data phantom"
+    "get or make it as described under 'Data' in the README, put it in this folder or name it with"
+    " --data, or run on the built-in phantom with --data phantom"
 )
 MOST_NAMED = 20  # samples in one line; all are in config.json
 REAL_EXCESS = 2.0**-24  # over 1: float32 rounds this to 1
 COMPLEX_EXCESS = 1e-5  # over 1: the rounded magnitude of values divided by their magnitude
-LONGEST_HEADER = 10_000  # bytes; numpy's own limit
+LONGEST_HEADER = 10_000  # bytes; numpy's limit
 
 
 @dataclass
@@ -76,10 +76,10 @@ def load_cine(
 
     Args:
         data: path of an .npz or .npy file, or "phantom".
-        n_samples: use only the first so many; None for all (of the phantom: 200).
+        n_samples: use only the first n samples; None for all (of the phantom: 200).
         complex_pairs: the array has a last axis of 2, the real and the imaginary part.
-        normalise: divide every sample by its own maximum.
-        n_frames, data_seed: frames and seed of the phantom; a file has its own frames.
+        normalise: divide every sample by its maximum.
+        n_frames, data_seed: number of frames and seed of the phantom; ignored for a file.
 
     Raises:
         InputError: the file cannot be used.
@@ -111,8 +111,8 @@ def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
     """The dataset, its groups (or None) and notices, as stored in an .npz or .npy file."""
     try:
         if path.exists() and not path.is_file():
-            found = "a directory" if path.is_dir() else "not a regular file"
-            raise InputError(f"{path} is {found}; {EXPECTED}: name a file")
+            kind = "a directory" if path.is_dir() else "not a regular file"
+            raise InputError(f"{path} is {kind}; {EXPECTED}: name a file")
         with path.open("rb") as file:
             magic = file.read(6)
             file.seek(0)
@@ -125,8 +125,8 @@ def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
         raise InputError(f"{path} does not exist; {EXPECTED}: {REMEDY}") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); {EXPECTED}") from None
-    found = "is empty" if not magic else f"is neither .npz nor .npy (it begins with {magic!r})"
-    raise InputError(f"{path} {found}; {EXPECTED}: {REMEDY}")
+    problem = "is empty" if not magic else f"is neither .npz nor .npy (it begins with {magic!r})"
+    raise InputError(f"{path} {problem}; {EXPECTED}: {REMEDY}")
 
 
 def read_npz(file: IO[bytes], path: Path) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
@@ -196,7 +196,7 @@ def read_npy(opened: Callable[[], IO[bytes]], size: int, where: str) -> np.ndarr
 
 
 def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, int]:
-    """Shape, dtype and size in bytes of an .npy header; ValueError where it is not one."""
+    """Shape, dtype and size in bytes of an .npy header; ValueError if it is none."""
     start = file.read(8)
     version = npy_format.read_magic(io.BytesIO(start))
     readers = {
@@ -257,7 +257,7 @@ def check_values(array: np.ndarray, normalise: bool, data: str) -> np.ndarray:
     """The values as contiguous native float32 in [0, 1], or InputError; complex ones as complex64
     of magnitude up to 1.
 
-    Integers and other floats are converted as they are: no type implies a scale.
+    Integers and other floats are converted without scaling.
     """
     finite = np.isfinite(array)
     if not finite.all():
@@ -269,15 +269,15 @@ def check_values(array: np.ndarray, normalise: bool, data: str) -> np.ndarray:
     is_complex = array.dtype.kind == "c"
     size = np.abs(array) if is_complex else array
     low, high = float(size.min()), float(size.max())
-    most = 1 + (COMPLEX_EXCESS if is_complex else REAL_EXCESS)
-    if low < 0 or (high > most and not normalise):
+    limit = 1 + (COMPLEX_EXCESS if is_complex else REAL_EXCESS)
+    if low < 0 or (high > limit and not normalise):
         raise InputError(
             f"{data}: {'magnitudes' if is_complex else 'values'} lie in [{low:g}, {high:.7g}],"
             " expected [0, 1]: "
             + (
                 "magnitude images have no negative values"
                 if low < 0
-                else "--normalise divides every sample by its own maximum"
+                else "--normalise divides every sample by its maximum"
             )
         )
     if normalise:
@@ -287,6 +287,6 @@ def check_values(array: np.ndarray, normalise: bool, data: str) -> np.ndarray:
 
 
 def name_list(samples: Sequence[int]) -> str:
-    """Samples as words: "0, 3, 5"; only the first few of many."""
+    """Samples in words: "0, 3, 5"; only the first few of many."""
     more = len(samples) - MOST_NAMED
     return ", ".join(map(str, samples[:MOST_NAMED])) + (f" and {more} more" if more > 0 else "")

@@ -34,7 +34,7 @@ from ablation.summary import FILES, write_rates, write_report
 from train import train
 from training.checks import check_settings
 from training.run_folder import is_finished
-from util.command_line import check_types, defaults_of, flag, main, parse_command_line, say
+from util.command_line import defaults_of, flag, main, parse_command_line, say, typed
 from util.errors import InputError
 from util.files import claimed_folder, require_only, write_bytes
 from util.machine import fast_precision, pick_device
@@ -107,7 +107,7 @@ def check_given(
             raise InputError(f"{flag(name)} cannot be given for all rows: leave it out")
     if settings.get("num_epochs") == 0:
         raise InputError("--num-epochs is 0, but rows are compared by what they learn: give more")
-    check_types(train, settings)
+    settings.update(typed(train, settings))
     check_settings(DEFAULTS | settings)
     groups = tuple(name for name in known if only is None or name in only)
     for name in groups:

@@ -1,9 +1,9 @@
 """Scores of a reconstruction against its target.
 
 A score takes `(reconstruction, target)` as real (B, T, Y, X) tensors on any device and returns (B,)
-float32, one score a sample. Nothing is clamped or rescaled first. The peak is 1.0 by convention of
-the data, never the maximum of the reconstruction. The first paragraph of each docstring is printed
-in every report as the definition of the score.
+float32, one score per sample. Nothing is clamped or rescaled first. The peak is 1.0 by convention
+of the data, never the maximum of the reconstruction. The first paragraph of each docstring is
+printed in every report as the definition of the score.
 
 References: Z. Wang et al., "Image quality assessment: from error visibility to structural
 similarity", IEEE Trans Image Process 13:600-612, 2004; scikit-image's `structural_similarity`,
@@ -18,7 +18,7 @@ SSIM_SIGMA, SSIM_RADIUS = 1.5, 5  # Gaussian window, cut at 3.5 sigma
 SSIM_K1, SSIM_K2 = 0.01, 0.03
 SSIM_CROP_3D, SSIM_CROP_2D = 3, 5  # win_size // 2 for win_size 7 (the reference's) and 11
 MOVING_QUANTILE = 0.95
-STILL = 1e-6  # a temporal standard deviation of the peak 1.0 that may be rounding
+STILL = 1e-6  # temporal standard deviation, for a peak of 1.0, that may be rounding
 
 
 def mse(reconstruction: Tensor, target: Tensor) -> Tensor:
@@ -27,22 +27,27 @@ def mse(reconstruction: Tensor, target: Tensor) -> Tensor:
 
 
 def psnr(reconstruction: Tensor, target: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB, 10 log10(1 / MSE), over all frames and pixels of a sample,
-    peak 1.0; at most 120 dB, the value for identical images."""
+    """Peak signal-to-noise ratio in dB, 10 log10(1 / MSE), with the MSE over all frames and pixels
+    of a sample and a peak of 1.0. It is limited to 120 dB, the value for identical images."""
     return _decibel(mse(reconstruction, target))
 
 
 def nmse(reconstruction: Tensor, target: Tensor) -> Tensor:
-    """Squared error over the target's energy; over the number of pixels where the target is all
-    zero."""
+    """Normalised mean squared error, ||reconstruction - target||^2 / ||target||^2, over all frames
+    and pixels of a sample.
+
+    The MSE if the target is all zero.
+    """
     energy = target.square().mean(dim=(-3, -2, -1))
     return mse(reconstruction, target) / torch.where(energy > 0, energy, 1.0)
 
 
 def moving_region(target: Tensor) -> Tensor:
-    """(B, Y, X) bool: the pixels whose temporal standard deviation in the target is at or above
-    its 95 % quantile, those that move at all where they are fewer, and all pixels of a sample that
-    does not move."""
+    """(B, Y, X) bool: the pixels whose temporal standard deviation in the target is at or above its
+    95th percentile over the image.
+
+    Only pixels that change at all, if these are fewer; all pixels of a sample that does not move.
+    """
     deviation = target.std(dim=-3, correction=0)  # (B, Y, X)
     threshold = deviation.flatten(-2).quantile(MOVING_QUANTILE, dim=-1)[..., None, None]
     moves = deviation > STILL
@@ -51,38 +56,43 @@ def moving_region(target: Tensor) -> Tensor:
 
 
 def moving_psnr(reconstruction: Tensor, target: Tensor) -> Tensor:
-    """PSNR in dB, peak 1.0, over the moving region alone: the pixels whose temporal standard
-    deviation in the target is at or above its 95 % quantile (and not 0), in all frames."""
+    """PSNR in dB, with a peak of 1.0, in all frames of the moving region: the pixels whose temporal
+    standard deviation in the target is above 0 and at or above its 95th percentile over the image.
+
+    All pixels of a sample that does not move.
+    """
     region = moving_region(target)
     error = (reconstruction - target).square().mean(dim=-3)  # (B, Y, X)
     return _decibel((error * region).sum(dim=(-2, -1)) / region.sum(dim=(-2, -1)))
 
 
 def ssim(reconstruction: Tensor, target: Tensor) -> Tensor:
-    """Structural similarity with a 3-D Gaussian window over t, y, x (sigma 1.5), the sample's own
-    range, 3 pixels cropped from every side, mean over the volume. Not comparable with the 2-D one.
+    """Structural similarity of the (t, y, x) volume with a 3-D Gaussian window (sigma 1.5) and the
+    target's range (maximum - minimum of the sample), averaged over the volume without the outermost
+    3 frames and pixels on each side. It is not comparable with the 2-D SSIM.
 
     This is the reference system's definition: scikit-image with `gaussian_weights=True, sigma=1.5,
     use_sample_covariance=False, win_size=7, data_range=target.max() - target.min()` on the
-    (T, Y, X) volume. NaN where an axis is shorter than its window of 7. A constant target has no
-    range, and 1.0 is taken instead.
+    (T, Y, X) volume. NaN if an axis is shorter than the window of 7. A constant target has no
+    range; 1.0 is used instead.
     """
     return _ssim(reconstruction, target, axes=(-3, -2, -1), crop=SSIM_CROP_3D)
 
 
 def ssim_2d(reconstruction: Tensor, target: Tensor) -> Tensor:
-    """Structural similarity of each frame with a 2-D Gaussian window (sigma 1.5), the range of the
-    whole sample, 5 pixels cropped from every side, mean over frames: the usual one.
+    """Structural similarity of each frame, as in most of the literature: with a 2-D Gaussian window
+    (sigma 1.5) and the target's range (maximum - minimum of the sample), averaged over each frame
+    without the outermost 5 pixels on each side, and over frames.
 
     scikit-image with `gaussian_weights=True, sigma=1.5, use_sample_covariance=False` on every
-    frame. NaN where Y or X is shorter than its window of 11. A constant target has no range, and
-    1.0 is taken instead.
+    frame. NaN if Y or X is shorter than the window of 11. A constant target has no range; 1.0 is
+    used instead.
     """
     return _ssim(reconstruction, target, axes=(-2, -1), crop=SSIM_CROP_2D)
 
 
 SCORES = {
-    "loss": mse,  # the name of its column, whatever loss is trained
+    "loss": mse,  # named after its column in the tables, whatever the training loss is
     "psnr": psnr,
     "ssim": ssim,
     "ssim_2d": ssim_2d,
@@ -116,7 +126,7 @@ def _ssim(reconstruction: Tensor, target: Tensor, axes: tuple[int, ...], crop: i
     span = target.amax(dim=(-3, -2, -1)) - target.amin(dim=(-3, -2, -1))
     span = torch.where(span > 0, span, 1.0)[:, None, None, None]
     level = target.mean(dim=(-3, -2, -1), keepdim=True)
-    # On a range of 1 around the level of the target, float32 keeps the differences of squares.
+    # With a range of 1 around the target's mean, differences of squares stay accurate in float32.
     reconstruction, target = (reconstruction - level) / span, (target - level) / span
     c1, c2 = SSIM_K1**2, SSIM_K2**2
     windows = [(axis, _window_matrix(target.shape[axis], crop).to(target)) for axis in axes]
@@ -138,8 +148,8 @@ def _ssim(reconstruction: Tensor, target: Tensor, axes: tuple[int, ...], crop: i
 
 
 def _window_matrix(size: int, crop: int) -> Tensor:
-    """(size - 2 crop, size): the Gaussian window's weights for every position that the crop keeps,
-    folded back at the borders with the edge repeated (scipy's `reflect`)."""
+    """(size - 2 crop, size): the Gaussian window's weights for every position inside the crop,
+    reflected at the borders with the edge repeated (scipy's `reflect`)."""
     offsets = torch.arange(-SSIM_RADIUS, SSIM_RADIUS + 1)
     weights = torch.exp(-0.5 * (offsets / SSIM_SIGMA) ** 2)
     index = (torch.arange(crop, size - crop)[:, None] + offsets) % (2 * size)

@@ -17,7 +17,7 @@ from methods.cascade import Cascade
 from methods.refiner import UNetResNet
 from methods.unet import DualUNet, UNet3D
 
-# A new network is a class and a line here. The arguments of its class are settings of train().
+# To add a network, add its class here. The arguments of the class must be settings of train().
 MODELS: dict[str, type[nn.Module]] = {
     "unet": DualUNet,
     "unet_resnet": UNetResNet,
@@ -44,15 +44,15 @@ def run_network(network: nn.Module, aliased: Tensor, mask: Tensor, precision: st
 
 
 def channels_last(network: nn.Module) -> None:
-    """Lay the weights out as convolutions are fastest with, on CPUs and GPUs."""
+    """Convert the weights to channels-last layout, which is fastest on CPUs and GPUs."""
     three = any(parameter.dim() == 5 for parameter in network.parameters())
     network.to(memory_format=torch.channels_last_3d if three else torch.channels_last)
 
 
 def set_checkpointing(network: nn.Module, enabled: bool) -> None:
-    """Compute blocks again for the gradient, instead of keeping what they computed.
+    """Recompute the activations of blocks in the backward pass, instead of storing them.
 
-    Where there is batch norm, its running statistics then move twice a step.
+    The running statistics of batch norm are then updated twice per step.
     """
     for module in network.modules():
         if hasattr(module, "gradient_checkpointing"):
@@ -61,34 +61,34 @@ def set_checkpointing(network: nn.Module, enabled: bool) -> None:
 
 @dataclass
 class Cost:
-    """What a network costs."""
+    """Size, arithmetic and memory of a network."""
 
     parameters: int
     macs: int  # multiply-accumulates of one forward pass of one sample
-    activation_bytes: int  # kept for the gradient by a training step on the whole batch
+    activation_bytes: int  # stored for the backward pass of a training step on the whole batch
 
 
 def count_cost(model: str, batch_size: int, shape: tuple[int, int, int], **architecture) -> Cost:
-    """Count, without computing anything, what `model` costs on `shape` = (T, Y, X)."""
+    """Cost of `model` on images of `shape` = (T, Y, X), counted without computing anything."""
     with torch.device("meta"):
         network = build_model(model, **architecture)
         aliased = torch.empty(batch_size, *shape, dtype=torch.complex64)
         mask = torch.empty(batch_size, shape[0], shape[1], 1)
-    own = {id(parameter) for parameter in network.parameters()}
-    kept: dict[int, Tensor] = {}  # one tensor for every storage, and alive, so that keys stay apart
+    parameters = {id(parameter) for parameter in network.parameters()}
+    saved: dict[int, Tensor] = {}  # one tensor per storage; alive, so that keys stay unique
 
-    def keep(tensor: Tensor) -> Tensor:
-        if id(tensor) not in own:
-            kept.setdefault(tensor.untyped_storage()._cdata, tensor)
+    def save(tensor: Tensor) -> Tensor:
+        if id(tensor) not in parameters:
+            saved.setdefault(tensor.untyped_storage()._cdata, tensor)
         return tensor
 
     with (
         FlopCounterMode(display=False) as flops,
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor),
     ):
         network(aliased, mask)
     return Cost(
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         macs=flops.get_total_flops() // 2 // batch_size,
-        activation_bytes=sum(tensor.untyped_storage().nbytes() for tensor in kept.values()),
+        activation_bytes=sum(tensor.untyped_storage().nbytes() for tensor in saved.values()),
     )

@@ -38,42 +38,15 @@ from report.pictures import Gallery, write_figure
 from report.tensorboard import TensorBoard
 from report.text import epoch_header, epoch_line, result_lines, write_output
 from training import checkpoint as ckpt
-from training.batches import EvaluationBatches, epoch_draws, training_batch
-from training.checks import (
-    check_against_data,
-    check_finite,
-    check_settings,
-    memory_advice,
-    prior_for,
-    time_notice,
-    unused_settings,
-    with_architecture,
-)
+from training import checks, run_folder
+from training.batches import Batch, EvaluationBatches, epoch_draws, training_batch
 from training.optimisation import learning_rate, training_loss, update_average
 from training.run import Run, Training, restore, snapshot
-from training.run_folder import (
-    LESIONS,
-    is_finished,
-    is_run,
-    read_config,
-    read_metrics,
-    require_empty,
-    require_run,
-    stored_settings,
-    write_config,
-    write_metrics,
-)
 from training.split import split_samples
-from util.command_line import check_types, defaults_of, main, parse_command_line, say
+from util import machine
+from util.command_line import defaults_of, main, parse_command_line, say, typed
 from util.errors import InputError
 from util.files import claimed_folder, write_csv
-from util.machine import (
-    explained_out_of_memory,
-    make_deterministic,
-    peak_memory,
-    pick_device,
-    reuse_memory,
-)
 from util.stop import StopRequest
 
 WARM_STEPS = 3  # steps after which the total time is estimated
@@ -152,24 +125,22 @@ def train(
         Interrupted: stopped by a signal or `max_minutes`; a checkpoint was saved.
     """
     given = {name: value for name, value in locals().items() if name != "output_folder"}
-    check_types(train, given)
-    require = require_run if resume else require_empty
+    given = typed(train, given)
+    require = run_folder.require_run if resume else run_folder.require_empty
     with claimed_folder(os.fspath(output_folder), require) as folder:
         if resume:
             defaults = defaults_of(train)
             changed = {name: value for name, value in given.items() if value != defaults[name]}
-            given |= stored_settings(folder, changed)
-            check_types(train, given)
-            if is_finished(folder):
+            given = typed(train, given | run_folder.stored_settings(folder, changed))
+            if run_folder.is_finished(folder):
                 say(f"{folder} holds a finished run: nothing to do")
-                return mean_scores(read_metrics(folder))
-        check_settings(given)
+                return mean_scores(run_folder.read_metrics(folder))
+        checks.check_settings(given)
         settings, initial = with_initial_weights(given, folder)
+        command = f"python train.py {shlex.quote(str(folder))} --resume"
         with (
-            explained_out_of_memory(memory_advice(settings)),
-            StopRequest(
-                max_minutes, f"python train.py {shlex.quote(str(folder))} --resume"
-            ) as stop,
+            machine.explained_out_of_memory(checks.memory_advice(settings)),
+            StopRequest(max_minutes, command) as stop,
         ):
             run = prepare(folder, settings, initial)
             network = make_network(run, initial)
@@ -190,20 +161,19 @@ def with_initial_weights(
     if settings["resume"] and (folder / ckpt.LAST).exists():
         path = folder / ckpt.LAST  # it holds everything that came with the initial weights
     initial = ckpt.load_checkpoint(path)
-    settings = with_architecture(settings, initial, path)
-    check_types(train, settings)
-    check_settings(settings)
+    settings = typed(train, checks.with_architecture(settings, initial, path))
+    checks.check_settings(settings)
     return settings, initial
 
 
 def prepare(folder: Path, settings: dict[str, Any], initial: Mapping[str, Any] | None) -> Run:
     """Load and check the data, and split them."""
     s = SimpleNamespace(**settings)
-    device = pick_device(s.device)
-    make_deterministic(s.seed)
+    device = machine.pick_device(s.device)
+    machine.make_deterministic(s.seed)
     cine = load_cine(s.data, s.n_samples, s.complex_pairs, s.normalise, s.in_channels, s.data_seed)
-    s.real_image = prior_for(s.real_image, s.phase, cine)
-    check_against_data(vars(s), cine, has_network=bool(s.num_epochs or initial))
+    s.real_image = checks.prior_for(s.real_image, s.phase, cine)
+    checks.check_against_data(vars(s), cine, has_network=bool(s.num_epochs or initial))
     parts = split_samples(len(cine.images), s.split, s.data_seed, cine.groups)
     run = Run(folder, s, device, cine, parts)
     if initial:
@@ -226,22 +196,22 @@ def make_network(run: Run, initial: dict[str, Any] | None) -> nn.Module | None:
     channels_last(network.to(run.device))
     set_checkpointing(network, run.settings.gradient_checkpointing)
     if run.device.type == "cpu":
-        reuse_memory(MEMORY_MARGIN * run.step_cost.activation_bytes)
+        machine.reuse_memory(MEMORY_MARGIN * run.step_cost.activation_bytes)
     return network
 
 
 def announce(run: Run) -> dict[str, list[str]]:
     """Describe the run on the screen and in `config.json`; returns the report's first lines."""
-    for line in unused_settings(vars(run.settings), defaults_of(train)):
+    for line in checks.unused_settings(vars(run.settings), defaults_of(train)):
         say(line)
     facts = describe(run)
     for heading, lines in facts.items():
         say(f"{heading}: " + "\n  ".join(lines))
     if run.settings.resume:
-        for line in changes(run, read_config(run.folder)):
+        for line in changes(run, run_folder.read_config(run.folder)):
             say(line)
     else:
-        write_config(run.folder, configuration(run))
+        run_folder.write_config(run.folder, configuration(run))
     return facts
 
 
@@ -318,7 +288,7 @@ def train_epoch(
         loss = train_step(run, training, draws)
         samples = name_list([sample for _, sample in draws])
         where = f"in epoch {epoch + 1}, step {step + 1}, on samples {samples}"
-        check_finite(loss, where, run.folder, s.initial_lr)
+        checks.check_finite(loss, where, run.folder, s.initial_lr)
         if training.average is not None:
             update_average(training.average, training.network, s.ema, epoch * n_steps + step)
         training.step += 1
@@ -328,7 +298,7 @@ def train_epoch(
         bar.update()
         if epoch == 0 and training.step == min(WARM_STEPS, n_steps):
             step_minutes = training.epoch_seconds / training.step / 60
-            say(time_notice(step_minutes * n_steps * s.num_epochs, s.model, run.device))
+            say(checks.time_notice(step_minutes * n_steps * s.num_epochs, s.model, run.device))
 
 
 def train_step(run: Run, training: Training, draws: Sequence[tuple[int, int]]) -> float:
@@ -353,7 +323,9 @@ def train_step(run: Run, training: Training, draws: Sequence[tuple[int, int]]) -
     return total
 
 
-def validate_epoch(run: Run, training: Training, batches: list, board: TensorBoard) -> None:
+def validate_epoch(
+    run: Run, training: Training, batches: Sequence[Batch], board: TensorBoard
+) -> None:
     """Score the validation part; now and then its first samples go to TensorBoard."""
     started, s = time.perf_counter(), run.settings
     epoch = len(training.history) + 1
@@ -363,7 +335,7 @@ def validate_epoch(run: Run, training: Training, batches: list, board: TensorBoa
     board.examples(epoch, examples)
     training.epoch_seconds += time.perf_counter() - started
     where = f"after epoch {epoch}, in validation"
-    check_finite(training.scores["loss"], where, run.folder, s.initial_lr)
+    checks.check_finite(training.scores["loss"], where, run.folder, s.initial_lr)
 
 
 def close_epoch(run: Run, training: Training, validated: bool) -> dict[str, float]:
@@ -371,7 +343,7 @@ def close_epoch(run: Run, training: Training, validated: bool) -> dict[str, floa
     epoch = len(training.history) + 1
     if not all(parameter.isfinite().all() for parameter in training.network.parameters()):
         where = f"soon: weights are not finite after epoch {epoch}"
-        check_finite(math.nan, where, run.folder, run.settings.initial_lr)
+        checks.check_finite(math.nan, where, run.folder, run.settings.initial_lr)
     entry = {
         "epoch": epoch,
         "train/loss": training.epoch_loss / (run.n_rounds * len(run.parts["train"])),
@@ -379,7 +351,7 @@ def close_epoch(run: Run, training: Training, validated: bool) -> dict[str, floa
     }
     if validated:
         entry |= {f"validation/{name}": value for name, value in training.scores.items()}
-    entry |= {"seconds": training.epoch_seconds, "peak_memory": peak_memory(run.device)}
+    entry |= {"seconds": training.epoch_seconds, "peak_memory": machine.peak_memory(run.device)}
     training.history.append(entry)
     training.step, training.epoch_loss, training.epoch_seconds = 0, 0.0, 0.0
     if validated and training.scores["psnr"] > training.best_psnr:
@@ -434,7 +406,7 @@ def score_test(
         gallery.close()
         if s.lesions:
             lesions = lesion_rows(methods, bench.batches("test", acc, size=1), stop)
-            write_csv(run.folder / LESIONS, lesions)
+            write_csv(run.folder / run_folder.LESIONS, lesions)
     rows.sort(key=lambda row: (row["acc"], row["sample"], order.index(row["method"])))
     return conclude(run, rows, lesions, history, facts, shown)
 
@@ -458,19 +430,19 @@ def conclude(
         prefix = "test/" if method == shown else f"test/{method}/"
         board.scalars({prefix + name: value for name, value in means.items()}, len(history))
     board.close()
-    write_metrics(folder, rows)
+    run_folder.write_metrics(folder, rows)
     for line in results:
         say(line)
-    return mean_scores(read_metrics(folder))  # rounded as in a finished run that is read again
+    return mean_scores(run_folder.read_metrics(folder))  # with the digits that are stored
 
 
 def from_command_line() -> None:
     """`train()` with the arguments of the command line."""
     given = parse_command_line(train)
     folder = Path(given["output_folder"])
-    if given.get("resume") and is_run(folder):
+    if given.get("resume") and run_folder.is_run(folder):
         # here, unlike in train(), a flag can be told from a default that it equals
-        stored_settings(folder, given)
+        run_folder.stored_settings(folder, given)
     train(**given)
 
 

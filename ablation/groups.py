@@ -1,6 +1,6 @@
-"""The groups of experiments: their rows, and what each row changes in its control.
+"""The groups of experiments: their rows, and the settings that each row changes.
 
-A new experiment is a group, or a row, in `GROUPS`. The settings are those of `train()`.
+To add an experiment, add a group or a row to `GROUPS`. The settings are those of `train()`.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from ablation.results import Result
 from model import MODELS, architecture_settings, build_model
 
 MEMORY = "memory"  # a group that belongs to "cnn3d": every model for one epoch, with one seed
-RATES = "learning_rate"  # a group without runs: the learning rate is drawn
+RATES = "learning_rate"  # a group without runs: only the learning rate is drawn
 UNET, UNET_RESNET = {"model": "unet"}, {"model": "unet_resnet"}
 
 
@@ -22,7 +22,7 @@ UNET, UNET_RESNET = {"model": "unet"}, {"model": "unet_resnet"}
 class Group:
     """Rows that are compared with one of them, the control.
 
-    A row changes settings: to a value, or to a function of the group's settings.
+    A row changes settings, each to a value or to a function of the group's settings.
     """
 
     title: str
@@ -40,7 +40,7 @@ class Row:
     settings: dict[str, Any]
     folder: Path  # of its runs
     results: dict[int, Result] = field(default_factory=dict)  # by seed
-    failure: str = ""  # why the last seed that failed has no result
+    failure: str = ""  # reason of the last failed seed
 
 
 def width_matching(settings: Mapping[str, Any]) -> int:
@@ -72,7 +72,7 @@ GROUPS = {
         },
     ),
     "refiner": Group(
-        "The refiner, and its parameters spent on width instead",
+        "The refiner, against a wider U-Net with as many parameters",
         control="unet",
         base=UNET,
         rows={
@@ -130,7 +130,7 @@ GROUPS = {
         },
     ),
     "acceleration": Group(
-        "Acceleration, unet_resnet; every row has masks of its own",
+        "Acceleration, unet_resnet; the masks differ between the rows",
         control="6",
         base={**UNET_RESNET, "test_acc": None},
         rows={

@@ -1,7 +1,7 @@
 """Results of repeated runs: means, spreads, and paired differences to a control.
 
 A row of an experiment is one setting, run with several seeds on the same samples and masks. The
-scores of a sample are first averaged over accelerations and seeds, so that these do not count as
+scores of a sample are first averaged over accelerations and seeds, which are not independent
 samples. Means and standard deviations are then over samples, and differences to the control are
 paired by sample (see `evaluation/intervals.py`).
 """
@@ -40,12 +40,12 @@ class Result:
 
     @property
     def data(self) -> str:
-        """What runs must share to be compared: the data and the test part."""
+        """The data and the test part, which must be the same in runs that are compared."""
         return f"{self.config['data']['hash']} {self.samples}"
 
     @property
     def best_baseline(self) -> tuple[str, float]:
-        """The training-free method of the highest mean PSNR, and that PSNR; "" if none was run."""
+        """The training-free method with the highest mean PSNR, and its PSNR; ("", NaN): none."""
         return max(self.baselines.items(), key=lambda item: item[1], default=("", float("nan")))
 
 
@@ -66,25 +66,28 @@ class Comparison:
 
 
 def read_result(folder: Path) -> Result:
-    """What a finished run left; accelerations are averaged.
+    """Read a finished run; scores are averaged over accelerations.
 
     Raises:
-        InputError: a file of it is missing or damaged.
+        InputError: a file is missing or damaged.
     """
     config = read_config(folder)
     rows = read_metrics(folder)
-    own = [row for row in rows if row["method"] not in BASELINES]
-    samples = sorted({int(row["sample"]) for row in own})
+    of_network = [row for row in rows if row["method"] not in BASELINES]
+    samples = sorted({int(row["sample"]) for row in of_network})
     try:
         scores = {
             score: np.array(
-                [np.mean([row[score] for row in own if int(row["sample"]) == i]) for i in samples]
+                [
+                    np.mean([row[score] for row in of_network if int(row["sample"]) == i])
+                    for i in samples
+                ]
             )
             for score in SCORES
         }
-        config["data"]["groups"], config["parameters"]  # of this version's runs
+        config["data"]["groups"], config["parameters"]  # present in runs of this version
     except KeyError as error:
-        raise InputError(f"{folder} was made by another version ({error}): remove it") from None
+        raise InputError(f"{folder} was made by another version (no {error}): remove it") from None
     history = read_history(folder)
     means = mean_scores(rows)
     return Result(
@@ -98,9 +101,9 @@ def read_result(folder: Path) -> Result:
 
 
 def compare(row: Mapping[int, Result], control: Mapping[int, Result], score: str) -> Comparison:
-    """A row, results by seed, against its control; the difference of the seeds that both have.
+    """Compare a row to its control, both as results by seed.
 
-    NaN, where there is nothing to compare.
+    The difference is over the seeds that both have; NaN if there are none.
     """
     values = np.stack([result.scores[score] for result in row.values()])  # (seeds, samples)
     of_samples = values.mean(axis=0)

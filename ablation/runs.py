@@ -1,4 +1,4 @@
-"""The runs of experiments: running one in a process of its own, and reading what runs left.
+"""The runs of experiments: running one in a separate process, and reading the results.
 
 The runs of a row are in `row.folder`: `seed0/` is a run's folder, `seed0.log` its output, and
 `seed0.failure` the reason why it has no result.
@@ -25,9 +25,9 @@ from util.machine import available_memory
 from util.stop import StopRequest
 
 RUNS = "runs"  # the folder of all runs, in the output folder of the experiments
-FAILURE = ".failure"  # suffix of a file that says why a seed has no result
+FAILURE = ".failure"  # suffix of the file with the reason why a seed has no result
 TRAIN = Path(__file__).resolve().parent.parent / "train.py"
-POLL_SECONDS = 0.2  # between looks at a running process
+POLL_SECONDS = 0.2  # between two checks of a running process
 
 
 def folder_name(changed: Mapping[str, Any]) -> str:
@@ -42,16 +42,16 @@ def folder_name(changed: Mapping[str, Any]) -> str:
 def run_one(
     row: Row, seed: int, folder: Path, defaults: Mapping[str, Any], stop: StopRequest
 ) -> str:
-    """Run `train.py` in a process of its own, from the start or from where it was stopped.
+    """Run `train.py` in a separate process, from the start or from where it was stopped.
 
     Args:
-        defaults: the settings of `train()` that need not be given.
+        defaults: the default settings of `train()`, which need no flag.
 
     Returns:
-        Why it failed; "" if it did not.
+        The reason of a failure; "" on success.
 
     Raises:
-        Interrupted: asked to stop; the run has saved what it needs to be continued.
+        Interrupted: a stop was requested; the run has saved its state and can be continued.
     """
     row.folder.mkdir(parents=True, exist_ok=True)
     if in_use(folder):
@@ -79,15 +79,15 @@ def run_one(
     if process.returncode == EXIT_INTERRUPTED:
         raise Interrupted(f"{folder} was stopped by a signal; continue with: {stop.continue_with}")
     if process.returncode < 0:
-        return f"killed by signal {-process.returncode}, perhaps for want of memory; see {log}"
+        return f"killed by signal {-process.returncode}, perhaps out of memory; see {log}"
     message = (log.read_text().strip() or "no message").splitlines()[-1]
     return message.removeprefix("train.py: error: ")
 
 
 @contextlib.contextmanager
 def child(command: Sequence[str], output) -> Iterator[subprocess.Popen]:
-    """A process in a session of its own, so that Ctrl-C reaches it only through its parent; it does
-    not outlive the block."""
+    """A process in a new session, so that Ctrl-C reaches it only through its parent. It is
+    terminated at the end of the block."""
     process = subprocess.Popen(
         command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
     )
@@ -100,12 +100,12 @@ def child(command: Sequence[str], output) -> Iterator[subprocess.Popen]:
 
 
 def too_large(row: Row, wanted: Sequence[tuple[Row, int]]) -> str:
-    """Why a training step of a row cannot fit into memory; "" if it may, or on a GPU, where torch
-    says so itself. Judged by finished runs on the same data."""
-    own = (  # the memory group has data of its own
+    """The reason why a training step of a row cannot fit into memory; "" if it may fit, or on a
+    GPU, where torch raises an error. It is judged by finished runs on the same data."""
+    same_data = (  # the memory group uses other data than the rest
         other for other, _ in wanted if (other.group == MEMORY) == (row.group == MEMORY)
     )
-    results = (result for other in own for result in other.results.values())
+    results = (result for other in same_data for result in other.results.values())
     known: Result | None = next(results, None)
     s, free = row.settings, available_memory()
     on_cpu = known is not None and known.config["device"].startswith("cpu")
@@ -118,14 +118,14 @@ def too_large(row: Row, wanted: Sequence[tuple[Row, int]]) -> str:
     size = pass_size(s["batch_size"], s["accumulation"], known.config["split"])
     counted = count_cost(s["model"], size, shape, **architecture).activation_bytes
     if s["precision"] == "bfloat16":
-        counted //= 2  # about: what is kept is mostly in bfloat16 then
+        counted //= 2  # approximately: most stored activations are in bfloat16
     if counted < free:
         return ""
     return f"not run: {counted / 1e9:.3g} GB of activations counted, {free / 1e9:.3g} GB are free"
 
 
 def read_runs(rows: Sequence[Row]) -> None:
-    """Give the rows their finished runs, or the reason why there is none.
+    """Fill in the rows' finished runs, or the reason why there is none.
 
     Raises:
         InputError: a run has other settings than its row, or other data than its group.

@@ -1,4 +1,4 @@
-"""Tables and figures of experiments: the scores of every row beside those of its control."""
+"""Tables and figures of experiments: the scores of every row, compared to its control."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,13 +22,14 @@ RATES_VALUES, RATES_FIGURE = "learning_rate.csv", "learning_rate.png"
 FILES = (TABLES, VALUES, FIGURE, RATES_VALUES, RATES_FIGURE)
 DPI = 120
 MEANING = """\
-Mean ± standard deviation over the test samples, each averaged over the seeds first. Difference:
-to the control (the row without one), paired by sample, with its 95 % interval (bootstrap over
-{units}); bold if the interval as shown excludes zero. The interval covers other samples, not other
-seeds: their spread is the standard deviation of the seeds' means. With few samples the interval is
-too narrow, and one of twenty excludes zero by chance. Minutes are of training with validation, for
-one run; memory is the peak over the runs of a row{memory}.
-Best training-free: the highest mean PSNR among the training-free methods on the same samples and
+Scores: mean ± standard deviation over the test samples; the scores of a sample are first averaged
+over the seeds. Difference: to the control (the row without a difference), paired by sample, with
+its 95 % interval (bootstrap over {units}); bold if the interval, as shown, excludes zero. The
+interval covers the variation over samples, not over seeds; the spread over seeds is the standard
+deviation of the seeds' means. With few samples the interval is too narrow. Without any true
+difference, one interval in twenty excludes zero by chance. Minutes: training with validation, for
+one run. Memory: the peak over the runs of a row{memory}.
+Best training-free: the training-free method with the highest mean PSNR on the same samples and
 masks."""
 HEADS = [
     *(cell for score in COMPARED for cell in (TITLES[score], "difference")),
@@ -42,7 +43,7 @@ HEADS = [
 
 
 def write_report(folder: Path, rows: Sequence[Row], given: Mapping[str, Any]) -> None:
-    """Write tables and figure of all rows that have results; nothing where none has."""
+    """Write tables and figure of all rows that have results; nothing if there are no results."""
     results = [result for row in rows for result in row.results.values()]
     if not results:
         return
@@ -50,9 +51,9 @@ def write_report(folder: Path, rows: Sequence[Row], given: Mapping[str, Any]) ->
     compared: dict[str, dict[str, Comparison]] = {}
     values = []
     for name, group in GROUPS.items():
-        own = [row for row in rows if row.group == name]
-        control = next((row.results for row in own if row.name == group.control), {})
-        shown = [row for row in own if row.results or row.failure]
+        group_rows = [row for row in rows if row.group == name]
+        control = next((row.results for row in group_rows if row.name == group.control), {})
+        shown = [row for row in group_rows if row.results or row.failure]
         if len(shown) < 2:
             continue
         tables += ["", f"## {group.title} (`{name}`)", ""]
@@ -78,7 +79,7 @@ def write_report(folder: Path, rows: Sequence[Row], given: Mapping[str, Any]) ->
 
 
 def header_lines(results: Sequence[Result], given: Mapping[str, Any]) -> list[str]:
-    """What was run, on which data and machine, and the meaning of the columns."""
+    """Settings, data and machine of the runs, and the meaning of the columns."""
     config = results[0].config
     parts = ", ".join(f"{len(part)} {name}" for name, part in config["split"].items())
     commits = sorted({str(result.config["git_commit"]) for result in results})
@@ -89,12 +90,12 @@ def header_lines(results: Sequence[Result], given: Mapping[str, Any]) -> list[st
     memory = (
         ", of tensors on the GPU"
         if "cuda" in devices[0]
-        else ", the whole process with interpreter and data"
+        else ", of the whole process with interpreter and data"
     )
     return [
-        f"Settings of all rows: `{' '.join(as_flags(given)) or 'the defaults'}`",
-        f"on {data['source']} (hash {data['hash']}): {parts} samples.",
-        f"{', '.join(devices)}; torch {', '.join(versions)}; commit {', '.join(commits)}.",
+        f"Settings of all rows: `{' '.join(as_flags(given)) or 'the defaults'}`.",
+        f"Data: {data['source']} (hash {data['hash']}), {parts} samples.",
+        f"Device: {', '.join(devices)}; torch {', '.join(versions)}; commit {', '.join(commits)}.",
         "",
         *MEANING.format(units=units, memory=memory).splitlines(),
     ]
@@ -112,8 +113,8 @@ def summary_rows(rows: Sequence[Row], control: Mapping[int, Result]) -> list[lis
                 mean_and_spread(psnr.mean, psnr.std, DIGITS["psnr"]),
                 difference(psnr, "psnr", row, control),
                 *(
-                    mean_and_spread(found.mean, float("nan"), DIGITS[name])
-                    for name, found in zip(COMPARED[1:], others, strict=True)
+                    mean_and_spread(other.mean, float("nan"), DIGITS[name])
+                    for name, other in zip(COMPARED[1:], others, strict=True)
                 ),
             ]
         table_rows.append([group, row.name, *cells])
@@ -129,9 +130,9 @@ def group_table(rows: Sequence[Row], control: Mapping[int, Result]) -> list[str]
             continue
         cells = [row.name]
         for score in COMPARED:
-            found = compare(row.results, control, score)
-            cells.append(mean_and_spread(found.mean, found.std, DIGITS[score]))
-            cells.append(difference(found, score, row, control))
+            comparison = compare(row.results, control, score)
+            cells.append(mean_and_spread(comparison.mean, comparison.std, DIGITS[score]))
+            cells.append(difference(comparison, score, row, control))
         seed_spread = compare(row.results, control, "psnr").seed_spread
         runs = list(row.results.values())
         best, psnr = runs[0].best_baseline
@@ -190,8 +191,8 @@ def difference(found: Comparison, score: str, row: Row, control: Mapping[int, Re
 
 def gigabytes(runs: Sequence[Result]) -> str:
     """The peak memory of these runs; "" if it was not measured."""
-    most = max((run.peak_memory for run in runs), default=0)
-    return f"{most / 1e9:.2f}" if most else ""
+    peak = max((run.peak_memory for run in runs), default=0)
+    return f"{peak / 1e9:.2f}" if peak else ""
 
 
 def write_rates(folder: Path, peak: float, warmup_epochs: int, num_epochs: int) -> None:
@@ -216,7 +217,8 @@ def comparison_figure(groups: Mapping[str, Mapping[str, Comparison]]) -> Figure:
     """PSNR of the rows of some groups, and their difference to the control.
 
     Left: mean, standard deviation over samples, and in orange over seeds. Right: the paired
-    difference with its 95 % interval, hollow if that, rounded, includes zero; none for the control.
+    difference with its 95 % interval, hollow if the rounded interval includes zero; none for the
+    control.
     """
     height = 0.6 + sum(0.55 + 0.28 * len(rows) for rows in groups.values())
     figure = Figure(figsize=(11, height), layout="constrained")
@@ -226,21 +228,21 @@ def comparison_figure(groups: Mapping[str, Mapping[str, Comparison]]) -> Figure:
         width_ratios=(3, 2),
     )  # fmt: skip
     for (left, right), (title, rows) in zip(axes, groups.items(), strict=True):
-        for place, found in enumerate(rows.values()):
+        for place, row in enumerate(rows.values()):
             left.errorbar(
-                found.mean, place, xerr=found.std, fmt="o", color="C0", markersize=4, capsize=2
+                row.mean, place, xerr=row.std, fmt="o", color="C0", markersize=4, capsize=2
             )
             left.errorbar(
-                found.mean, place, xerr=found.seed_spread, fmt="none", ecolor="C1", elinewidth=4
+                row.mean, place, xerr=row.seed_spread, fmt="none", ecolor="C1", elinewidth=4
             )
-            if found.difference:
+            if row.difference:
                 bounds = [
-                    [max(0, found.difference - found.low)],  # 0 where there is no interval
-                    [max(0, found.high - found.difference)],
+                    [max(0, row.difference - row.low)],  # 0 if there is no interval
+                    [max(0, row.high - row.difference)],
                 ]
-                face = "C0" if found.excludes_zero(DIGITS["psnr"]) else "white"
+                face = "C0" if row.excludes_zero(DIGITS["psnr"]) else "white"
                 right.errorbar(
-                    found.difference, place, xerr=bounds, fmt="o", color="C0", markersize=4,
+                    row.difference, place, xerr=bounds, fmt="o", color="C0", markersize=4,
                     capsize=2, markerfacecolor=face,
                 )  # fmt: skip
         left.set_title(title, loc="left", fontsize=9)

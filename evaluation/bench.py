@@ -1,4 +1,4 @@
-"""The bench: what the methods of a run are compared on, with a cache for the training-free ones."""
+"""The test bench: data and masks on which methods are compared, and a cache of results."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from util.stop import NEVER, StopRequest
 
 @dataclass(frozen=True)
 class Bench:
-    """Data, masks and device that methods are compared on."""
+    """Data, masks and device with which methods are compared."""
 
     cine: Cine
     parts: Mapping[str, list[int]]  # indices of the samples in each part of the split
@@ -37,7 +37,7 @@ class Bench:
         )
 
     def parameters(self, name: str, acc: float, stop: StopRequest = NEVER) -> Parameters:
-        """The parameters of a training-free method, searched on training samples or cached."""
+        """The parameters of a training-free method, cached or searched on training samples."""
         batches = self.batches("train", acc, size=1, n_samples=N_TUNING)
         if not BASELINES[name].grid or not len(batches):
             return BASELINES[name].usual
@@ -91,7 +91,7 @@ class Bench:
         return rows
 
     def identity(self, name: str, batches: EvaluationBatches) -> dict[str, Any]:
-        """Everything that the numbers of a training-free method on `batches` depend on.
+        """Everything that the results of a training-free method on `batches` depend on.
 
         Empty, so that nothing is cached, if the method's code is not in a file of the project.
         """

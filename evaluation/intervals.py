@@ -1,8 +1,8 @@
 """Differences between methods, paired by sample, with their confidence intervals.
 
 The 95 % interval is the percentile bootstrap over samples, or over groups (patients) if these are
-known, because slices of one patient are not independent. It covers other samples of the same kind,
-not other seeds of the training; with few samples it is too narrow.
+known, because slices of one patient are not independent. It covers the variation over samples of
+the same kind, not over training seeds; with few samples it is too narrow.
 
 Reference: B. Efron, R. Tibshirani, "An introduction to the bootstrap", Chapman & Hall 1993,
 chapters 8 (clusters) and 13 (percentiles).
@@ -44,7 +44,7 @@ def paired_differences(
     """Two methods compared sample by sample, for every acceleration and score.
 
     Args:
-        rows: of scores, as `evaluation.scoring.score` returns them.
+        rows: scores, as returned by `evaluation.scoring.score`.
         groups: patient of each sample of the data; None: unknown.
 
     Raises:
@@ -52,7 +52,7 @@ def paired_differences(
     """
     result = []
     for acc in dict.fromkeys(row["acc"] for row in rows):
-        own = {
+        by_method = {
             method: {
                 int(row["sample"]): row
                 for row in rows
@@ -60,15 +60,15 @@ def paired_differences(
             }
             for method in (first, second)
         }
-        samples = list(own[first])
-        if not samples or own[first].keys() != own[second].keys():
+        samples = list(by_method[first])
+        if not samples or by_method[first].keys() != by_method[second].keys():
             raise ValueError(
                 f"{first} and {second} must be scored on the same samples, found"
-                f" {len(own[first])} and {len(own[second])} at acceleration {acc}"
+                f" {len(by_method[first])} and {len(by_method[second])} at acceleration {acc}"
             )
         units = None if groups is None else [groups[sample] for sample in samples]
         for score in scores:
-            values = [np.array([own[m][i][score] for i in samples]) for m in (first, second)]
+            values = [np.array([by_method[m][i][score] for i in samples]) for m in (first, second)]
             differences = values[0] - values[1]
             low, high = bootstrap_interval(differences, units)
             mean = float(differences.mean())
@@ -86,24 +86,25 @@ def advantages(
     """
     result = []
     for acc in dict.fromkeys(row["acc"] for row in rows):
-        own = [row for row in rows if row["acc"] == acc]
-        methods = list(dict.fromkeys(row["method"] for row in own))
+        rows_at_acc = [row for row in rows if row["acc"] == acc]
+        methods = list(dict.fromkeys(row["method"] for row in rows_at_acc))
         free = [name for name in methods if name in BASELINES]
         for network in (name for name in methods if free and name not in BASELINES):
             for score in COMPARED:
                 means = [
-                    np.mean([row[score] for row in own if row["method"] == name]) for name in free
+                    np.mean([row[score] for row in rows_at_acc if row["method"] == name])
+                    for name in free
                 ]
                 best = free[int(np.argmax(means))]
-                result += paired_differences(own, network, best, groups, (score,))
+                result += paired_differences(rows_at_acc, network, best, groups, (score,))
     return result
 
 
 def bootstrap_interval(
     values: np.ndarray, groups: Sequence | np.ndarray | None = None
 ) -> tuple[float, float]:
-    """95 % percentile interval of the mean of `values` (n,), by resampling them, or whole groups of
-    them; NaN for a single one. Seeded: the same values give the same interval."""
+    """95 % percentile interval of the mean of `values` (n,), by resampling values or whole groups;
+    NaN for a single value or group. Seeded: the same values give the same interval."""
     members = np.arange(len(values))
     if groups is not None:
         members = np.unique(np.asarray(groups), return_inverse=True)[1]

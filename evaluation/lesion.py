@@ -1,11 +1,11 @@
-"""A small lesion in the moving heart wall: is it kept, erased, or smeared along its path?
+"""A small lesion in the moving heart wall: does a method keep it, erase it, or smear it?
 
 A smooth disc of known contrast is added to a fully sampled series at a point of the heart and moves
-with the tissue there. The series is reconstructed with and without it, with the same masks; the
-difference of the two shows how the method treats the lesion.
+with the tissue there. The series is reconstructed with and without the lesion, with the same masks.
+The difference of the two reconstructions shows how the method treats the lesion.
 
-Series are (T, Y, X) real magnitude images; a path is (T, 2), the row and column of the lesion's
-centre in every frame, in fractions of a pixel. Time is cyclic.
+Series are (T, Y, X) real magnitude images. A path is (T, 2): row and column of the lesion's centre
+in every frame, in pixels with sub-pixel precision. The last frame is followed by the first.
 """
 
 import math
@@ -17,23 +17,23 @@ from torch.nn import functional as F
 from metrics import moving_region
 
 DIAMETERS = (3.0, 4.0, 6.0, 8.0)  # pixels
-CONTRASTS = (0.2, -0.2)  # bright and dark, of the range of the images
-EDGE = 0.5  # pixels over which the disc falls off
+CONTRASTS = (0.2, -0.2)  # bright and dark, in units of the image range [0, 1]
+EDGE = 0.5  # pixels, width of the disc's smooth edge
 PATCH = 8  # tracked patches are 2 PATCH + 1 pixels wide
 SEARCH = 3  # pixels that a patch may move from a frame to the next
 CANDIDATES = 256  # points of the moving region that are tracked
 HEART_RADIUS = 10  # pixels around a pixel in which change over time is averaged
-HEART_SHARE = 0.5  # of the highest change: the heart is where there is more
-SMALLEST_EXCURSION = 2.0  # pixels between the farthest points of a path that counts as moving
+HEART_SHARE = 0.5  # fraction of the highest change; the heart changes more than this
+SMALLEST_EXCURSION = 2.0  # pixels between the two farthest points of a moving path
 WALL = (0.15, 0.7)  # range of the heart wall's signal, relative to that of blood
 
 
 def find_path(series: Tensor) -> Tensor:
-    """The path of the point of the moving heart wall that can be followed best.
+    """The path of the point of the moving heart wall that can be tracked best.
 
-    Points of the moving region are followed through the heartbeat and back to the first frame. Of
+    Points of the moving region are tracked through the heartbeat and back to the first frame. Of
     the points that move, look like heart wall and return to where they started, the one whose patch
-    changes least is taken; if there are none, the one that comes nearest to that.
+    changes least is taken. If there are none, the one that comes closest to this is taken.
     """
     region = moving_region(series[None])[0]
     heart = density(series.var(dim=0, correction=0) * region)
@@ -59,16 +59,16 @@ def find_path(series: Tensor) -> Tensor:
 
 
 def density(change: Tensor) -> Tensor:
-    """The mean change (Y, X) around each pixel: highest in the heart, most of which moves."""
+    """The change (Y, X), smoothed: highest in the heart, because most of the heart moves."""
     width = 2 * HEART_RADIUS + 1
     total = change[None, None]
-    for _ in range(2):  # twice a box is a smooth hill
+    for _ in range(2):  # two box filters in a row make a smooth one
         total = F.avg_pool2d(total, width, stride=1, padding=HEART_RADIUS)
     return total[0, 0]
 
 
 def track(series: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Follow points (N, 2) of frame 0 from frame to frame, by the smallest squared difference of
+    """Track points (N, 2) of frame 0 from frame to frame, by the smallest squared difference of
     patches.
 
     Returns:
@@ -88,10 +88,10 @@ def track(series: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         here = patches_at(series[frame], position[:, None])  # (N, 1, P)
         there = (position[:, None] + moves).clamp(low, high)  # (N, M, 2)
         cost = (patches_at(series[(frame + 1) % n_frames], there) - here).square().mean(dim=-1)
-        least, best = cost.min(dim=1)
+        lowest, best = cost.min(dim=1)
         position = there[torch.arange(len(there)), best] + subpixel(cost, best)
         position = position.clamp(low, high)
-        mismatch += least / n_frames
+        mismatch += lowest / n_frames
         visited.append(position)
     gap = visited[-1] - visited[0]  # (N, 2)
     share = torch.arange(n_frames, device=series.device)[:, None] / n_frames
@@ -99,7 +99,7 @@ def track(series: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def subpixel(cost: Tensor, best: Tensor) -> Tensor:
-    """The position between pixels of the minimum of (N, M) costs, (N, 2): a parabola per axis."""
+    """Sub-pixel offset (N, 2) of the minimum of (N, M) costs, by a parabola along each axis."""
     n = 2 * SEARCH + 1
     grid = cost.unflatten(1, (n, n))
     row, column = best // n, best % n
@@ -119,7 +119,7 @@ def subpixel(cost: Tensor, best: Tensor) -> Tensor:
 
 
 def sample_at(series: Tensor, path: Tensor) -> Tensor:
-    """The values (T,) of the frames along a path, between pixels by linear interpolation."""
+    """The values (T,) of a series along a path (T, 2), linearly interpolated between pixels."""
     return torch.stack(
         [_interpolate(image, point[None]) for image, point in zip(series, path, strict=True)]
     ).squeeze(1)
@@ -143,8 +143,8 @@ def _interpolate(image: Tensor, points: Tensor) -> Tensor:
 
 
 def lesion(series: Tensor, path: Tensor, diameter: float, contrast: float) -> Tensor:
-    """The change of a series by a lesion, (T, Y, X): `contrast` inside the disc, limited so that
-    the sum stays in [0, 1]."""
+    """The change that a lesion makes to a series, (T, Y, X): `contrast` inside a disc of `diameter`
+    pixels, limited so that the sum stays in [0, 1]."""
     axes = [torch.arange(n, device=series.device) for n in series.shape[1:]]
     y, x = torch.meshgrid(*axes, indexing="ij")
     centre = path[:, :, None, None]  # (T, 2, 1, 1)
@@ -154,17 +154,22 @@ def lesion(series: Tensor, path: Tensor, diameter: float, contrast: float) -> Te
 
 
 def kept_contrast(difference: Tensor, added: Tensor) -> Tensor:
-    """The fraction of the lesion's contrast that a method keeps in every frame, (T,): 1 all, 0
-    none. NaN if nothing could be added, such as a dark lesion to black. `difference` of the
-    reconstructions and `added` to the series are (T, Y, X)."""
+    """The fraction of the lesion's contrast that a method keeps in every frame, (T,): 1 for all, 0
+    for none; NaN if nothing could be added, such as a dark lesion to a black pixel.
+
+    Args:
+        difference: (T, Y, X), of the reconstructions with and without the lesion.
+        added: (T, Y, X), the change that the lesion makes to the series.
+    """
     size = added.square().sum(dim=(-2, -1))
-    kept = (difference * added).sum(dim=(-2, -1)) / size.clamp(min=1e-12)
-    return torch.where(size > 1e-6, kept, torch.nan)
+    fraction = (difference * added).sum(dim=(-2, -1)) / size.clamp(min=1e-12)
+    return torch.where(size > 1e-6, fraction, torch.nan)
 
 
 def ghost_contrast(difference: Tensor, added: Tensor) -> Tensor:
-    """The fraction of the lesion's contrast that appears where the lesion is half a heartbeat later
-    and is not now, (T,): 0 none. NaN if the two places overlap."""
+    """The fraction of the lesion's contrast that appears in a wrong place in every frame, (T,): in
+    the pixels of the lesion half a heartbeat later that are not pixels of it now. 0 for none; NaN
+    if the two places overlap."""
     later = added.roll(-(len(added) // 2), dims=0)
     elsewhere = torch.where(added.abs() < 0.05 * added.abs().max(), later, 0)
     size = elsewhere.square().sum(dim=(-2, -1))

@@ -36,7 +36,7 @@ def lesion_rows(
             for contrast in CONTRASTS:
                 stop.check("while testing")
                 added = lesion(truth, path, diameter, contrast)
-                # undersampling is linear: the aliased image of the sum is the sum
+                # undersampling is linear: the aliased lesion can be added to the aliased image
                 aliased = batch.aliased + undersample(added * phase, batch.mask)
                 for name, method in methods.items():
                     difference = method(aliased, batch.mask).abs()[0] - plain[name]
@@ -60,7 +60,7 @@ def lesion_rows(
 
 @dataclass
 class KeptContrast:
-    """The contrast that a method keeps of lesions of one diameter, as fractions of it."""
+    """The fraction of the contrast that a method keeps, for lesions of one diameter."""
 
     mean: float  # over samples, of the mean over frames and contrasts
     std: float  # over samples, n - 1; NaN for a single one
@@ -69,8 +69,8 @@ class KeptContrast:
 
 
 def kept_contrasts(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[float, KeptContrast]]:
-    """{method: {diameter: contrast kept}} of the rows of `lesions.csv`, without the diameters of
-    which nothing could be added to any sample."""
+    """{method: {diameter: KeptContrast}} from the rows of `lesions.csv`. A diameter is left out if
+    no lesion of it could be added to any sample."""
     samples: dict[tuple[str, float], dict[int, list[Mapping[str, Any]]]] = {}
     for row in rows:
         if not np.isnan(row["kept"]):
@@ -78,9 +78,9 @@ def kept_contrasts(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[float, K
             by_sample.setdefault(row["sample"], []).append(row)
     result: dict[str, dict[float, KeptContrast]] = {row["method"]: {} for row in rows}
     for (method, diameter), by_sample in samples.items():
-        kept = np.array([np.mean([row["kept"] for row in own]) for own in by_sample.values()])
-        worst = [min(row["kept"] for row in own) for own in by_sample.values()]
-        ghosts = np.array([row["ghost"] for own in by_sample.values() for row in own])
+        kept = np.array([np.mean([row["kept"] for row in group]) for group in by_sample.values()])
+        worst = [min(row["kept"] for row in group) for group in by_sample.values()]
+        ghosts = np.array([row["ghost"] for group in by_sample.values() for row in group])
         ghosts = ghosts[~np.isnan(ghosts)]
         result[method][diameter] = KeptContrast(
             mean=float(kept.mean()),

@@ -38,7 +38,7 @@ def score(methods: Mapping[str, Method], batches: Iterable[Batch]) -> list[Row]:
 
 @torch.no_grad()
 def score_batches(methods: Mapping[str, Method], batches: Iterable[Batch]) -> Iterator[Scored]:
-    """Each batch with its reconstructions and scores, one after the other."""
+    """Each batch with its reconstructions and scores, computed one batch at a time."""
     for batch in batches:
         images = {name: run(batch.aliased, batch.mask).abs() for name, run in methods.items()}
         rows = []
@@ -83,6 +83,6 @@ def mean_scores(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     for row in rows:
         by_method.setdefault(row["method"], []).append(row)
     return {
-        method: {name: float(np.mean([row[name] for row in own])) for name in SCORES}
-        for method, own in by_method.items()
+        method: {name: float(np.mean([row[name] for row in group])) for name in SCORES}
+        for method, group in by_method.items()
     }

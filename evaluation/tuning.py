@@ -1,8 +1,8 @@
 """The parameters of the training-free methods, searched on training samples.
 
 All combinations of a method's grid (`BASELINES`), eight for each method, are tried on the first
-training samples with masks of their own. The one of the highest mean PSNR is taken, for each
-acceleration.
+training samples with fixed masks. For each acceleration, the combination with the highest mean PSNR
+is taken.
 """
 
 import itertools
@@ -37,7 +37,7 @@ def tune(
 ) -> Parameters:
     """The parameters of the training-free method `name` with the highest mean PSNR on `batches`.
 
-    The usual ones if there are no batches, or nothing to search.
+    The usual ones if there are no batches, or if the method has no grid.
     """
     method = BASELINES[name]
     if not method.grid or not len(batches):

@@ -1,10 +1,11 @@
-"""Training-free reconstructions, which a learned one has to beat.
+"""Training-free reconstructions: the baselines of the networks.
 
 Each takes the `DataConsistency` of image series in [0, 1], which holds their measured lines, and
 returns the images (B, T, Y, X): real with the real-image prior, else complex. Their magnitude is
-scored. Measured lines are kept exactly, noisy ones too; the methods differ in how they fill the
-others. Time is cyclic (see `dataset.py`). The iterative methods start from view sharing and run the
-same number of steps; their parameters are searched on training samples (`evaluation/tuning.py`).
+scored. Measured lines are never changed, even if they are noisy; the methods differ in how they
+fill the missing lines. Frames are cyclic (see `dataset.py`). The iterative methods start from view
+sharing and run the same number of steps; their parameters are searched on training samples
+(`evaluation/tuning.py`).
 
 References:
   Hermitian completion: D. Feinberg et al., "Halving MR imaging time by conjugation: demonstration
@@ -34,7 +35,7 @@ Method = Callable[[Tensor, Tensor], Tensor]  # (aliased, mask) to images, as net
 N_STEPS = 60  # of every iterative method
 # Primal and dual step. Their product times the squared norm of the difference operator, 4, is 1.
 TV_STEP = 0.5
-FALL = 0.01  # last threshold over the first
+FALL = 0.01  # ratio of the last threshold to the first
 
 
 def zero_filled(measured: DataConsistency) -> Tensor:
@@ -52,19 +53,19 @@ def time_average(measured: DataConsistency) -> Tensor:
 
 
 def view_sharing(measured: DataConsistency) -> Tensor:
-    """Each missing line is taken from the nearest frame that measured it; from both, averaged, at a
-    tie; zero if no frame measured it."""
+    """Each missing line is taken from the nearest frame that measured it; at a tie, both are
+    averaged; zero if no frame measured it."""
     return measured.inverse(_nearest_lines(measured, average=True))
 
 
 def nearest_frame(measured: DataConsistency) -> Tensor:
-    """As view sharing, but at a tie from the earlier of the two frames."""
+    """As view sharing, but at a tie the earlier frame is taken."""
     return measured.inverse(_nearest_lines(measured, average=False))
 
 
 def _nearest_lines(measured: DataConsistency, average: bool) -> Tensor:
     lines, known = measured.lines, measured.known
-    filled, found = lines, known
+    filled, available = lines, known
     for distance in range(1, lines.shape[1] // 2 + 1):
         before, known_before = lines.roll(distance, 1), known.roll(distance, 1)
         after, known_after = lines.roll(-distance, 1), known.roll(-distance, 1)
@@ -73,8 +74,8 @@ def _nearest_lines(measured: DataConsistency, average: bool) -> Tensor:
             neighbour = (before + after) / count.clamp(min=1)
         else:
             neighbour = torch.where(known_before, before, after)
-        filled = torch.where(found, filled, neighbour)
-        found = found | known_before | known_after
+        filled = torch.where(available, filled, neighbour)
+        available = available | known_before | known_after
     return filled
 
 
@@ -85,9 +86,9 @@ def kt_sparse(
     n_steps: int = N_STEPS,
     start: Tensor | None = None,
 ) -> Tensor:
-    """Sparse temporal spectrum: each step soft-thresholds the temporal frequencies of every pixel
-    and puts the measured lines back. The threshold falls geometrically from `threshold` to `fall`
-    times that. The first images are `start`, by default the view-shared ones."""
+    """Sparse temporal spectrum: each step soft-thresholds the temporal spectrum of every pixel and
+    puts the measured lines back. The threshold falls geometrically from `threshold` to
+    `fall * threshold`. The initial images are `start`, by default the view-shared ones."""
     images = view_sharing(measured) if start is None else start
     for level in _falling(threshold, fall, n_steps):
         images = measured.project(_shrink_spectrum(images, level))
@@ -95,10 +96,10 @@ def kt_sparse(
 
 
 def temporal_tv(measured: DataConsistency, bound: float, n_steps: int = N_STEPS) -> Tensor:
-    """The images of minimal temporal total variation among all that have the measured lines.
+    """The images of minimal temporal total variation among all that agree with the measured lines.
 
-    Chambolle and Pock's algorithm 1. As the measured lines are kept exactly, `bound` (of the dual
-    variable) does not change the minimum; it changes how far the given number of steps gets.
+    Chambolle and Pock's algorithm 1. Because data consistency is exact, `bound` (of the dual
+    variable) does not change the minimum, only how close the given number of steps comes to it.
     """
     images = extrapolated = view_sharing(measured)
     dual = torch.zeros_like(images)
@@ -113,11 +114,11 @@ def temporal_tv(measured: DataConsistency, bound: float, n_steps: int = N_STEPS)
 def low_rank_sparse(
     measured: DataConsistency, low_rank: float, sparse: float, n_steps: int = N_STEPS
 ) -> Tensor:
-    """L + S: a background of low rank over time, and changes with a sparse temporal spectrum.
+    """L + S: a background of low rank over time plus changes with a sparse temporal spectrum.
 
     Args:
         low_rank: threshold on the singular values of L, as a fraction of the largest one.
-        sparse: threshold on the temporal spectrum of S. Both fall to a hundredth.
+        sparse: threshold on the temporal spectrum of S. Both thresholds fall to a hundredth.
     """
     images = view_sharing(measured)
     changes = torch.zeros_like(images)
@@ -148,14 +149,14 @@ def _shrink_spectrum(images: Tensor, threshold: float) -> Tensor:
 
 
 def _shrink_singular_values(images: Tensor, threshold: float) -> Tensor:
-    """Soft threshold, relative to the largest, of the singular values of the matrix (T, Y X) of
-    each sample, through the eigenvectors of its small Gram matrix (T, T)."""
+    """Soft threshold of the singular values of each sample's Casorati matrix (T, Y X), as a
+    fraction of the largest one, by an eigendecomposition of the small Gram matrix (T, T)."""
     matrix = images.flatten(2)  # (B, T, Y X)
     gram = (matrix @ matrix.mH).cpu()  # small, and not every device has an eigensolver
     values, vectors = (part.to(matrix.device) for part in torch.linalg.eigh(gram))
     singular = values.clamp(min=0).sqrt()  # ascending
-    least = threshold * singular[:, -1:]
-    gain = (singular - least).clamp(min=0) / singular.clamp(min=1e-12)
+    level = threshold * singular[:, -1:]
+    gain = (singular - level).clamp(min=0) / singular.clamp(min=1e-12)
     shrink = (vectors * gain[:, None, :]) @ vectors.mH  # (B, T, T)
     return (shrink @ matrix).view_as(images)
 
@@ -165,9 +166,9 @@ class Baseline:
     """A training-free method and its parameters."""
 
     reconstruct: Callable[..., Tensor]  # (measured, **parameters) to images
-    real_image: bool | None  # True: only for real-valued images; False: no prior; None: either
+    real_image: bool | None  # True: needs the real-image prior; False: never uses it; None: either
     grid: dict[str, tuple[float, ...]] = field(default_factory=dict)  # all combinations are tried
-    usual: dict[str, float] = field(default_factory=dict)  # without training samples to search on
+    usual: dict[str, float] = field(default_factory=dict)  # values if there is no search
 
 
 BASELINES = {
@@ -200,16 +201,16 @@ BASELINES = {
 
 
 def baseline(name: str, real_image: bool, **parameters: float) -> Method:
-    """A training-free method as a function of `(aliased, mask)`, called as a network is.
+    """A training-free method as a function of `(aliased, mask)`, called like a network.
 
     Args:
         name: one of `BASELINES`.
         real_image: assume real-valued images, as in the settings of `train()`. Methods that never
             use the prior ignore it.
-        parameters: of the method; the usual ones by default.
+        parameters: of the method; those not given have their usual values.
 
     Raises:
-        ValueError: an unknown name or parameter, or a method that needs real images without them.
+        ValueError: the name or a parameter is unknown, or the method needs `real_image`.
     """
     if name not in BASELINES:
         raise ValueError(f"unknown baseline {name!r}, expected one of {', '.join(BASELINES)}")

@@ -1,14 +1,15 @@
 """The unrolled network: a training-free start, then stages of a small network and data consistency.
 
-    x = k-t sparse reconstruction; for every stage: x = consistent(x + stage(x))
+    x = k-t sparse reconstruction; for every stage: x = project(x + stage(x))
 
-A stage sees every frame with its neighbours in cyclic time and treats all frames alike: any number
-of frames and any size will do, and a shift in time of the input shifts the output. The physics is
-exact on a strip of columns, so that training may use strips (see `fourier.Measured`).
+A stage combines every frame with its neighbours (the first and the last frame are neighbours too)
+and treats all frames alike: the number of frames and the image size are free, and a shift of the
+input in time shifts the output. Data consistency is exact on a strip of columns, so training may
+use strips (see `physics/consistency.py`).
 
-The arithmetic is arranged for CPUs as for GPUs: pixels are rearranged into channels, channels come
-in multiples of 16, time is mixed by shifting a part of the channels to the neighbouring frames,
-which costs no arithmetic, and most of the layers work at reduced resolution.
+The layers are fast on CPUs as well as on GPUs. Pixels are rearranged into channels, whose number is
+a multiple of 16 by default. A part of the channels is shifted to the neighbouring frames, which
+mixes time without arithmetic. Most layers work at reduced resolution.
 
 References: J. Schlemper et al., "A deep cascade of convolutional neural networks for dynamic MR
 image reconstruction", IEEE Trans Med Imaging 37:491-503, 2018; W. Shi et al. (sub-pixels), CVPR
@@ -30,13 +31,13 @@ from physics.fourier import join_complex, split_complex
 SUBPIXEL = 2  # blocks of 2 x 2 pixels become channels
 LEVELS = 3  # resolutions of a stage
 START_THRESHOLD, START_FALL, START_STEPS = 0.02, 0.25, 6  # of the k-t sparse start
-BANDS = ((0,), (1,), (2, 3))  # harmonics of the heartbeat that stages see apart: the mean, ...
-SHIFTED = 4  # one in so many channels goes to the next frame, as many to the previous one
+BANDS = ((0,), (1,), (2, 3))  # harmonics of the heartbeat in each band; the first is the mean
+SHIFTED = 4  # 1/4 of the channels is shifted to the next frame, 1/4 to the previous one
 
 
 class ShiftBlock(nn.Module):
-    """Residual block on frames (B T, C, Y, X): shift in time, 3x3 convolution, ReLU, the same
-    without shift. It starts as the identity."""
+    """Residual block on frames (B T, C, Y, X): temporal shift, 3x3 convolution, ReLU, 3x3
+    convolution. It starts as the identity."""
 
     def __init__(self, features: int):
         super().__init__()
@@ -47,7 +48,7 @@ class ShiftBlock(nn.Module):
 
     def forward(self, x: Tensor, n_frames: int) -> Tensor:
         n, features = self.shifted, x.shape[1]
-        # channels last, as they lie in memory: otherwise they would be copied before and after
+        # channels last, as in memory: any other order would copy the tensor before and after
         frames = x.unflatten(0, (-1, n_frames)).permute(0, 1, 3, 4, 2)  # (B, T, Y, X, C)
         after, before, same = frames.split((n, n, features - 2 * n), dim=-1)
         mixed = torch.cat((after.roll(1, 1), before.roll(-1, 1), same), dim=-1)
@@ -59,8 +60,8 @@ class Stage(nn.Module):
     """Small residual U-Net in space and time: images (B, T, channels, Y, X) to a correction
     (B, T, parts, Y, X).
 
-    Three resolutions of sub-pixels, with `features`, twice and four times as many channels. It
-    starts at zero.
+    It has three resolutions, the highest that of sub-pixels, with 1, 2 and 4 times `features`
+    channels. Its output starts at zero.
     """
 
     def __init__(self, channels: int, parts: int, features: int):
@@ -72,7 +73,7 @@ class Stage(nn.Module):
             nn.Conv2d(width, 2 * width, kernel_size=2, stride=2) for width in widths[:-1]
         )
         self.bottom = nn.ModuleList(ShiftBlock(widths[-1]) for _ in range(2))
-        self.up = nn.ModuleList(  # a transposed convolution, but fast on CPUs too
+        self.up = nn.ModuleList(  # like a transposed convolution, but fast on CPUs too
             nn.Sequential(nn.Conv2d(2 * width, 4 * width, kernel_size=1), nn.PixelShuffle(2))
             for width in widths[:-1]
         )
@@ -102,7 +103,7 @@ class Stage(nn.Module):
 
 
 def as_convolved(x: Tensor) -> Tensor:
-    """`x` in the type that autocast gives to convolutions: to convert early moves less memory."""
+    """`x` in the type in which autocast runs convolutions: converting early moves less memory."""
     kind = x.device.type
     if kind == "meta" or not torch.is_autocast_enabled(kind):
         return x
@@ -110,15 +111,14 @@ def as_convolved(x: Tensor) -> Tensor:
 
 
 def in_float32(device: torch.device) -> contextlib.AbstractContextManager:
-    """Where nothing is computed in bfloat16, whatever the networks are computed in."""
+    """A context in which nothing is computed in bfloat16, whatever the precision of the network."""
     if device.type == "meta":  # costs are being counted
         return contextlib.nullcontext()
     return torch.autocast(device.type, enabled=False)
 
 
 def temporal_bands(n_frames: int) -> Tensor:
-    """Projections on the bands of temporal frequency in `BANDS`, (N, T, T): what a cyclic series
-    has of a slow or fast kind, at every frame."""
+    """Projections of a cyclic series onto the bands of temporal frequency in `BANDS`, (N, T, T)."""
     time = torch.arange(n_frames)
     angle = 2 * math.pi * (time[:, None] - time) / n_frames
     bands = torch.zeros(len(BANDS), n_frames, n_frames)
@@ -131,14 +131,15 @@ def temporal_bands(n_frames: int) -> Tensor:
 
 
 class Cascade(nn.Module):
-    """Unrolled network of `stages` stages; called as all networks are (see `model.py`).
+    """Unrolled network of `stages` stages; called like all networks (see `model.py`).
 
-    A stage sees the images, and beside them what they lack or have of other views of the same
-    series: the view-shared images and bands of their temporal frequencies. The temporal mean shows
-    it at once, over all frames, what moves.
+    A stage gets the images and, as further channels: the difference of the view-shared images to
+    the k-t sparse start, the difference of the images to their temporal mean, and their projections
+    onto the other bands of temporal frequency. The temporal mean covers all frames, so the
+    difference to it shows all motion at once.
 
-    With `real_image` the images stay real throughout, and real and signed is what it returns;
-    otherwise real and imaginary part are two channels of every frame, and it returns complex64.
+    With `real_image` the images are real throughout, and the output is real and signed. Otherwise
+    real and imaginary part are two channels of every frame, and the output is complex64.
     """
 
     def __init__(
@@ -149,13 +150,11 @@ class Cascade(nn.Module):
         dc_weight: float | None,
         learn_dc_weight: bool,
     ):
-        """`dc_weight`: v of the data consistency; None: infinite. `learn_dc_weight`: start there,
-        each stage for itself."""
+        """`dc_weight`: v of `DataConsistency.project`; None: infinite. `learn_dc_weight`: train v
+        from that value, separately in each stage."""
         super().__init__()
         self.real_image = real_image
-        self.gradient_checkpointing = (
-            False  # compute the stages again for the gradient, to save memory
-        )
+        self.gradient_checkpointing = False  # recompute activations in the backward pass
         parts = 1 if real_image else 2
         views = 2 + len(BANDS)
         self.stages = nn.ModuleList(Stage(views * parts, parts, features) for _ in range(stages))
@@ -182,13 +181,13 @@ class Cascade(nn.Module):
         return images
 
     def views(self, images: Tensor, shared: Tensor, bands: Tensor) -> Tensor:
-        """What a stage sees of the images, (B, T, channels, Y, X)."""
-        own = self.parts_of(images)  # (B, T, parts, Y, X)
+        """The input of a stage, (B, T, channels, Y, X)."""
+        parts = self.parts_of(images)  # (B, T, parts, Y, X)
         with in_float32(images.device):  # rounding would look like motion
-            mean, *faster = torch.einsum("nst,btcyx->nbscyx", bands, own)
-        return torch.cat((own, shared, mean - own, *faster), dim=2)
+            mean, *faster = torch.einsum("nst,btcyx->nbscyx", bands, parts)
+        return torch.cat((parts, shared, mean - parts, *faster), dim=2)
 
     def parts_of(self, images: Tensor) -> Tensor:
-        """Real images, or the parts of complex ones, as channels: (B, T, parts, Y, X)."""
+        """Real images, or the two parts of complex ones, as channels: (B, T, parts, Y, X)."""
         parts = (images,) if self.real_image else split_complex(images)
         return torch.stack(parts, dim=2)

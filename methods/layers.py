@@ -1,4 +1,4 @@
-"""What the layers of all networks have in common."""
+"""Helpers of the layers of all networks."""
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,8 @@ def set_zero(layer: nn.Module) -> None:
 
 
 def run_block(block: nn.Module, x: Tensor, recompute: bool) -> Tensor:
-    """The output of a block; with `recompute`, only its input is kept for the gradient, and the
-    block is computed again then."""
+    """The output of a block; with `recompute`, only its input is stored, and its activations are
+    recomputed in the backward pass."""
     if recompute and torch.is_grad_enabled():
         return checkpoint(block, x, use_reentrant=False)
     return block(x)

@@ -24,10 +24,10 @@ SUBPIXEL = 2  # every 2 x 2 block of pixels becomes four channels, and back
 class ResidualBlock(nn.Module):
     """x + (2+1)-D convolution of x, (B, T, C, Y, X): 3x3 in space, ReLU, then 3 in time.
 
-    Time is cyclic, as a heartbeat is. The convolution over time is one 1x1 convolution that makes
-    the contribution of every frame to the previous, the same and the next one, which are then
-    shifted into place: the same sum as a `Conv3d` with kernel (3, 1, 1), many times faster on CPUs,
-    and nothing more to keep for the gradient.
+    The convolution over (cyclic) time is one 1x1 convolution that computes what every frame
+    contributes to the next, the same and the previous one; the contributions are then shifted into
+    place. The sum is that of a `Conv3d` with kernel (3, 1, 1), many times faster on CPUs, and no
+    further activations are stored for the backward pass.
     """
 
     def __init__(self, features: int):
@@ -38,7 +38,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         frames = F.relu(self.space(x.flatten(0, 1)), inplace=True)  # (B T, C, Y, X)
-        # channels last, as they lie in memory: otherwise every sum would be copied to and fro
+        # channels last, as in memory: any other order would copy every sum twice
         mixed = self.time(frames).permute(0, 2, 3, 1).unflatten(0, x.shape[:2])  # (B, T, Y, X, 3 C)
         before, same, after = mixed.chunk(3, dim=-1)
         x = x.permute(0, 1, 3, 4, 2) + same + before.roll(1, dims=1) + after.roll(-1, dims=1)
@@ -48,10 +48,9 @@ class ResidualBlock(nn.Module):
 class Refiner(nn.Module):
     """Residual network on a real image series: (B, T, Y, X) to the same, any Y and X.
 
-    It starts as the identity. Nothing is pooled or strided away: pixels are rearranged into
-    channels (W. Shi et al., "Real-time single image and video super-resolution using an efficient
-    sub-pixel convolutional neural network", CVPR 2016), which halves the memory of the activations
-    and doubles the reach of a convolution, and the correction is made for every pixel.
+    It starts as the identity. There is no pooling and no stride: pixels are rearranged into
+    channels (Shi et al.), which halves the memory of the activations and doubles the receptive
+    field of a convolution. The correction has full resolution.
     """
 
     gradient_checkpointing = False
@@ -81,8 +80,8 @@ class Refiner(nn.Module):
 class UNetResNet(nn.Module):
     """`unet_resnet`: the U-Nets of `unet` (same arguments) and a refiner of their magnitude image.
 
-    With `data_consistency` the refiner treats the real and the imaginary part of the U-Nets' image
-    alike, and the measured lines are put back again.
+    With `data_consistency` the same refiner corrects the real and the imaginary part of the U-Nets'
+    image, and the measured lines are put back again.
     """
 
     def __init__(

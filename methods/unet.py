@@ -1,8 +1,8 @@
 """U-Nets: the building block in two and three dimensions, and the networks `unet` and `cnn3d`.
 
 `unet` has a U-Net for the real part and another for the imaginary part of the aliased image, with
-the frames as channels. `cnn3d` has one U-Net over frames, lines and readout. Networks are called as
-`model.py` says.
+the frames as channels. `cnn3d` has one U-Net over frames, lines and readout. `model.py` describes
+how networks are called.
 
 References:
   O. Ronneberger et al., "U-Net: convolutional networks for biomedical image segmentation", MICCAI
@@ -10,7 +10,7 @@ References:
   O. Cicek et al., "3D U-Net: learning dense volumetric segmentation from sparse annotation", MICCAI
     2016.
   K. Jin et al., "Deep convolutional neural network for inverse problems in imaging", IEEE Trans
-    Image Process 26:4509-4522, 2017 (a U-Net that adds to its input).
+    Image Process 26:4509-4522, 2017 (a residual U-Net).
 """
 
 from typing import Any
@@ -24,14 +24,14 @@ from physics.consistency import DataConsistency
 from physics.fourier import join_complex, split_complex
 
 LEVELS = 4  # poolings of a U-Net; sizes are padded to a multiple of 2**LEVELS
-SMALLEST = 32  # and to at least this: 2 x 2 pixels at the bottom, enough for batch norm at batch 1
+SMALLEST = 32  # smallest padded size: 2 x 2 pixels at the bottom, enough for batch norm at batch 1
 ATTENTION_REDUCTION, ATTENTION_WINDOW = 16, 7
 BRANCHES = ("separate", "shared", "stacked")  # of DualUNet
 MAGNITUDE_EPSILON = 1e-12  # (1e-6 of the peak)^2: a finite gradient if both parts are zero
 
 
 class ConvBlock(nn.Sequential):
-    """Twice 3x3 (or 3x3x3) convolution, batch norm (if wanted), ReLU; then dropout."""
+    """Two 3x3 (or 3x3x3) convolutions, each with optional batch norm and ReLU; then dropout."""
 
     def __init__(
         self, in_channels: int, out_channels: int, dropout: float, batch_norm: bool, dims: int
@@ -50,8 +50,8 @@ class ConvBlock(nn.Sequential):
 
 
 class Attention(nn.Module):
-    """Channel, then spatial attention on (B, C, Y, X): each weighs by a sigmoid of means and maxima
-    (S. Woo et al., "CBAM: convolutional block attention module", ECCV 2018)."""
+    """Channel, then spatial attention on (B, C, Y, X), each with sigmoid weights computed from
+    means and maxima (S. Woo et al., "CBAM: convolutional block attention module", ECCV 2018)."""
 
     def __init__(self, features: int):
         super().__init__()
@@ -64,8 +64,8 @@ class Attention(nn.Module):
         self.spatial = nn.Conv2d(2, 1, kernel_size=ATTENTION_WINDOW, padding=ATTENTION_WINDOW // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        mean, most = x.mean(dim=(2, 3), keepdim=True), x.amax(dim=(2, 3), keepdim=True)
-        x = x * (self.channel(mean) + self.channel(most)).sigmoid()
+        mean, peak = x.mean(dim=(2, 3), keepdim=True), x.amax(dim=(2, 3), keepdim=True)
+        x = x * (self.channel(mean) + self.channel(peak)).sigmoid()
         views = torch.cat((x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)), dim=1)
         return x * self.spatial(views).sigmoid()
 
@@ -130,7 +130,7 @@ class UNet(nn.Module):
 
 
 def padding(size: int) -> int:
-    """Zeros that a U-Net appends to an axis of `size` pixels."""
+    """Number of zeros that a U-Net appends to an axis of `size` pixels."""
     multiple = 2**LEVELS
     return max(SMALLEST, -(-size // multiple) * multiple) - size
 
@@ -186,8 +186,8 @@ class DualUNet(nn.Module):
 
 
 class UNet3D(nn.Module):
-    """`cnn3d`: a U-Net over t, y and x with real and imaginary part as two channels, which adds to
-    its input. Takes any number of frames."""
+    """`cnn3d`: a residual U-Net over t, y and x with real and imaginary part as two channels. It
+    takes any number of frames."""
 
     def __init__(
         self, init_features: int, dropout: float, batch_norm: bool, data_consistency: bool

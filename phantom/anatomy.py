@@ -1,12 +1,12 @@
 """A patient: the anatomy of the chest around a heart, painted in mm.
 
-Tissues are smooth-edged shapes and random textures, painted over one another from the skin inwards
-on a canvas finer than the image to come. The picture shows end-diastole, and blood leaves layers of
-signal that comes and goes.
+Tissues are smooth-edged shapes with random textures, painted over one another from the skin inwards
+on a grid finer than the final image. The picture shows end-diastole. Flow-related signal, which
+varies over the heartbeat, is collected in separate layers.
 
 Conventions: positions are in mm from the centre of the field of view, x to the right (axis X), y
-down (axis Y); around the heart, down is the patient's back. A `depth` is the distance in mm to the
-edge of a shape, positive inside. Signals are relative to blood.
+down (axis Y). In coordinates centred on the heart, y points to the patient's back. A `depth` is the
+distance in mm to the edge of a shape, positive inside. Signals are relative to blood.
 
 References: anatomy and signals are textbook ones of short-axis balanced steady-state free
 precession. Cubic interpolation: R. Keys, "Cubic convolution interpolation for digital image
@@ -28,7 +28,7 @@ Pair = Sequence[float] | np.ndarray  # of an x and a y
 FIELD_OF_VIEW = 265.0, 350.0  # mm along the longer side of the image, from patient to patient
 EDGE = 0.5  # mm, softness of the edge between two tissues
 RIM = 1.1  # mm, half-width of the dark line where fat and water cancel within a voxel
-SIGNAL = {  # relative, of steady-state free precession; air has only ghosts of the rest
+SIGNAL = {  # of steady-state free precession, relative to blood; air: the level of ghosts
     "spinal fluid": 1.2,
     "blood": 1.0,
     "fat": 0.95,
@@ -46,7 +46,7 @@ CONTRAST_SPREAD = 0.12  # relative spread of each signal over the patients
 
 
 class Canvas:
-    """The picture of one patient in the making, (Y, X) of the finer grid."""
+    """The picture of one patient while it is painted, (Y, X) of the finer grid."""
 
     def __init__(self, rng: np.random.Generator, ny: int, nx: int):
         self.rng = rng
@@ -56,14 +56,14 @@ class Canvas:
         self.signal = {
             tissue: value * rng.lognormal(0, CONTRAST_SPREAD) for tissue, value in SIGNAL.items()
         }
-        self.flow: list[Tensor] = []  # signal that comes and goes with the blood
+        self.flow: list[Tensor] = []  # layers of flow-related signal, (Y, X) each
         self.grain = 0.6 * self.field(3) + self.field(8)  # three textures that all tissues share
         self.cloud = self.field(30)
         self.strands = _ridge(self.field(14))
         self.image += self.signal["air"] * (1 + 0.3 * self.cloud)
 
     def positions(self, coarser: int = 1) -> tuple[Tensor, Tensor]:
-        """(x, y) of a grid over the whole canvas that has fewer points along each axis."""
+        """(x, y) in mm of a grid over the whole canvas, with n // `coarser` points per axis."""
         y, x = (
             torch.linspace(-0.5, 0.5, n // coarser) * (n - 1) * self.pixel for n in self.image.shape
         )
@@ -73,10 +73,10 @@ class Canvas:
         """Random texture of mean 0, standard deviation about 1, and details of `scale` mm."""
         y, x = (_cubic_weights(n, self.pixel / scale) for n in self.image.shape)
         knots = self.rng.standard_normal((y.shape[1], x.shape[1]), dtype=np.float32)
-        return 1.25 * (y @ torch.from_numpy(knots) @ x.T)  # averaging takes a fifth of the spread
+        return 1.25 * (y @ torch.from_numpy(knots) @ x.T)  # averaging lowers the spread by a fifth
 
     def paint(self, depth: Tensor, signal: Tensor | float, rim: float = 0.0) -> None:
-        """Cover with a tissue what lies inside; darken its edge by the fraction `rim`."""
+        """Paint `signal` inside the shape; darken its edge by the fraction `rim`."""
         self.image += torch.sigmoid(depth / EDGE) * (signal - self.image)
         if rim:
             self.image *= 1 - rim / (1 + (depth / RIM).square().square())
@@ -92,7 +92,8 @@ class Canvas:
 
 
 def paint_anatomy(canvas: Canvas, heart: Heart) -> Tensor:
-    """Fill the canvas, from the skin inwards; the depth in what is free to move in the rib cage."""
+    """Paint all tissues, from the skin inwards. Returns the depth in the part of the rib cage that
+    is free to move."""
     turn = canvas.rng.normal(0, 0.3) - (1.3 if canvas.rng.random() < 0.15 else 0)
     x, y = rotate(canvas.x - heart.centre[0], canvas.y - heart.centre[1], turn)
     x, y = x + 5 * canvas.field(70), y + 5 * canvas.field(70)
@@ -107,13 +108,14 @@ def paint_anatomy(canvas: Canvas, heart: Heart) -> Tensor:
 
 
 def _paint_chest(canvas: Canvas, x: Tensor, y: Tensor) -> Tensor:
-    """Arm, skin, muscle, ribs and lung around the heart at (0, 0); the depth in the rib cage."""
+    """Paint arm, skin, muscle, ribs and lung around the heart at (0, 0). Returns the depth in the
+    rib cage."""
     rng, signal = canvas.rng, canvas.signal
     top, bottom = rng.uniform(75, 110), rng.uniform(150, 195)
     left, right = rng.uniform(125, 195), rng.uniform(190, 260)
     if rng.random() < 0.35:
-        beside = -left - rng.uniform(0, 20), rng.uniform(20, 110)
-        arm = _ellipse(x, y, beside, rng.uniform(30, 50, 2))
+        at = -left - rng.uniform(0, 20), rng.uniform(20, 110)
+        arm = _ellipse(x, y, at, rng.uniform(30, 50, 2))
         canvas.paint(arm, signal["fat"], rim=0.3)
         canvas.paint(arm - rng.uniform(5, 12), signal["muscle"] * (1 + 0.15 * canvas.grain), 0.6)
 
@@ -132,7 +134,8 @@ def _paint_chest(canvas: Canvas, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _paint_abdomen(canvas: Canvas, x: Tensor, y: Tensor, cage: Tensor) -> Tensor:
-    """Visceral fat, liver, spleen, kidney and other organs; the depth in them."""
+    """Paint visceral fat, liver, spleen, kidney and other organs. Returns the depth in fat, liver
+    and spleen."""
     rng, signal, grain = canvas.rng, canvas.signal, canvas.grain
     edge = rng.uniform(-20, 40)  # of the fat, below the heart
     at, axes = rng.uniform((edge + 120, 60), (edge + 120, 90)), rng.uniform((120, 70), (120, 100))
@@ -160,7 +163,7 @@ def _paint_abdomen(canvas: Canvas, x: Tensor, y: Tensor, cage: Tensor) -> Tensor
 
 
 def _paint_kidney(canvas: Canvas, x: Tensor, y: Tensor, at: Pair, cage: Tensor) -> None:
-    """Bean of cortex, a ring of darker pyramids in it, and the fat of the pelvis."""
+    """Paint a bean of cortex with a ring of darker pyramids, and the fat of the renal pelvis."""
     rng, signal = canvas.rng, canvas.signal
     x, y = rotate(x - at[0], y - at[1], rng.uniform(0, 2 * math.pi))
     bean = _ellipse(x, y, (0, 0), rng.uniform((16, 26), (20, 32)))
@@ -173,15 +176,16 @@ def _paint_kidney(canvas: Canvas, x: Tensor, y: Tensor, at: Pair, cage: Tensor) 
 
 
 def _paint_spine(canvas: Canvas, heart: Heart, x: Tensor, y: Tensor, cage: Tensor) -> Tensor:
-    """Aorta behind the heart at (0, 0), and the spine beside it; the depth in the spine."""
+    """Paint the aorta behind the heart at (0, 0), and the spine. Returns the depth in the spine and
+    the muscle around it."""
     rng, signal, grain = canvas.rng, canvas.signal, canvas.grain
     radius, (half_width, half_depth) = rng.uniform(8, 12), rng.uniform((17.5, 14), (22.5, 16))
     at = rng.uniform(0, 60), heart.radii(0)[1] + radius + rng.uniform(4, 16)
     aorta = _ellipse(x, y, at, (radius, radius))
 
     # Coordinates of the vertebra: across, and towards the back. The aorta is at its left front.
-    beside, apart = rng.uniform(0.5, 1.1), radius + half_depth + rng.uniform(2, 5)
-    x, y = x - at[0] - 1.15 * apart * math.cos(beside), y - at[1] - apart * math.sin(beside)
+    angle, apart = rng.uniform(0.5, 1.1), radius + half_depth + rng.uniform(2, 5)
+    x, y = x - at[0] - 1.15 * apart * math.cos(angle), y - at[1] - apart * math.sin(angle)
     x, y = rotate(x, y, rng.normal(0, 0.15))
     width, depth = rng.uniform((7.5, 6.5), (9, 8))  # half of the canal's
     back = half_depth + depth + 1
@@ -205,7 +209,8 @@ def _paint_spine(canvas: Canvas, heart: Heart, x: Tensor, y: Tensor, cage: Tenso
 
 
 def _paint_heart(canvas: Canvas, heart: Heart, cage: Tensor) -> Tensor:
-    """Pericardial fat, both ventricles and papillary muscles; the depth in all."""
+    """Paint pericardial fat, both ventricles and papillary muscles. Returns the depth in the
+    pericardial sac."""
     rng, signal, grain = canvas.rng, canvas.signal, canvas.grain
     u, v = heart.local(canvas.x, canvas.y)
     u, v = u + canvas.field(18), v + canvas.field(18)
@@ -237,12 +242,12 @@ def _paint_heart(canvas: Canvas, heart: Heart, cage: Tensor) -> Tensor:
             eddies = 0.5 + canvas.field(scale)
             canvas.flow.append(strength * torch.sigmoid(pool / 2) * eddies)
     lining = 1 / (1 + ((cavity - 2) / 4).square().square())
-    canvas.flow.append(0.3 * canvas.field(6) * lining)  # muscle that crosses the slice
+    canvas.flow.append(0.3 * canvas.field(6) * lining)  # muscle that moves through the slice
     return sac
 
 
 def _paint_lung_vessels(canvas: Canvas, heart: Heart, lung: Tensor) -> None:
-    """Specks of blood in the lung, where it is near the heart."""
+    """Paint specks of blood in the lung near the heart."""
     u, v = heart.local(canvas.x, canvas.y)
     near = 1 / (1 + (torch.hypot(u, v) / canvas.rng.uniform(55, 80)) ** 6)
     room = torch.sigmoid(lung / 3) * near
@@ -258,7 +263,7 @@ def _paint_lung_vessels(canvas: Canvas, heart: Heart, lung: Tensor) -> None:
 def _ellipse(
     x: Tensor, y: Tensor, centre: Pair, axes: Pair, tilt: float = 0.0, power: float = 2.0
 ) -> Tensor:
-    """Depth in a (super)ellipse; exact at the ends of its shorter axis, near enough elsewhere."""
+    """Depth in a (super)ellipse; exact along its shorter axis, approximate elsewhere."""
     x, y = rotate(x - centre[0], y - centre[1], -tilt)
     radius = ((x / axes[0]).abs() ** power + (y / axes[1]).abs() ** power) ** (1 / power)
     return (1 - radius) * float(min(axes))
@@ -270,7 +275,7 @@ def _ridge(field: Tensor) -> Tensor:
 
 
 def _cubic_weights(n: int, step: float) -> Tensor:
-    """(n, knots) weights that interpolate, at n points `step` apart, values at knots 1 apart."""
+    """(n, knots) weights of cubic interpolation, from knots 1 apart to n points `step` apart."""
     points = 1 + step * torch.arange(n)  # so that each has two knots on either side
     t = (points[:, None] - torch.arange(math.ceil(step * (n - 1)) + 3)).abs()
     near = (1.5 * t - 2.5) * t * t + 1

@@ -1,7 +1,7 @@
 """A beating heart: the shape of a left ventricle at end-diastole, and the motion of the tissue.
 
-The heart moves by a coordinate map that is smooth in time: the cavity scales, the wall keeps its
-area as it thickens, and what surrounds it gives way.
+The heart moves by a coordinate map that is smooth in time: the cavity shrinks, the wall thickens
+(its area grows a little, because the long axis shortens too), and the surrounding tissue follows.
 
 Conventions: positions are in mm from the centre of the field of view, x to the right (axis X), y
 down (axis Y). `squeeze` is 0 at end-diastole and 1 at end-systole. A phase is a fraction of the RR
@@ -55,14 +55,14 @@ class Heart:
         return inner, math.sqrt(inner**2 + wall_area * (1 + self.thickening * squeeze))
 
     def local(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Heart coordinates: u from left to right ventricle, v across; there the left is round."""
+        """Heart coordinates, in which the left ventricle is round; u points to the right one."""
         u, v = rotate(x - self.centre[0], y - self.centre[1], -self.septum)
         return u * self.roundness, v / self.roundness
 
     def origins(
         self, x: Tensor, y: Tensor, squeezes: Iterable[float]
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Where the tissue that is at (x, y) at each squeeze was at end-diastole."""
+        """For each squeeze, the end-diastolic position of the tissue that is now at (x, y)."""
         u, v = self.local(x, y)
         outer = self.radii(0)[1]
         fade = self._fade(torch.hypot(u, v), outer)
@@ -73,9 +73,10 @@ class Heart:
             yield self._released(u + squeeze * along, v + squeeze * across, squeeze)
 
     def _released(self, u: Tensor, v: Tensor, squeeze: float) -> tuple[Tensor, Tensor]:
-        """Position (x, y) that heart coordinates go back to as the left ventricle relaxes.
+        """End-diastolic position (x, y) of the tissue at heart coordinates (u, v).
 
-        Squared radii are areas: the cavity scales, the wall is shared out, the rest gives way.
+        Areas (squared radii) are mapped: the cavity is scaled, a point of the wall keeps its share
+        of the wall's area, and the displacement fades outside.
         """
         (inner_0, outer_0), (inner, outer) = self.radii(0), self.radii(squeeze)
         area = (u.square() + v.square()).clamp(min=1e-6)
@@ -94,7 +95,7 @@ class Heart:
 
 
 def rotate(x: Tensor, y: Tensor, angle: float | Tensor) -> tuple[Tensor, Tensor]:
-    """(x, y) turned by `angle`, radians, from x to y."""
+    """(x, y) rotated by `angle`, in radians, from x towards y."""
     angle = torch.as_tensor(angle, dtype=torch.float32)
     c, s = torch.cos(angle), torch.sin(angle)
     return c * x - s * y, s * x + c * y

@@ -1,13 +1,12 @@
 """The built-in data: synthetic short-axis cine MRI of beating hearts, every sample another patient.
 
-A sample is made in the order of nature. A patient (`anatomy`) is painted on a grid finer than the
-image, and moves with the heartbeat and a breath, while blood and vessels change their signal.
-Receive coils shade it. The scanner keeps the centre of its k-space, adds complex noise and
-delivers a magnitude. The image is therefore band-limited as a measured one is, and made from a
-finer model than any reconstruction sees (no "inverse crime").
+A patient (`anatomy`) is painted on a grid finer than the image. It moves with the heartbeat and a
+breath, and the signal of blood and vessels varies. Receive coils shade it. The scanner samples the
+centre of k-space, adds complex noise and returns the magnitude. The image is therefore band-limited
+like a measured one, and comes from a finer model than any reconstruction uses (no "inverse crime").
 
 Conventions: the T frames cover one RR interval, from about end-diastole on. Lengths are in mm.
-Numbers come from one generator of `(seed, sample)` alone.
+All random numbers of a sample come from one generator, seeded by `(seed, sample)` alone.
 
 References: Rician magnitude: H. Gudbjartsson and S. Patz, "The Rician distribution of noisy MRI
 data", Magn Reson Med 34:910-914, 1995. Inverse crime: M. Guerquin-Kern et al., "Realistic
@@ -34,7 +33,7 @@ from util.random_streams import Stream, generator
 
 SMALLEST = 32  # pixels along Y and X that still show a heart
 FINER = 2  # points of the anatomy's grid per pixel, along each axis
-FLOW_JITTER = 0.1  # of a flow-related signal from frame to frame, relative to its pulse
+FLOW_JITTER = 0.1  # random change of flow-related signal between frames, relative to its pulse
 NOISE_FLOOR = 40.0, 3.0  # dB below the peak, mean and spread over the patients
 
 
@@ -44,9 +43,9 @@ def phantom(
     """Beating-heart cine of `n_samples` patients.
 
     Args:
-        n_samples: how many, at least 0.
+        n_samples: number of patients, at least 0.
         shape: (T, Y, X), at least (1, 32, 32).
-        seed: at least 0; another seed, other patients. Sample i depends on `(seed, i, shape)`
+        seed: at least 0; another seed gives other patients. Sample i depends on `(seed, i, shape)`
             alone, so that a small phantom is the beginning of a large one.
         progress: show a bar on standard error, if that is a terminal.
 
@@ -59,7 +58,7 @@ def phantom(
     n_frames, ny, nx = _checked(n_samples, shape, seed)
     samples = np.empty((n_samples, n_frames, ny, nx), dtype=np.float32)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the same bits everywhere; more would mostly wait for each other
+    torch.set_num_threads(1)  # the same bits on every machine, and hardly slower
     try:
         for i in tqdm(range(n_samples), "phantom", disable=None if progress else True):
             samples[i] = _patient(generator(Stream.PHANTOM, seed, i), n_frames, ny, nx)
@@ -69,7 +68,7 @@ def phantom(
 
 
 def _checked(n_samples: int, shape: Sequence[int], seed: int) -> tuple[int, ...]:
-    """`shape` as a tuple of ints, if a phantom can be made of these arguments."""
+    """`shape` as a tuple of ints; ValueError if an argument is out of range."""
     possible = len(shape) == 3 and shape[0] >= 1 and min(shape[1:]) >= SMALLEST
     if not possible or n_samples < 0 or seed < 0:
         raise ValueError(
@@ -93,7 +92,7 @@ def _patient(rng: np.random.Generator, n_frames: int, ny: int, nx: int) -> np.nd
     flow = torch.stack([_flow(rng, phase) for _ in canvas.flow], dim=1)  # (T, L)
     sway = _sway(rng, phase)
 
-    # Motion is smooth enough for the image's own grid.
+    # Motion is smooth, so the grid of the image is fine enough for it.
     coarse = canvas.positions(FINER)
     inside = torch.sigmoid((free - 6) / 7)  # chest wall and spine hardly move
     swaying = torch.stack([inside * canvas.field(50), inside * canvas.field(50)])
@@ -109,11 +108,11 @@ def _patient(rng: np.random.Generator, n_frames: int, ny: int, nx: int) -> np.nd
     return _scan(rng, torch.stack(frames))
 
 
-# What flow and breathing do over time.
+# Flow and breathing over time.
 
 
 def _flow(rng: np.random.Generator, phase: np.ndarray) -> Tensor:
-    """(T,) a pulse at some delay after the heartbeat, of mean 0, with turbulence on it."""
+    """(T,) flow-related signal: a pulse of mean 0 at a random phase, with turbulence."""
     delay, width = rng.uniform(0, 1), rng.uniform(0.05, 0.16)
     since = (phase - delay + 0.5) % 1 - 0.5
     pulse = np.exp(-0.5 * (since / width) ** 2)
@@ -122,7 +121,7 @@ def _flow(rng: np.random.Generator, phase: np.ndarray) -> Tensor:
 
 
 def _sway(rng: np.random.Generator, phase: np.ndarray) -> np.ndarray:
-    """(T,) mm by which the heartbeat and a breath move what lies in the rib cage."""
+    """(T,) displacement in mm of the organs in the rib cage, by the heartbeat and a breath."""
     beat = rng.lognormal(0.7, 0.5) * contraction(phase)
     breath = rng.normal(0, 1.3) * np.sin(math.pi * phase)
     return beat + breath + 0.05 * rng.standard_normal(len(phase))
@@ -132,7 +131,7 @@ def _sway(rng: np.random.Generator, phase: np.ndarray) -> np.ndarray:
 
 
 def _coil_shading(canvas: Canvas) -> Tensor:
-    """Sensitivity of three coils on the body around an even part, (Y, X)."""
+    """(Y, X) receive sensitivity: a constant plus three coils around the body."""
     rng = canvas.rng
     shading = torch.full_like(canvas.image, rng.uniform(0.9, 2.0))
     turn = rng.uniform(0, 2 * math.pi)
@@ -144,7 +143,7 @@ def _coil_shading(canvas: Canvas) -> Tensor:
 
 
 def _in_band(image: Tensor, ny: int, nx: int) -> Tensor:
-    """(ny, nx) image of the centre of k-space, where `image` (Y, X) is real and finer."""
+    """The image (ny, nx) of the k-space centre of a finer, real image (Y, X)."""
     kspace = torch.fft.rfft2(image, norm="forward")[:, : nx // 2 + 1]  # zero frequency first
     kspace = torch.cat([kspace[: (ny + 1) // 2], kspace[-(ny // 2) :]])
     return torch.fft.irfft2(kspace, (ny, nx), norm="forward")
@@ -160,12 +159,12 @@ def _scan(rng: np.random.Generator, image: Tensor) -> np.ndarray:
     noise = torch.from_numpy(rng.standard_normal((n_frames, ny, nx, 2), dtype=np.float32))
     noise *= sigma[..., None]
     noisy = image + torch.view_as_complex(noise)
-    if rng.random() < 0.45:  # some scanners leave the corners of k-space out
+    if rng.random() < 0.45:  # some scanners do not sample the corners of k-space
         y, x = (2 * torch.fft.fftfreq(n) for n in (ny, nx))
         beyond = torch.hypot(y[:, None], x) - rng.uniform(0.95, 1.02)
         noisy = torch.fft.ifft2(torch.fft.fft2(noisy) * torch.sigmoid(-beyond / 0.02))
     image = noisy.abs()
-    if rng.random() < 0.08:  # a narrow field of view, padded to the square
+    if rng.random() < 0.08:  # a narrow field of view, padded with zeros to the square
         pad = int(rng.uniform(0.04, 0.12) * nx)
         image[..., :pad] = image[..., nx - pad :] = 0
     return (image / image.max()).numpy()
@@ -179,9 +178,9 @@ def load_phantom(
 ) -> np.ndarray:
     """`phantom`, made once and then read from the cache (see `util.cache`).
 
-    A file that is unreadable or holds too few samples is made anew, as is one that other code
-    made. If the folder cannot be written, a notice goes to standard error, and the data are
-    returned all the same.
+    The data are made again if the file cannot be read, holds too few samples, or was made by
+    other code. If the folder cannot be written, a notice goes to standard error, and the data are
+    still returned.
     """
     shape = _checked(n_samples, shape, seed)
     content = f"seed{seed}_{'x'.join(map(str, shape))}.npy"
@@ -200,7 +199,7 @@ def load_phantom(
 
 
 def _read(path: Path, n_samples: int, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The first `n_samples` of a file, or None if it does not hold them whole."""
+    """The first `n_samples` of a file, or None if they are not complete."""
     try:
         stored = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, OverflowError):
@@ -213,7 +212,7 @@ def _read(path: Path, n_samples: int, shape: tuple[int, ...]) -> np.ndarray | No
 
 
 def _write(path: Path, samples: np.ndarray) -> None:
-    """Save under another name first, so that no reader ever meets half a file."""
+    """Save under a temporary name first, so that no process reads an incomplete file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:

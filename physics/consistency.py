@@ -1,7 +1,7 @@
-"""Data consistency: the measured lines of an image series, and putting them back.
+"""Data consistency: putting the measured k-space lines back into estimated images.
 
-The readout is fully sampled, so the physics is done in (ky, x) space: every column of an image is a
-problem of its own, and a strip of columns gives the same numbers as the whole image.
+The readout is fully sampled, so everything is computed in (ky, x) space: the columns of an image
+are independent, and a strip of columns gives the same numbers as the whole image.
 
 Reference: J. Schlemper et al., "A deep cascade of convolutional neural networks for dynamic MR
 image reconstruction", IEEE Trans Med Imaging 37:491-503, 2018.
@@ -14,17 +14,17 @@ from physics.fourier import in_single
 
 
 class DataConsistency:
-    """The measured lines of image series, and the projection onto all images that have them.
+    """The measured lines of image series, and the projection onto the images that agree with them.
 
-    With `real_image` the images are assumed to be real. Then each column has a Hermitian spectrum,
-    `F(-ky) = conj F(ky)`: a measured line gives its conjugate-symmetric partner too, the lines 0 to
-    Y//2 determine the column, and if both lines of a pair were measured, their mean is used. This
-    is true for magnitude images and wrong for images with a phase.
+    With `real_image` the images are assumed to be real-valued. Each column then has a Hermitian
+    spectrum, `F(-ky) = conj F(ky)`: a measured line also gives its conjugate-symmetric partner, and
+    the lines 0 to Y//2 determine the column. If both lines of a pair were measured, their mean is
+    used. The assumption holds for magnitude images and is wrong for images with a phase.
 
     Attributes:
         lines: (B, T, K, X) complex64, ky from 0 upwards (not centred), zero if not known; K is Y,
             or Y//2 + 1 for real images.
-        known: (B, T, K, 1) bool.
+        known: (B, T, K, 1) bool, True for measured lines and those that follow by symmetry.
     """
 
     def __init__(self, aliased: Tensor, mask: Tensor, real_image: bool):
@@ -59,8 +59,8 @@ class DataConsistency:
         Args:
             images: (B, T, Y, X), real or complex; never a magnitude of complex images.
             weight: v of `(k + v k0) / (1 + v)` for noisy measurements k0 (Schlemper et al., eq. 7);
-                None: infinite, so that k0 is kept exactly.
+                None: infinite, the lines become k0.
         """
         lines = self.transform(images)
-        kept = self.lines if weight is None else (lines + weight * self.lines) / (1 + weight)
-        return self.inverse(torch.where(self.known, kept, lines))
+        combined = self.lines if weight is None else (lines + weight * self.lines) / (1 + weight)
+        return self.inverse(torch.where(self.known, combined, lines))

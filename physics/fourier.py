@@ -1,6 +1,6 @@
-"""The Fourier transform of MRI, and undersampling with it.
+"""The centred Fourier transform of MRI, and undersampling.
 
-Conventions, stated here once: transforms are orthonormal (energy is kept) and centred (zero
+Conventions of the whole suite: transforms are orthonormal (they preserve energy) and centred (zero
 frequency at index n//2 of k-space, the middle of the field of view at n//2 of the image). Axes are
 (..., T, Y, X): frame, phase-encoding line, readout. Everything is computed in float32 or complex64,
 whatever the type of the input.
@@ -35,10 +35,10 @@ def undersample(target: Tensor, mask: Tensor) -> Tensor:
 
     Args:
         target: m, (..., Y, X), real or complex.
-        mask: U, centred, (..., Y, X), or (..., Y, 1) where all of the readout is sampled alike.
+        mask: U, centred, (..., Y, X), or (..., Y, 1) if it is constant along the readout.
 
     Returns:
-        (..., Y, X) complex64. Zero-filled reconstruction is its magnitude.
+        (..., Y, X) complex64. The zero-filled reconstruction is its magnitude.
     """
     axes = (-2,) if mask.shape[-1] == 1 else (-2, -1)
     # Shifting the mask instead of image and k-space gives the same b: the centring of the image

@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-PHASE_ORDER = 3  # cosines along each axis that a phase is made of: half a period each
+PHASE_ORDER = 3  # a phase has cosines of 0, 1 and 2 half periods along each axis
 PHASE_SPREAD = 1.0  # standard deviation of a phase over the image, in radians
 
 
 def smooth_phase(shape: tuple[int, int], generator: np.random.Generator) -> Tensor:
     """A random phase factor exp(i phi), (Y, X) complex64, the same for all frames.
 
-    phi is a constant, uniform in [0, 2 pi), plus a sum of the lowest cosines along Y and X with
-    normal coefficients, weighted by 1 / order, of standard deviation `PHASE_SPREAD` over the image:
-    smooth, as that of coils and of an imperfect shim is.
+    phi is a constant, uniform in [0, 2 pi), plus a sum of low-order cosines along Y and X with
+    normal coefficients, weighted by 1 / order, of standard deviation `PHASE_SPREAD` over the image.
+    It is smooth, like the phase of receive coils and of an imperfect shim.
     """
     orders = np.arange(PHASE_ORDER)
     weight = 1 / np.maximum(1, orders[:, None] + orders)
@@ -33,8 +33,11 @@ def smooth_phase(shape: tuple[int, int], generator: np.random.Generator) -> Tens
 
 
 def white_noise(shape: tuple[int, ...], deviation: float, generator: np.random.Generator) -> Tensor:
-    """Complex Gaussian noise of `shape`, complex64, with this standard deviation in the real and in
-    the imaginary part. White noise of an image is, by an orthonormal transform, white noise of the
-    same deviation in k-space."""
+    """Complex Gaussian noise of `shape`, complex64.
+
+    `deviation` is the standard deviation of the real and of the imaginary part, each. As the
+    transform is orthonormal, white noise in the image is white noise of the same deviation in
+    k-space.
+    """
     noise = generator.standard_normal((*shape, 2), dtype=np.float32)
     return torch.view_as_complex(torch.from_numpy(deviation * noise))

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 WINDOW = (0.0, 1.0)  # the range of the data: the same in every picture
 ERROR_WINDOW = (0.0, 0.2)  # of |reconstruction - target|: the same in every picture
 ERROR_CMAP = "inferno"
-TILE = 2.0  # inches a frame
+TILE = 2.0  # inches per frame
 CAPTION = 16  # pixels above the panels of a cine
 
 
@@ -41,7 +41,7 @@ def imsshow(
         num_col: frames in a row.
         window: gray values (lowest, highest), one for all frames; None for the range of `images`.
         colorbar: draw one.
-        dpi: pixels an inch; a frame is two inches.
+        dpi: pixels per inch; a frame is two inches.
         save_path: write a picture there instead of showing it.
     """
     images = np.abs(images) if np.iscomplexobj(images) else np.asarray(images)
@@ -49,7 +49,7 @@ def imsshow(
     if save_path is not None:
         frames_figure(images, titles, num_col, cmap, window, colorbar).savefig(save_path, dpi=dpi)
     elif matplotlib.get_backend().lower() == "agg":
-        print("imsshow: there is no screen to show images on: give save_path", file=sys.stderr)
+        print("imsshow: no screen to show images on; give save_path to save them", file=sys.stderr)
     else:
         frames_figure(images, titles, num_col, cmap, window, colorbar, figure=plt.figure(dpi=dpi))
         plt.show()
@@ -101,7 +101,7 @@ def error_figure(error: np.ndarray, title: str) -> Figure:
 
 
 def profiles_figure(profiles: Mapping[str, np.ndarray], frame: np.ndarray, row: int) -> Figure:
-    """x-t profiles (T, X) by method, beside the target's first frame (Y, X) with the row drawn."""
+    """The target's first frame (Y, X) with the row drawn, and the x-t profiles (T, X) by method."""
     figure = Figure(figsize=(3.2 + 2.2 * len(profiles), 3.2), layout="constrained")
     axes = figure.subplots(1, 1 + len(profiles), squeeze=False)[0]
     axes[0].imshow(frame, cmap="gray", vmin=WINDOW[0], vmax=WINDOW[1])
@@ -120,7 +120,7 @@ def profiles_figure(profiles: Mapping[str, np.ndarray], frame: np.ndarray, row: 
 def mask_figure(mask: np.ndarray, nx: int) -> Figure:
     """Lines (T, Y) of one sample: every frame's mask drawn `nx` wide, and the ky-t view."""
     figure = Figure(figsize=(13, 7), layout="constrained")
-    figure.set_facecolor("0.85")  # so that white lines at a border are seen
+    figure.set_facecolor("0.85")  # so that white lines at a border are visible
     left, right = figure.subfigures(1, 2, width_ratios=(3, 1), squeeze=False)[0]
     axes = grid_of_axes(left, len(mask), num_col=5)
     for t, (axis, lines) in enumerate(zip(axes, mask, strict=False)):
@@ -129,7 +129,7 @@ def mask_figure(mask: np.ndarray, nx: int) -> Figure:
     left.suptitle("masks, k-space of every frame", fontsize=10)
     axis = right.subplots()
     axis.imshow(mask.T, cmap="gray", vmin=0, vmax=1, aspect="auto", interpolation="none")
-    axis.set(xlabel="frame", ylabel="phase-encoding line ky", title="ky-t: every frame its own")
+    axis.set(xlabel="frame", ylabel="phase-encoding line ky", title="ky-t sampling pattern")
     return figure
 
 
@@ -159,7 +159,7 @@ def curves_figure(history: Sequence[Mapping[str, float]]) -> Figure:
 
 
 def cine_panels(panels: Mapping[str, np.ndarray], error: np.ndarray) -> list[Image.Image]:
-    """The frames of a film: captioned (T, Y, X) panels side by side, the error in colour last."""
+    """The frames of a film: captioned panels (T, Y, X) in a row, the error in colour last."""
     colours = matplotlib.colormaps[ERROR_CMAP](error / ERROR_WINDOW[1], bytes=True)[..., :3]
     gray = [
         (255 * np.clip(images, *WINDOW)).astype(np.uint8)[..., None].repeat(3, axis=-1)

@@ -16,9 +16,9 @@ from report import figures
 from training.run_folder import ARRAYS
 from util.files import whole_file, write_bytes
 
-BESIDE = ("view_sharing", "kt_sparse", "low_rank_sparse")  # baselines in the profiles
+BESIDE = ("view_sharing", "kt_sparse", "low_rank_sparse")  # baselines whose profiles are shown
 FILM_COLOURS = 128
-FILM_MILLISECONDS = 50  # a frame: 20 frames are one heartbeat of a second
+FILM_MILLISECONDS = 50  # per frame: 20 frames are one heartbeat of a second
 
 
 def write_figure(path: Path, figure: Figure, dpi: int) -> None:
@@ -41,7 +41,7 @@ def write_pictures(
     Args:
         target: (T, Y, X).
         reconstructions: (T, Y, X) by method; "zero_filled" is the aliased magnitude.
-        shown: the method of which all frames are drawn.
+        shown: the method whose reconstruction and error are drawn.
     """
     kinds = {
         "under_sampling": (reconstructions["zero_filled"], "undersampled (zero-filled)"),
@@ -68,7 +68,7 @@ def write_pictures(
 def write_film(
     folder: Path, target: np.ndarray, aliased: np.ndarray, reconstruction: np.ndarray, shown: str
 ) -> None:
-    """`cine.gif`: fully sampled, aliased, reconstruction and error side by side, beating."""
+    """`cine.gif`: fully sampled, aliased, reconstruction and error side by side, in a loop."""
     panels = {"fully sampled": target, "undersampled": aliased, shown: reconstruction}
     frames = figures.cine_panels(panels, np.abs(reconstruction - target))
     # Dithering would put noise into the film, and make it larger.
@@ -87,13 +87,13 @@ def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 class Gallery:
-    """Pictures and arrays of the test part, for one method; the profiles show others beside it.
+    """Pictures and arrays of the test part, for one method; the profiles show further methods.
 
     Args:
-        shown: the method of which all frames are drawn and kept.
+        shown: the method whose reconstructions are drawn and stored.
         methods: all methods of the test.
         num_pictures: samples to draw.
-        dpi: pixels an inch.
+        dpi: pixels per inch.
     """
 
     def __init__(
@@ -113,9 +113,9 @@ class Gallery:
 
     @torch.no_grad()
     def add(self, scored: Scored) -> None:
-        """Keep the arrays of a batch, and draw its samples until there are enough pictures.
+        """Collect the arrays of a batch, and draw its samples until there are enough pictures.
 
-        Reconstructions that `scored` lacks, because their scores were cached, are made here.
+        Reconstructions that are not in `scored`, because their scores were cached, are computed.
         """
         batch, images = scored.batch, scored.images
 
@@ -133,8 +133,8 @@ class Gallery:
             figure = figures.mask_figure(lines, nx=target.shape[-1])
             write_figure(self.folder / "mask.png", figure, self.dpi)
         to_draw = batch.samples[: max(0, self.num_pictures - self.n_drawn)]
-        beside = [name for name in BESIDE if name in self.methods and name != self.shown]
-        pictured = {name: made_by(name, len(to_draw)) for name in beside if to_draw}
+        others = [name for name in BESIDE if name in self.methods and name != self.shown]
+        pictured = {name: made_by(name, len(to_draw)) for name in others if to_draw}
         pictured["zero_filled"] = batch.aliased.abs().cpu().numpy()
         for i, sample in enumerate(to_draw):
             series = {self.shown: shown[i], **{name: array[i] for name, array in pictured.items()}}

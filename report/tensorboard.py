@@ -22,11 +22,11 @@ class TensorBoard:
     """The logs in a run's folder."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], epoch: int):
-        """Log into `folder`; drop what was logged after `epoch`, so that a run can be continued."""
+        """Log into `folder`; drop entries after `epoch`, so that a run can be continued."""
         self.path = folder / TENSORBOARD
         new = not self.path.exists()
         if not new:
-            # Files are read in the order of the second in their names, then of the process.
+            # Readers order files by the second and process in their names: await the next second.
             time.sleep(1 - time.time() % 1)
         with self.explained():
             self.writer = SummaryWriter(str(self.path), purge_step=epoch + 1)

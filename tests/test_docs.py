@@ -1,4 +1,4 @@
-"""The documentation: its code runs, and its settings, recipes and links are those of the project."""
+"""The documentation: its code runs; its settings, recipes and links are those of the project."""
 
 import re
 

@@ -11,6 +11,8 @@ from model import (
     set_checkpointing,
 )
 from physics.fourier import undersample
+from train import train
+from util.command_line import settings_of
 
 ARCHITECTURE = {
     "in_channels": 4,
@@ -262,3 +264,9 @@ def test_dropout_and_batch_norm_are_settings():
     assert not torch.equal(dropping(aliased, mask), dropping(aliased, mask))
     plain = build_model("unet", **ARCHITECTURE | {"batch_norm": False})
     assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in plain.modules())
+
+
+def test_the_arguments_of_every_network_are_settings_of_train():
+    settings = {setting.name for setting in settings_of(train)}
+    for model in MODELS:
+        assert set(architecture_settings(model)) <= settings, model

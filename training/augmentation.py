@@ -13,10 +13,10 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 AUGMENTATIONS = ("flips", "time", "horizontal_flip", "jitter", "blur", "affine")
-JITTER = 0.2  # brightness and contrast, as a share; saturation and hue mean nothing in gray images
+JITTER = 0.2  # relative change of brightness and contrast; gray images have no saturation or hue
 BLUR_WIDTH, BLUR_SIGMA = 5, (0.1, 2.0)  # pixels
 TURN, SHEAR = 10.0, 5.0  # degrees
-MOVE, SCALE = 0.1, 0.1  # shares
+MOVE, SCALE = 0.1, 0.1  # fractions of an axis and of the size
 
 
 def augment(images: Tensor, kinds: Sequence[str], generator: np.random.Generator) -> Tensor:
@@ -24,7 +24,7 @@ def augment(images: Tensor, kinds: Sequence[str], generator: np.random.Generator
     change for all frames.
 
     Args:
-        kinds: of `AUGMENTATIONS`, applied in this order:
+        kinds: names from `AUGMENTATIONS`, applied in this order:
             "flips": along Y and along X, with probability 1/2 each;
             "time": reversed with probability 1/2, and shifted by any number of frames;
             "horizontal_flip": along X, with probability 1/2;
@@ -52,8 +52,8 @@ def augment(images: Tensor, kinds: Sequence[str], generator: np.random.Generator
 
 
 def _jitter(images: Tensor, brightness: float, contrast: float) -> Tensor:
-    """Brightness, then contrast about the mean of all frames, clamped to [0, 1]; phase is kept."""
-    size = images.abs()[None].flatten(1, 2)  # (1, T Y, X), one image, so that all share a mean
+    """Brightness, then contrast about the mean of all frames, clamped to [0, 1]; same phase."""
+    size = images.abs()[None].flatten(1, 2)  # (1, T Y, X): all frames share a mean
     size = transforms.adjust_brightness(size, float(brightness))
     size = transforms.adjust_contrast(size, float(contrast)).view(images.shape)
     return size * images.sgn() if images.is_complex() else size
@@ -61,7 +61,7 @@ def _jitter(images: Tensor, brightness: float, contrast: float) -> Tensor:
 
 def _affine(images: Tensor, generator: np.random.Generator) -> Tensor:
     ny, nx = images.shape[1:]
-    angle, shear = (float(generator.uniform(-most, most)) for most in (TURN, SHEAR))
+    angle, shear = (float(generator.uniform(-limit, limit)) for limit in (TURN, SHEAR))
     moved = [round(float(generator.uniform(-MOVE, MOVE)) * n) for n in (nx, ny)]
     scale = float(generator.uniform(1 - SCALE, 1 + SCALE))
 

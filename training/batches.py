@@ -1,7 +1,7 @@
-"""From samples to what a network is given: augmentation, strips, phase, noise, undersampling.
+"""From samples to the input of a network: augmentation, strips, phase, noise, undersampling.
 
-Whatever is random depends on `(seed, round, sample)` in training and on `(data_seed, sample)` in
-evaluation, and on nothing else (see `util/random_streams.py`).
+All random draws depend only on `(seed, round, sample)` in training, and only on
+`(data_seed, sample)` in evaluation (see `util/random_streams.py`).
 """
 
 import dataclasses
@@ -25,23 +25,23 @@ from util.random_streams import Stream, generator
 class Acquisition:
     """How fully sampled images become measurements."""
 
-    acc: tuple[float, float]  # lowest and highest acceleration; every mask draws its own
+    acc: tuple[float, float]  # lowest and highest acceleration; each mask draws one between them
     sample_n: int  # fully sampled lines in the centre of k-space
     phase: bool  # give every image a smooth random phase
     noise: float  # standard deviation of k-space noise, in real and imaginary part each
     data_seed: int  # seed of the masks, phases and noise of evaluation
 
     def at(self, acc: float) -> "Acquisition":
-        """The same at one acceleration."""
+        """The same acquisition at one acceleration."""
         return dataclasses.replace(self, acc=(acc, acc))
 
 
 @dataclass(frozen=True)
 class TrainingDraws:
-    """What training draws anew for every sample and round."""
+    """Settings of the random draws of training."""
 
     seed: int
-    fresh_masks: bool  # in every round; False: one mask a sample
+    fresh_masks: bool  # new masks in every round; False: one mask per sample
     augment: tuple[str, ...]  # see `training/augmentation.py`
     strip: int | None  # columns of the strip to train on; None: whole images
 
@@ -50,15 +50,15 @@ class TrainingDraws:
 class Batch:
     """Samples on the device."""
 
-    samples: list[int]  # their indices in the data
-    acc: float  # nominal acceleration; NaN if each sample has its own
-    image: Tensor  # (B, T, Y, X) the truth: float32, or complex64 if it has a phase
+    samples: list[int]  # indices in the data
+    acc: float  # nominal acceleration; NaN if it differs between samples
+    image: Tensor  # (B, T, Y, X) ground truth: float32, or complex64 if it has a phase
     mask: Tensor  # (B, T, Y, 1) float32, centred
     aliased: Tensor  # (B, T, Y, X) complex64
 
     @property
     def target(self) -> Tensor:
-        """(B, T, Y, X) float32: the magnitude of the truth, which is scored."""
+        """(B, T, Y, X) float32: magnitude of the ground truth; scores are computed against it."""
         return self.image.abs() if self.image.is_complex() else self.image
 
 
@@ -83,7 +83,7 @@ def training_batch(
     training: TrainingDraws,
     device: torch.device | str,
 ) -> Batch:
-    """Training samples, each with the mask, phase, noise and so on of its (round, sample) draw.
+    """Training samples, each with the mask and other random draws of its (round, sample).
 
     `images`: all samples, (N, T, Y, X).
     """
@@ -107,7 +107,7 @@ def training_batch(
 
 
 class EvaluationBatches(Sequence[Batch]):
-    """Samples with their fixed masks, phases and noise, `size` at a time, made when asked for."""
+    """Samples with their fixed masks, phases and noise, `size` at a time, computed on access."""
 
     def __init__(
         self,

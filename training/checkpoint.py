@@ -1,8 +1,8 @@
-"""Checkpoints: writing one loses nothing in a crash, and reading a foreign one does no harm.
+"""Checkpoints: written atomically, and read without executing code from the file.
 
 A checkpoint is a dict of tensors and plain values with the keys in `KEYS`. It is written to a
-temporary file beside the old one and renamed over it: at any instant the name holds a complete
-checkpoint. It is read with `weights_only=True`, which executes nothing that the file holds.
+temporary file in the same folder, which then replaces the old one: a crash never leaves an
+incomplete checkpoint. It is read with `weights_only=True`, which executes no code.
 """
 
 import pickle
@@ -26,16 +26,16 @@ KEYS = {
     "model": str,  # name in model.MODELS
     "architecture": dict,  # settings that build the network
     "weights": dict,  # the network's state_dict, or that of its moving average if there is one
-    "training_weights": dict,  # if there is one, in the last checkpoint: the network in training
+    "training_weights": dict,  # last checkpoint with a moving average: the network itself; else {}
     "settings": dict,  # all settings of the run
     "epoch": int,  # epochs completed
     "step": int,  # steps done of the epoch that was interrupted, else 0
     "epoch_loss": float,  # sum of the sample losses of these steps
-    "epoch_seconds": float,  # spent on them
+    "epoch_seconds": float,  # time of these steps
     "history": list,  # a dict of scores for every completed epoch
     "scores": dict,  # of the last validation
     "best_psnr": float,  # highest mean validation PSNR so far
-    "data": dict,  # its hash, and the hashes of the samples that trained and that selected
+    "data": dict,  # its hash, and hashes of all samples used for training and for selection
     "versions": dict,
     "random_states": dict,  # of torch's generators
     "optimizer": dict,  # empty in the best checkpoint, which is for inference only
@@ -101,7 +101,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read and check a checkpoint; its tensors land on the CPU.
 
     Raises:
-        InputError: there is none, it is damaged, or it is not one of this project's.
+        InputError: the file does not exist, is damaged, or is not a checkpoint of this project.
     """
     try:
         with warnings.catch_warnings():
@@ -113,18 +113,18 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ) from None
     except pickle.UnpicklingError:
         raise InputError(
-            f"{path} holds more than tensors and plain values, or is damaged; nothing of it was"
+            f"{path} holds more than tensors and plain values, or is damaged; none of its code was"
             " executed: expected a checkpoint written by this project"
         ) from None
-    except Exception as error:  # whatever torch makes of a damaged or foreign file
+    except Exception as error:  # torch raises errors of many kinds for damaged files
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"{path} cannot be read as a checkpoint ({reason}): expected one of this project's"
+            f"{path} cannot be read as a checkpoint ({reason}): expected one of this project"
         ) from None
     wrong = [name for name, kind in KEYS.items() if not _holds(checkpoint, name, kind)]
     if wrong:
         raise InputError(
-            f"{path} is not a checkpoint of this project: missing or of another type are"
+            f"{path} is not a checkpoint of this project: missing or of the wrong type:"
             f" {', '.join(wrong)}"
         )
     if checkpoint["format"] != FORMAT:
@@ -148,7 +148,7 @@ def _holds(checkpoint: Any, name: str, kind: type) -> bool:
 def load_weights(
     network: nn.Module, checkpoint: dict[str, Any], path: Path, key: str = "weights"
 ) -> None:
-    """Put a checkpoint's weights into the network that it describes.
+    """Load a checkpoint's weights into the network that it describes.
 
     Raises:
         InputError: the names or shapes are not the network's, or a value is not finite.
@@ -157,7 +157,7 @@ def load_weights(
         network.load_state_dict(checkpoint[key])
     except (RuntimeError, TypeError, AttributeError) as error:
         detail = (str(error).splitlines() or [""])[-1].strip()
-        raise InputError(f"{path} does not fit its own architecture ({detail})") from None
+        raise InputError(f"{path} does not fit the architecture in it ({detail})") from None
     broken = [name for name, value in network.state_dict().items() if not value.isfinite().all()]
     if broken:
         raise InputError(f"{path} holds weights that are not finite, first in {broken[0]}")
@@ -174,7 +174,7 @@ def random_states(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def restore_random_states(states: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Undo what has been drawn since `random_states`."""
+    """Restore the states that `random_states` returned."""
     torch.set_rng_state(states["cpu"].cpu())
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"].cpu(), device)

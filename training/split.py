@@ -1,4 +1,4 @@
-"""The split into training, validation and test part, leakage, and the order of training."""
+"""The split into training, validation and test part, its leakage, and the training order."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from util.random_streams import Stream, generator
 
 PARTS = ("train", "validation", "test")
 DUPLICATE_SIZE = 32  # pixels of the thumbnails that are compared
-DUPLICATE_CORRELATION = 0.7  # strangers stay below 0.5, neighbouring slices come close to 1
+DUPLICATE_CORRELATION = 0.7  # different patients stay below 0.5, neighbouring slices are close to 1
 
 
 def split_samples(
@@ -22,12 +22,12 @@ def split_samples(
 ) -> dict[str, list[int]]:
     """Split samples into training, validation and test part, by a seeded permutation.
 
-    The counts are the ratios' shares, rounded by largest remainder, at least one where the ratio
-    is not zero. With `groups`, no group is divided and the counts come as near as whole groups
-    allow: the largest group goes first, always to the part that still lacks most.
+    The counts are proportional to the ratios, rounded by largest remainder, at least one if the
+    ratio is not zero. With `groups`, no group is divided and the counts are approximate: the groups
+    are assigned from the largest on, each to the part that lacks the highest number of samples.
 
     Raises:
-        InputError: fewer samples or groups than parts, or ratios that are no ratios.
+        InputError: there are fewer samples or groups than parts, or the ratios are invalid.
     """
     wanted = split_counts(n_samples, ratios)
     members = np.arange(n_samples) if groups is None else np.unique(groups, return_inverse=True)[1]
@@ -52,7 +52,7 @@ def split_samples(
 
 
 def split_counts(n_samples: int, ratios: Sequence[float]) -> list[int]:
-    """How many samples each part gets: largest-remainder rounding, at least one if not zero."""
+    """Number of samples of each part: largest-remainder rounding, at least one if not zero."""
     usable = math.isfinite(sum(ratios)) and min(ratios, default=-1) >= 0
     if len(ratios) != len(PARTS) or not usable or sum(ratios) == 0:
         raise InputError(
@@ -85,10 +85,11 @@ def training_order(samples: Sequence[int], seed: int, number: int) -> list[int]:
 
 
 def near_duplicates(images: Tensor) -> list[tuple[int, int]]:
-    """Pairs of samples that look like one place in one patient, as (first, second) indices.
+    """Pairs of samples that look like the same place in the same patient, as (first, second)
+    indices.
 
-    Time-averaged thumbnails without their local mean are correlated; strangers have no fine
-    structure in common. Slices farther apart, or turned, are not found.
+    Time-averaged thumbnails without their local mean are correlated; different patients have no
+    fine structure in common. Slices farther apart, or rotated, are not detected.
     """
     mean = torch.stack([sample.abs().mean(dim=0) for sample in images])[:, None]  # (N, 1, Y, X)
     thumbnails = F.adaptive_avg_pool2d(mean, DUPLICATE_SIZE)
@@ -99,7 +100,7 @@ def near_duplicates(images: Tensor) -> list[tuple[int, int]]:
 
 
 def leakage_notice(cine: Cine, parts: dict[str, list[int]]) -> str:
-    """One line on whether samples of one patient may stand in several parts of the split."""
+    """One line on whether samples of one patient may be in several parts of the split."""
     if cine.groups is not None:
         n_groups = len(np.unique(cine.groups))
         return f"patients: {n_groups} known ('{GROUPS_KEY}'), each in one part of the split"
@@ -112,5 +113,5 @@ def leakage_notice(cine: Cine, parts: dict[str, list[int]]) -> str:
         f" {len(pairs)} pairs, {across} of them across parts"
         + (f": {', '.join(named)}" if named else "")
         + (", ..." if len(pairs) > len(named) else "")
-        + " (finding none is no proof)"
+        + " (the check can miss some)"
     )

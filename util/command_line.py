@@ -16,6 +16,7 @@ import dataclasses
 import inspect
 import io
 import math
+import os
 import shlex
 import sys
 import tokenize
@@ -24,6 +25,7 @@ import typing
 from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from util.errors import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_KEYBOARD, InputError, Interrupted
@@ -50,8 +52,13 @@ def main(program: str, command: Callable[[], object], after_keyboard: str) -> in
 
     `after_keyboard`: what to do after a second Ctrl-C.
     """
+    prepare_streams()
     try:
         command()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of a pipe has gone, as in `tables.py run | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except InputError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
         return EXIT_INPUT
@@ -64,9 +71,19 @@ def main(program: str, command: Callable[[], object], after_keyboard: str) -> in
     return 0
 
 
+def prepare_streams() -> None:
+    """Make standard output and error take any text, whatever they are connected to."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the shell, or a program without a console
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # for what its encoding lacks
+
+
 def say(line: str) -> None:
     """Print a line for the user, at once, above any progress bar."""
-    with contextlib.suppress(OSError):  # a closed pipe must not end a run
+    with contextlib.suppress(OSError, ValueError):  # a closed stream must not end a run
         tqdm.write(line)
         sys.stdout.flush()
 
@@ -100,7 +117,7 @@ def _add_arguments(
     parser: argparse.ArgumentParser, function: Callable, without: Container[str]
 ) -> dict[str, Any]:
     """Add the parameters of a function, except those in `without`; returns their annotations."""
-    hints = typing.get_type_hints(function)
+    hints = inspect.get_annotations(function)
     groups: dict[str, argparse._ArgumentGroup] = {}
     added = {}
     for setting in settings_of(function):
@@ -189,10 +206,17 @@ def as_flags(given: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def check_types(function: Callable, given: dict[str, Any]) -> None:
-    """InputError unless every value is of the type that `function` annotates; numbers finite."""
-    hints = typing.get_type_hints(function)
-    for name, value in given.items():
+def typed(function: Callable, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with the types that `function` annotates.
+
+    Numpy scalars become numbers, paths become text and lists become tuples.
+
+    Raises:
+        InputError: a value has another type, or a number is not finite.
+    """
+    hints = inspect.get_annotations(function)
+    values = {name: _plain(value) for name, value in given.items()}
+    for name, value in values.items():
         if name not in hints:
             raise InputError(f"{flag(name)} is not a setting of this version of the code")
         if not _matches(value, hints[name]):
@@ -200,6 +224,16 @@ def check_types(function: Callable, given: dict[str, Any]) -> None:
             expected = hint.__name__ if isinstance(hint, type) else str(hint)
             expected = expected.replace("float", "finite float")
             raise InputError(f"{flag(name)} is {value!r}, expected {expected}")
+    return values
+
+
+def _plain(value: Any) -> Any:
+    """Numbers, text and tuples for what stands for them in Python."""
+    if isinstance(value, (list, tuple)):
+        return tuple(_plain(item) for item in value)
+    if isinstance(value, np.generic):
+        return value.item()
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def flag(name: str) -> str:

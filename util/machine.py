@@ -20,10 +20,10 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def pick_device(name: str | None) -> torch.device:
-    """The named device, or the best there is: CUDA, else MPS if its FFT works, else the CPU.
+    """The named device, or the best available: CUDA, else MPS if its FFT works, else the CPU.
 
     Raises:
-        InputError: the named device is unknown or absent here.
+        InputError: the named device is unknown or not available.
     """
     if name is None:
         if torch.cuda.is_available():
@@ -57,18 +57,19 @@ def make_deterministic(seed: int) -> None:
     """Seed torch's global generator and choose algorithms that give the same bits every time."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # which by default also fills memory that no operation reads before it has written it
+    # By default this also fills uninitialised memory, which no operation reads before writing.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     torch.manual_seed(seed)
 
 
 def reuse_memory(needed: float) -> None:
-    """Keep freed memory for the next tensor, if `needed` bytes are free.
+    """Reuse freed memory for the next tensors, if `needed` bytes are free.
 
-    glibc returns large pieces to the system, which clears every page before it gives them out
-    again: more than half of the time of a training step on large batches. Kept, the process stays
-    at its peak, a third higher, for the gaps between tensors. Other C libraries are left alone.
+    glibc returns large blocks to the system, which clears every page before it hands them out
+    again. This takes more than half of the time of a training step on large batches. With reuse,
+    the process stays at its peak memory, which fragmentation raises by a third. Other C libraries
+    are not changed.
     """
     if platform.libc_ver()[0] == "glibc" and needed < (available_memory() or 0):
         libc = ctypes.CDLL(None)
@@ -77,8 +78,8 @@ def reuse_memory(needed: float) -> None:
 
 
 def fast_precision(device: torch.device) -> str:
-    """The `precision` that is fastest without a GPU: "bfloat16" on CPUs that have instructions for
-    it; "float32" on others, and on GPUs."""
+    """The faster `precision` of CPUs: "bfloat16" if they have instructions for it, else "float32";
+    always "float32" on GPUs."""
     known: dict = getattr(torch.cpu, "get_capabilities", dict)()  # since torch 2.10
     native = any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return "bfloat16" if native and device.type == "cpu" else "float32"
@@ -98,8 +99,8 @@ def explained_out_of_memory(remedy: str) -> Iterator[None]:
 
 
 def peak_memory(device: torch.device) -> float:
-    """Most memory so far, in bytes: of tensors on a CUDA device, else of the whole process, with
-    the interpreter and the data; 0 where the system does not tell."""
+    """Peak memory so far, in bytes: of tensors on a CUDA device, else of the whole process, with
+    the interpreter and the data; 0 if the system does not report it."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
     try:
@@ -111,20 +112,20 @@ def peak_memory(device: torch.device) -> float:
 
 
 def available_memory() -> int | None:
-    """Bytes of memory free for use, or None where the system does not tell."""
-    found = []
+    """Bytes of free memory, or None if the system does not report it."""
+    limits = []
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     with contextlib.suppress(OSError, ValueError):
         text = Path("/proc/meminfo").read_text()
-        found += [int(x.split()[1]) * 1024 for x in text.splitlines() if x.startswith("MemAvail")]
+        limits += [int(x.split()[1]) * 1024 for x in text.splitlines() if x.startswith("MemAvail")]
     with contextlib.suppress(OSError, ValueError):  # of a container; "max" is no number
-        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return min(found, default=None)
+        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(limits, default=None)
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computes the numbers."""
+    """Versions of the software that computes the results."""
     return {
         "python": platform.python_version(),
         "torch": str(torch.__version__),  # a plain str, which checkpoints can hold
@@ -135,7 +136,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware(device: torch.device) -> str:
-    """The device in words, with the number of threads that computes on it."""
+    """The device in words, on a CPU with the number of threads."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"{device} ({torch.get_num_threads()} threads)"
@@ -143,11 +144,11 @@ def hardware(device: torch.device) -> str:
 
 def git_commit() -> str | None:
     """Commit of this code, with "-dirty" if it was edited since; None outside its repository."""
-    here = Path(__file__).resolve().parent
+    folder = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
         ).stdout.strip()
 
     try:

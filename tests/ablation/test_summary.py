@@ -36,7 +36,7 @@ def test_tables_say_mean_spread_and_difference(tmp_path, rows):
     text = (tmp_path / "experiments.md").read_text()
     assert "`--num-epochs 2`" in text
     assert "1 train, 1 validation, 3 test samples" in text
-    assert "bootstrap over\nsamples" in text
+    assert "bootstrap over samples" in text
     lines = {line.split(" | ")[0]: line.split(" | ") for line in text.splitlines()}
     control, changed = lines["| with batch norm"], lines["| without"]
     assert control[1:3] == ["31.10 ± 1.00", ""]
@@ -90,7 +90,7 @@ def test_intervals_are_over_patients_where_these_are_known(tmp_path):
         row(tmp_path, "batch_norm", "without", [29.0, 31.0, 31.0], groups=groups),
     ]
     write_report(tmp_path, rows, {})
-    assert "bootstrap over\npatients" in (tmp_path / "experiments.md").read_text()
+    assert "bootstrap over patients" in (tmp_path / "experiments.md").read_text()
 
 
 def test_nothing_is_written_of_nothing(tmp_path):

@@ -129,10 +129,10 @@ def write_truncated(path):
         (lambda path: path.touch(), "cannot be read as a checkpoint"),
         (write_text, "cannot be read as a checkpoint|is damaged"),
         (write_truncated, "cannot be read as a checkpoint"),
-        (lambda path: torch.save({"weights": {}}, path), "missing or of another type are format"),
+        (lambda path: torch.save({"weights": {}}, path), "missing or of the wrong type: format"),
         (lambda path: torch.save([1, 2], path), "not a checkpoint of this project"),
-        (lambda path: torch.save(example(epoch="3"), path), "of another type are epoch"),
-        (lambda path: torch.save(example(data={}), path), "of another type are data"),
+        (lambda path: torch.save(example(epoch="3"), path), "of the wrong type: epoch"),
+        (lambda path: torch.save(example(data={}), path), "of the wrong type: data"),
         (lambda path: torch.save(example(format=99), path), "has checkpoint format 99"),
     ],
 )
@@ -148,7 +148,7 @@ def test_foreign_and_damaged_files(tmp_path, write, message):
 def test_weights_that_do_not_fit(tmp_path):
     layer = torch.nn.Linear(2, 2)
     for weights, message in [
-        ({"w": torch.zeros(3)}, "does not fit its own architecture"),
+        ({"w": torch.zeros(3)}, "does not fit the architecture in it"),
         ({"weight": torch.zeros(3, 2), "bias": torch.zeros(2)}, "does not fit"),
         ({"weight": torch.full((2, 2), torch.nan), "bias": torch.zeros(2)}, "not finite"),
     ]:

@@ -1,6 +1,12 @@
-import pytest
+import subprocess
+import sys
+from pathlib import Path
 
-from util.command_line import as_flags, check_types, main, parse_command_line, settings_of
+import numpy as np
+import pytest
+from helpers import ROOT
+
+from util.command_line import as_flags, main, parse_command_line, say, settings_of, typed
 from util.errors import InputError, Interrupted
 
 
@@ -104,7 +110,7 @@ def test_wrong_command_lines_end_in_one_line(words, message, capsys):
         {"size": None},
         {"rate": float("nan")},
         {"rate": float("inf")},
-        {"parts": [1, 2]},
+        {"parts": [1, "2"]},
         {"parts": (1, "2")},
         {"turned": 1},
         {"name": 3},
@@ -113,11 +119,47 @@ def test_wrong_command_lines_end_in_one_line(words, message, capsys):
 def test_wrong_types_from_python(given):
     (name,) = given
     with pytest.raises(InputError, match=f"--{name} is "):
-        check_types(example, given)
+        typed(example, given)
 
 
 def test_right_types_pass():
-    check_types(example, {"size": 3, "rate": 1, "parts": (1, 2.5), "name": None, "turned": False})
+    given = {"size": 3, "rate": 1, "parts": (1, 2.5), "name": None, "turned": False}
+    assert typed(example, given) == given
+
+
+def test_numpy_numbers_paths_and_lists_are_taken_for_what_they_stand_for():
+    given = {"size": np.int64(3), "rate": np.float32(0.5), "parts": [np.float64(1.5), 2]}
+    values = typed(example, given | {"name": Path("a/b"), "turned": np.bool_(True)})
+    assert values == {"size": 3, "rate": 0.5, "parts": (1.5, 2), "name": "a/b", "turned": True}
+    assert [type(value) for value in values.values()] == [int, float, tuple, str, bool]
+    assert type(values["parts"][0]) is float
+
+
+def test_output_goes_on_whatever_the_stream_is(monkeypatch, tmp_path):
+    ascii_file = (tmp_path / "out").open("w", encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", ascii_file)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main("x.py", lambda: say("µ ± \udcff"), "") == 0
+    sys.stderr.close()
+    ascii_file.close()
+    assert (tmp_path / "out").read_text() == "\\xb5 \\xb1 \\udcff\n"
+    say("the stream is closed")
+
+
+def test_a_reader_that_stops_early_is_no_error():
+    """As in `tables.py run | head -1`."""
+    code = (
+        "import sys; from util.command_line import main;"
+        "sys.exit(main('x.py', lambda: print('line\\n' * 100_000), ''))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert process.returncode == 0
+    assert errors == b""
 
 
 def test_arguments_come_from_a_file_and_a_later_flag_wins(tmp_path):
