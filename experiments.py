@@ -51,7 +51,7 @@ def experiments(
     output_folder: str | os.PathLike[str],  # folder for runs and tables: new, or of an earlier call
     *,
     # -- experiments
-    only: tuple[str, ...] | None = None,  # groups to run (see the docs); None: all
+    only: tuple[str, ...] | None = None,  # groups to run, such as base refiner; None: all
     seeds: int = 3,  # runs of every row, with seeds from --seed on
     **settings,
 ) -> None:

@@ -59,16 +59,16 @@ def unique_names(folders: Sequence[Path]) -> list[tuple[Path, str]]:
 
 
 def advantage_table(folders: Sequence[Path]) -> list[str]:
-    """Lines of Markdown: each network minus the best training-free method of its run, with the 95 %
-    interval; none if there is nothing to compare."""
-    rows: dict[tuple[str, float], list[str]] = {}
+    """Lines of Markdown: each network minus the best training-free method of its run, as the mean
+    over patients with its 95 % interval; none if there is nothing to compare."""
+    rows: dict[tuple[str, float | None], list[str]] = {}
     for folder, name in unique_names(folders):
         groups = read_config(folder)["data"].get("groups")
-        for found in advantages(read_metrics(folder), groups):
-            text = difference_text(found.mean, found.low, found.high, DIGITS[found.score])
-            label = f"`{found.first}`, {name}"
-            cells = rows.setdefault((label, found.acc), [label, f"{found.acc:g}"])
-            cells.append(f"{text} (`{found.second}`)")
+        for difference in advantages(read_metrics(folder), groups):
+            text = difference_text(difference.interval, DIGITS[difference.score])
+            label, acc = f"`{difference.first}`, {name}", difference.acc
+            cells = rows.setdefault((label, acc), [label, f"{acc:g}"])
+            cells.append(f"{text} (`{difference.second}`)")
     if not rows:
         return []
     heads = ["minus the best training-free method", "acceleration"]

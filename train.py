@@ -30,7 +30,7 @@ from evaluation.bench import Bench
 from evaluation.lesion_score import lesion_rows
 from evaluation.scoring import Row, mean_scores, validate
 from evaluation.tuning import available_baselines
-from methods.baselines import Method, baseline
+from methods.baselines import Method
 from model import build_model, channels_last, run_network, set_checkpointing
 from report.description import baseline_lines, caveats, changes, configuration, describe
 from report.figures import curves_figure
@@ -136,14 +136,14 @@ def train(
                 say(f"{folder} holds a finished run: nothing to do")
                 return mean_scores(run_folder.read_metrics(folder))
         checks.check_settings(given)
-        settings, initial = with_initial_weights(given, folder)
+        settings, initial, path = with_initial_weights(given, folder)
         command = f"python train.py {shlex.quote(str(folder))} --resume"
         with (
             machine.explained_out_of_memory(checks.memory_advice(settings)),
             StopRequest(max_minutes, command) as stop,
         ):
             run = prepare(folder, settings, initial)
-            network = make_network(run, initial)
+            network = make_network(run, initial, path)
             facts = announce(run)
             history: list[dict[str, float]] = []
             if network is not None and run.settings.num_epochs:
@@ -153,17 +153,20 @@ def train(
 
 def with_initial_weights(
     settings: Mapping[str, Any], folder: Path
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """The settings with the architecture of the initial weights, and their checkpoint, if any."""
+) -> tuple[dict[str, Any], dict[str, Any] | None, Path]:
+    """The settings with the architecture of the initial weights, and their checkpoint (None: there
+    is none) with its path."""
     if settings["initial_weights"] is None:
-        return dict(settings), None
+        return dict(settings), None, folder
     path = ckpt.weights_file(settings["initial_weights"])
     if settings["resume"] and (folder / ckpt.LAST).exists():
         path = folder / ckpt.LAST  # it holds everything that came with the initial weights
     initial = ckpt.load_checkpoint(path)
+    for line in checks.architecture_changes(settings, initial, path):
+        say(line)
     settings = typed(train, checks.with_architecture(settings, initial, path))
     checks.check_settings(settings)
-    return settings, initial
+    return settings, initial, path
 
 
 def prepare(folder: Path, settings: dict[str, Any], initial: Mapping[str, Any] | None) -> Run:
@@ -173,9 +176,9 @@ def prepare(folder: Path, settings: dict[str, Any], initial: Mapping[str, Any] |
     machine.make_deterministic(s.seed)
     cine = load_cine(s.data, s.n_samples, s.complex_pairs, s.normalise, s.in_channels, s.data_seed)
     s.real_image = checks.prior_for(s.real_image, s.phase, cine)
-    checks.check_against_data(vars(s), cine, has_network=bool(s.num_epochs or initial))
     parts = split_samples(len(cine.images), s.split, s.data_seed, cine.groups)
     run = Run(folder, s, device, cine, parts)
+    checks.check_against_data(vars(s), cine, run.has_network)
     if initial:
         run.seen = {role: set(hashes) for role, hashes in initial["data"]["seen"].items()}
     if not (run.has_network or available_baselines(s.baselines, s.real_image)):
@@ -183,20 +186,21 @@ def prepare(folder: Path, settings: dict[str, Any], initial: Mapping[str, Any] |
             "there is nothing to score: --num-epochs is 0, no --initial-weights are given, and"
             f" --baselines is {s.baselines}; name some, or leave it out for all that apply"
         )
+    if device.type == "cpu":
+        needed = run.step_cost.activation_bytes if run.has_network else 0
+        machine.reuse_memory(MEMORY_MARGIN * needed)
     return run
 
 
-def make_network(run: Run, initial: dict[str, Any] | None) -> nn.Module | None:
+def make_network(run: Run, initial: dict[str, Any] | None, path: Path) -> nn.Module | None:
     """The network on the device, with the initial weights; None: only baselines are scored."""
     if not run.has_network:
         return None
     network = build_model(run.settings.model, **run.architecture)
     if initial:
-        ckpt.load_weights(network, initial, ckpt.weights_file(run.settings.initial_weights))
+        ckpt.load_weights(network, initial, path)
     channels_last(network.to(run.device))
     set_checkpointing(network, run.settings.gradient_checkpointing)
-    if run.device.type == "cpu":
-        machine.reuse_memory(MEMORY_MARGIN * run.step_cost.activation_bytes)
     return network
 
 
@@ -395,14 +399,12 @@ def score_test(
     rows: list[Row] = []
     lesions: list[dict[str, Any]] = []
     for acc in run.test_accelerations:
-        methods = learned | {
-            name: baseline(name, s.real_image, **tuned[acc][name]) for name in names
-        }
         if acc != run.test_accelerations[0]:
-            rows += bench.score(methods, tuned[acc], acc, run.pass_size, stop=stop)
+            rows += bench.score(learned, tuned[acc], acc, run.pass_size, stop=stop)
             continue
+        methods = bench.methods(learned, tuned[acc])
         gallery = Gallery(run.folder, shown, methods, s.num_pictures, s.picture_dpi)
-        rows += bench.score(methods, tuned[acc], acc, run.pass_size, gallery.add, stop)
+        rows += bench.score(learned, tuned[acc], acc, run.pass_size, gallery.add, stop)
         gallery.close()
         if s.lesions:
             lesions = lesion_rows(methods, bench.batches("test", acc, size=1), stop)

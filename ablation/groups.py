@@ -72,7 +72,7 @@ GROUPS = {
         },
     ),
     "refiner": Group(
-        "The refiner, against a wider U-Net with as many parameters",
+        "The refiner, against a wider U-Net with at least as many parameters",
         control="unet",
         base=UNET,
         rows={

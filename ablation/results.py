@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.intervals import bootstrap_interval, spread
+from evaluation.intervals import NOTHING, Interval, mean_interval, spread
 from evaluation.scoring import mean_scores
 from methods.baselines import BASELINES
 from metrics import SCORES
@@ -53,16 +53,10 @@ class Result:
 class Comparison:
     """A score of a row, and its difference to the control."""
 
-    mean: float
+    mean: float  # over samples
     std: float  # over samples, n - 1; NaN for a single one
     seed_spread: float  # standard deviation of the seeds' means, n - 1; NaN for a single seed
-    difference: float
-    low: float  # the 95 % interval of the difference
-    high: float
-
-    def excludes_zero(self, digits: int) -> bool:
-        """Whether the interval, rounded to `digits`, excludes a difference of zero."""
-        return round(self.low, digits) > 0 or round(self.high, digits) < 0
+    difference: Interval  # over patients; NOTHING if there is nothing to compare
 
 
 def read_result(folder: Path) -> Result:
@@ -107,7 +101,7 @@ def compare(row: Mapping[int, Result], control: Mapping[int, Result], score: str
     """
     values = np.stack([result.scores[score] for result in row.values()])  # (seeds, samples)
     of_samples = values.mean(axis=0)
-    difference, low, high = float("nan"), float("nan"), float("nan")
+    difference = NOTHING
     shared = [seed for seed in row if seed in control]
     if shared:
         first = row[shared[0]]
@@ -115,13 +109,10 @@ def compare(row: Mapping[int, Result], control: Mapping[int, Result], score: str
         differences = np.mean(
             [row[seed].scores[score] - control[seed].scores[score] for seed in shared], axis=0
         )
-        difference = float(differences.mean())
-        low, high = bootstrap_interval(differences, first.groups)
+        difference = mean_interval(differences, first.groups)
     return Comparison(
         mean=float(of_samples.mean()),
         std=spread(of_samples),
         seed_spread=spread(values.mean(axis=1)),
         difference=difference,
-        low=low,
-        high=high,
     )

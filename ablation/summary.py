@@ -9,9 +9,16 @@ from matplotlib.figure import Figure
 
 from ablation.groups import GROUPS, MEMORY, Row
 from ablation.results import Comparison, Result, compare
-from evaluation.intervals import COMPARED
+from evaluation.intervals import COMPARED, FEWEST_CLEAR
 from metrics import SCORES
-from report.markdown import DIGITS, TITLES, difference_text, mean_and_spread, table
+from report.markdown import (
+    DIGITS,
+    TITLES,
+    difference_text,
+    interval_meaning,
+    mean_and_spread,
+    table,
+)
 from report.pictures import write_figure
 from training.optimisation import SCHEDULES, learning_rate
 from util.command_line import as_flags
@@ -23,12 +30,12 @@ FILES = (TABLES, VALUES, FIGURE, RATES_VALUES, RATES_FIGURE)
 DPI = 120
 MEANING = """\
 Scores: mean ± standard deviation over the test samples; the scores of a sample are first averaged
-over the seeds. Difference: to the control (the row without a difference), paired by sample, with
-its 95 % interval (bootstrap over {units}); bold if the interval, as shown, excludes zero. The
-interval covers the variation over samples, not over seeds; the spread over seeds is the standard
-deviation of the seeds' means. With few samples the interval is too narrow. Without any true
-difference, one interval in twenty excludes zero by chance. Minutes: training with validation, for
-one run. Memory: the peak over the runs of a row{memory}.
+over the seeds. Difference: to the control (the row without a difference), paired by sample,
+{interval}; bold if the interval, as shown, excludes zero and there are at least {fewest} {units}.
+The interval covers the variation over {units}, not over seeds; the spread over seeds is the
+standard deviation of the seeds' means. Without any true difference, one interval in twenty excludes
+zero by chance. Minutes: training with validation, for one run. Memory: the peak over the runs of a
+row{memory}.
 Best training-free: the training-free method with the highest mean PSNR on the same samples and
 masks."""
 HEADS = [
@@ -97,7 +104,12 @@ def header_lines(results: Sequence[Result], given: Mapping[str, Any]) -> list[st
         f"Data: {data['source']} (hash {data['hash']}), {parts} samples.",
         f"Device: {', '.join(devices)}; torch {', '.join(versions)}; commit {', '.join(commits)}.",
         "",
-        *MEANING.format(units=units, memory=memory).splitlines(),
+        *MEANING.format(
+            interval=interval_meaning(data["groups"] is not None),
+            fewest=FEWEST_CLEAR,
+            units=units,
+            memory=memory,
+        ).splitlines(),
     ]
 
 
@@ -165,9 +177,17 @@ def csv_rows(row: Row, control: Mapping[int, Result]) -> list[dict[str, Any]]:
     runs = list(row.results.values())
     best, psnr = runs[0].best_baseline
     return [
-        {"group": row.group, "row": row.name, "score": score}
-        | vars(compare(row.results, control, score))
-        | {
+        {
+            "group": row.group,
+            "row": row.name,
+            "score": score,
+            "mean": compared.mean,
+            "std": compared.std,
+            "seed_spread": compared.seed_spread,
+            "difference": compared.difference.mean,
+            "low": compared.difference.low,
+            "high": compared.difference.high,
+            "n_units": compared.difference.n_units,
             "n_samples": len(runs[0].samples),
             "n_seeds": len(runs),
             "best_baseline": best,
@@ -177,16 +197,16 @@ def csv_rows(row: Row, control: Mapping[int, Result]) -> list[dict[str, Any]]:
             "peak_memory": max(run.peak_memory for run in runs),
         }
         for score in SCORES
+        for compared in [compare(row.results, control, score)]
     ]
 
 
-def difference(found: Comparison, score: str, row: Row, control: Mapping[int, Result]) -> str:
-    """ "+0.50 [0.10, 0.90]", bold if the interval as shown excludes zero; "" for the control."""
-    if row.results is control or np.isnan(found.difference):
+def difference(compared: Comparison, score: str, row: Row, control: Mapping[int, Result]) -> str:
+    """ "+0.50 [0.10, 0.90]", bold if the interval clearly excludes zero; "" for the control."""
+    if row.results is control or not compared.difference.n_units:
         return ""
-    digits = DIGITS[score]
-    text = difference_text(found.difference, found.low, found.high, digits)
-    return f"**{text}**" if found.excludes_zero(digits) else text
+    text = difference_text(compared.difference, DIGITS[score])
+    return f"**{text}**" if compared.difference.excludes_zero(DIGITS[score]) else text
 
 
 def gigabytes(runs: Sequence[Result]) -> str:
@@ -214,47 +234,41 @@ def write_rates(folder: Path, peak: float, warmup_epochs: int, num_epochs: int) 
 
 
 def comparison_figure(groups: Mapping[str, Mapping[str, Comparison]]) -> Figure:
-    """PSNR of the rows of some groups, and their difference to the control.
+    """The rows of some groups: the paired difference of PSNR to the control, and PSNR.
 
-    Left: mean, standard deviation over samples, and in orange over seeds. Right: the paired
-    difference with its 95 % interval, hollow if the rounded interval includes zero; none for the
-    control.
+    Left: the difference with its 95 % interval, hollow unless that clearly excludes zero; none for
+    the control. Right: the mean and its standard deviation over seeds.
     """
     height = 0.6 + sum(0.55 + 0.28 * len(rows) for rows in groups.values())
     figure = Figure(figsize=(11, height), layout="constrained")
     heights = [1.2 + len(rows) for rows in groups.values()]
     axes = figure.subplots(
         len(groups), 2, squeeze=False, sharex="col", height_ratios=heights,
-        width_ratios=(3, 2),
+        width_ratios=(3, 1),
     )  # fmt: skip
     for (left, right), (title, rows) in zip(axes, groups.items(), strict=True):
         for place, row in enumerate(rows.values()):
-            left.errorbar(
-                row.mean, place, xerr=row.std, fmt="o", color="C0", markersize=4, capsize=2
-            )
-            left.errorbar(
-                row.mean, place, xerr=row.seed_spread, fmt="none", ecolor="C1", elinewidth=4
-            )
-            if row.difference:
-                bounds = [
-                    [max(0, row.difference - row.low)],  # 0 if there is no interval
-                    [max(0, row.high - row.difference)],
-                ]
-                face = "C0" if row.excludes_zero(DIGITS["psnr"]) else "white"
-                right.errorbar(
-                    row.difference, place, xerr=bounds, fmt="o", color="C0", markersize=4,
-                    capsize=2, markerfacecolor=face,
+            difference = row.difference
+            if difference.mean:  # 0: the control itself
+                clear = difference.excludes_zero(DIGITS["psnr"])
+                half = np.nan_to_num(difference.high - difference.mean)  # 0: no interval
+                left.errorbar(
+                    difference.mean, place, xerr=half, fmt="o", color="C0", markersize=4,
+                    capsize=2, markerfacecolor="C0" if clear else "white",
                 )  # fmt: skip
+            right.errorbar(
+                row.mean, place, xerr=row.seed_spread, fmt="o", color="C1", markersize=4, capsize=2
+            )
         left.set_title(title, loc="left", fontsize=9)
         left.set_yticks(range(len(rows)), list(rows), fontsize=8)
         right.set_yticks(range(len(rows)), [])
-        right.axvline(0, color="0.5", linewidth=1)
+        left.axvline(0, color="0.5", linewidth=1)
         for axis in (left, right):
             axis.set_ylim(len(rows) - 0.4, -0.6)
             axis.grid(alpha=0.3, axis="x")
             axis.tick_params(labelsize=8, labelbottom=True)
-    axes[-1, 0].set_xlabel("PSNR (dB), ± std over samples (orange: over seeds)", fontsize=8)
-    axes[-1, 1].set_xlabel("difference to the control (dB), 95 % interval", fontsize=8)
+    axes[-1, 0].set_xlabel("PSNR minus that of the control (dB), 95 % interval", fontsize=8)
+    axes[-1, 1].set_xlabel("PSNR (dB), ± std over seeds", fontsize=8)
     return figure
 
 

@@ -7,14 +7,17 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+import methods.baselines
 from dataset import Cine
 from evaluation.scoring import Row, Scored, score_batches
 from evaluation.tuning import N_TUNING, Parameters, tune
-from methods.baselines import BASELINES, Method
+from methods.baselines import BASELINES, Method, baseline
 from training.batches import Acquisition, EvaluationBatches
-from util.cache import recall, remember, source_file, source_hash
+from util.cache import recall, remember, source_hash
 from util.machine import hardware, versions
 from util.stop import NEVER, StopRequest
+
+CODE = source_hash("evaluation.bench")  # and of everything that it imports
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Bench:
         """The parameters of a training-free method, cached or searched on training samples."""
         batches = self.batches("train", acc, size=1, n_samples=N_TUNING)
         if not BASELINES[name].grid or not len(batches):
-            return BASELINES[name].usual
+            return dict(BASELINES[name].usual)
         identity = self.identity(name, batches)
         parameters = recall(identity, dict) if identity else None
         if parameters is None:
@@ -49,9 +52,18 @@ class Bench:
                 remember(identity, parameters)
         return parameters
 
+    def methods(
+        self, learned: Mapping[str, Method], parameters: Mapping[str, Parameters]
+    ) -> dict[str, Method]:
+        """All methods by name: networks and the like, then training-free ones with `parameters`."""
+        if twice := learned.keys() & parameters.keys():
+            raise ValueError(f"{min(twice)} is the name of a training-free method: choose another")
+        free = {k: baseline(k, self.real_image, **chosen) for k, chosen in parameters.items()}
+        return {**learned, **free}
+
     def score(
         self,
-        methods: Mapping[str, Method],
+        learned: Mapping[str, Method],
         parameters: Mapping[str, Parameters],
         acc: float,
         size: int,
@@ -63,18 +75,20 @@ class Bench:
         Training-free methods whose scores are cached are not computed again.
 
         Args:
-            parameters: of each training-free method among the methods.
+            learned: networks and other methods whose scores are not cached.
+            parameters: of each training-free method to score.
             size: samples in a batch.
             on_batch: called with every batch and its new reconstructions.
         """
         batches = self.batches("test", acc, size)
         identities = {
-            name: identity | {"parameters": chosen}
+            name: identity | {"parameters": chosen, "size": size}
             for name, chosen in parameters.items()
             if (identity := self.identity(name, batches))
         }
         cached = {name: recall(identity, list) for name, identity in identities.items()}
-        to_score = {name: run for name, run in methods.items() if cached.get(name) is None}
+        methods = self.methods(learned, parameters)
+        to_score = {k: method for k, method in methods.items() if cached.get(k) is None}
         rows: list[Row] = []
         if to_score or on_batch:
             for batch in tqdm(batches, f"test, acceleration {acc:g}", disable=None):
@@ -93,20 +107,28 @@ class Bench:
     def identity(self, name: str, batches: EvaluationBatches) -> dict[str, Any]:
         """Everything that the results of a training-free method on `batches` depend on.
 
-        Empty, so that nothing is cached, if the method's code is not in a file of the project.
+        Empty, so that nothing is cached, unless the method is a function of `methods/baselines.py`,
+        whose source the key covers.
         """
-        module = BASELINES[name].reconstruct.__module__ or "__main__"
-        if source_file(module) is None:
+        method = BASELINES[name]
+        function = getattr(method.reconstruct, "__qualname__", "")
+        if getattr(methods.baselines, function, None) is not method.reconstruct:
             return {}
         return {
             "method": name,
-            "grid": BASELINES[name].grid,
+            "function": function,
+            "prior": method.real_image,
+            "grid": method.grid,
+            "usual": method.usual,
             "samples": {str(i): self.cine.hashes[i] for i in batches.samples},
             "shape": self.cine.shape,
-            "acquisition": {k: float(v) for k, v in vars(self.acquisition).items() if k != "acc"},
             "acc": [float(acc) for acc in batches.acquisition.acc],
+            "sample_n": self.acquisition.sample_n,
+            "phase": self.acquisition.phase,
+            "noise": float(self.acquisition.noise),
+            "data_seed": self.acquisition.data_seed,
             "real_image": self.real_image,
-            "code": source_hash("evaluation.bench", module),
+            "code": CODE,
             "versions": versions(),
             "hardware": hardware(self.device),
         }

@@ -1,37 +1,58 @@
 """Differences between methods, paired by sample, with their confidence intervals.
 
-The 95 % interval is the percentile bootstrap over samples, or over groups (patients) if these are
-known, because slices of one patient are not independent. It covers the variation over samples of
-the same kind, not over training seeds; with few samples it is too narrow.
+Slices of one patient are not independent. So the differences of a patient's slices are averaged
+first, and the mean over patients has Student's t interval. Without known patients every sample
+counts as one. The interval covers other patients of the same kind, not other training seeds. It
+holds its level from 3 patients on, whatever their numbers of slices (see the tests): a percentile
+bootstrap does not, and excludes zero in 11 % of draws without an effect at 9 patients.
 
-Reference: B. Efron, R. Tibshirani, "An introduction to the bootstrap", Chapman & Hall 1993,
-chapters 8 (clusters) and 13 (percentiles).
+Reference: Student, "The probable error of a mean", Biometrika 6:1-25, 1908.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from methods.baselines import BASELINES
 
-RESAMPLES = 10_000
-INTERVAL = (0.025, 0.975)
+LEVEL = 0.95
+FEWEST = 3  # patients for an interval
+FEWEST_CLEAR = 6  # patients for calling a difference clear
 COMPARED = ("psnr", "ssim", "moving_psnr")  # scores whose differences are reported
 
 
-@dataclass
+@dataclass(frozen=True)
+class Interval:
+    """A mean over patients (or samples, if patients are unknown) and its 95 % interval."""
+
+    mean: float
+    low: float  # NaN, as `high`, for fewer than FEWEST patients
+    high: float
+    n_units: int  # patients or samples
+
+    def excludes_zero(self, digits: int) -> bool:
+        """Whether the interval, rounded to `digits`, excludes zero, with patients enough to say."""
+        if self.n_units < FEWEST_CLEAR:
+            return False
+        return round(self.low, digits) > 0 or round(self.high, digits) < 0
+
+
+NOTHING = Interval(math.nan, math.nan, math.nan, 0)
+
+
+@dataclass(frozen=True)
 class Difference:
-    """The mean difference of a score between two methods: `first` minus `second`."""
+    """The difference of a score between two methods: `first` minus `second`."""
 
     first: str
     second: str
-    acc: float
+    acc: float | None  # None: each sample has its own
     score: str
-    mean: float
-    low: float  # the 95 % interval of the mean; NaN for a single sample or group
-    high: float
+    interval: Interval
 
 
 def paired_differences(
@@ -61,18 +82,17 @@ def paired_differences(
             for method in (first, second)
         }
         samples = list(by_method[first])
-        if not samples or by_method[first].keys() != by_method[second].keys():
+        if not samples or set(samples) != by_method[second].keys():
             raise ValueError(
                 f"{first} and {second} must be scored on the same samples, found"
-                f" {len(by_method[first])} and {len(by_method[second])} at acceleration {acc}"
+                f" {samples} and {list(by_method[second])} at acceleration {acc}"
             )
         units = None if groups is None else [groups[sample] for sample in samples]
         for score in scores:
             values = [np.array([by_method[m][i][score] for i in samples]) for m in (first, second)]
-            differences = values[0] - values[1]
-            low, high = bootstrap_interval(differences, units)
-            mean = float(differences.mean())
-            result.append(Difference(first, second, float(acc), score, mean, low, high))
+            interval = mean_interval(values[0] - values[1], units)
+            nominal = None if acc is None else float(acc)
+            result.append(Difference(first, second, nominal, score, interval))
     return result
 
 
@@ -100,21 +120,32 @@ def advantages(
     return result
 
 
-def bootstrap_interval(
-    values: np.ndarray, groups: Sequence | np.ndarray | None = None
-) -> tuple[float, float]:
-    """95 % percentile interval of the mean of `values` (n,), by resampling values or whole groups;
-    NaN for a single value or group. Seeded: the same values give the same interval."""
-    members = np.arange(len(values))
+def mean_interval(values: np.ndarray, groups: Sequence | np.ndarray | None = None) -> Interval:
+    """The mean over groups (patients) of the means of their `values` (n,), with its 95 % interval.
+
+    Without `groups` each value is a group of its own.
+    """
     if groups is not None:
         members = np.unique(np.asarray(groups), return_inverse=True)[1]
-    sums, counts = np.bincount(members, weights=values), np.bincount(members)
-    if len(sums) < 2:
-        return float("nan"), float("nan")
-    drawn = np.random.default_rng(0).integers(len(sums), size=(RESAMPLES, len(sums)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.quantile(means, INTERVAL)
-    return float(low), float(high)
+        values = np.bincount(members, weights=values) / np.bincount(members)
+    mean, n = float(values.mean()), len(values)
+    if n < FEWEST:
+        return Interval(mean, math.nan, math.nan, n)
+    half = t_quantile(n - 1) * spread(values) / math.sqrt(n)
+    return Interval(mean, mean - half, mean + half, n)
+
+
+@lru_cache
+def t_quantile(freedom: int) -> float:
+    """The t with P(|T| < t) = `LEVEL`, for Student's T of so many degrees of freedom.
+
+    With t = sqrt(freedom) tan(angle), the density of the angle is proportional to
+    cos(angle)^(freedom - 1).
+    """
+    angle = np.linspace(0, math.pi / 2, 200_001)
+    density = np.cos(angle) ** (freedom - 1)
+    below = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    return math.sqrt(freedom) * math.tan(np.interp(LEVEL, below / below[-1], angle))
 
 
 def spread(values: np.ndarray) -> float:

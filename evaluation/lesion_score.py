@@ -26,6 +26,8 @@ def lesion_rows(
     """
     rows = []
     for batch in tqdm(batches, "lesions", disable=None):
+        if len(batch.samples) != 1:
+            raise ValueError(f"lesions need batches of one sample, got {len(batch.samples)}")
         truth = batch.target[0]
         path = find_path(truth)
         phase = batch.image.sgn() if batch.image.is_complex() else 1.0

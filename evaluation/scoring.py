@@ -40,7 +40,7 @@ def score(methods: Mapping[str, Method], batches: Iterable[Batch]) -> list[Row]:
 def score_batches(methods: Mapping[str, Method], batches: Iterable[Batch]) -> Iterator[Scored]:
     """Each batch with its reconstructions and scores, computed one batch at a time."""
     for batch in batches:
-        images = {name: run(batch.aliased, batch.mask).abs() for name, run in methods.items()}
+        images = {name: _magnitude(name, method, batch) for name, method in methods.items()}
         rows = []
         for name, reconstruction in images.items():
             scores = scores_of(reconstruction, batch.target)
@@ -49,6 +49,18 @@ def score_batches(methods: Mapping[str, Method], batches: Iterable[Batch]) -> It
                 values = {key: column[i] for key, column in columns.items()}
                 rows.append({"sample": sample, "acc": batch.acc, "method": name, **values})
         yield Scored(batch, images, rows)
+
+
+def _magnitude(name: str, method: Method, batch: Batch) -> Tensor:
+    """The magnitude of a method's images; ValueError unless they have the shape of the target."""
+    images = method(batch.aliased, batch.mask)
+    if not isinstance(images, Tensor) or images.shape != batch.target.shape:
+        found = tuple(images.shape) if hasattr(images, "shape") else type(images).__name__
+        raise ValueError(
+            f"the method {name} returned {found}, expected a tensor of shape"
+            f" {tuple(batch.target.shape)} (B, T, Y, X)"
+        )
+    return images.abs()
 
 
 @dataclass

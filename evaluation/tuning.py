@@ -39,9 +39,10 @@ def tune(
 
     The usual ones if there are no batches, or if the method has no grid.
     """
+    baseline(name, real_image)  # a ValueError if there is no such method, or not with this prior
     method = BASELINES[name]
     if not method.grid or not len(batches):
-        return method.usual
+        return dict(method.usual)
     candidates = [
         dict(zip(method.grid, values, strict=True))
         for values in itertools.product(*method.grid.values())

@@ -14,9 +14,11 @@ analytical phantoms for parallel magnetic resonance imaging", IEEE Trans Med Ima
 2012.
 """
 
+import contextlib
 import math
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +32,11 @@ from phantom.anatomy import Canvas, paint_anatomy
 from phantom.heart import Heart, contraction
 from util.cache import cache_folder, source_hash
 from util.random_streams import Stream, generator
+
+CODE = source_hash(  # of everything that makes the images
+    "phantom.scanner", "phantom.anatomy", "phantom.heart", "util.random_streams", follow=False
+)
+KEEP_DAYS = 7  # of a file in the cache that is not read
 
 SMALLEST = 32  # pixels along Y and X that still show a heart
 FINER = 2  # points of the anatomy's grid per pixel, along each axis
@@ -178,24 +185,29 @@ def load_phantom(
 ) -> np.ndarray:
     """`phantom`, made once and then read from the cache (see `util.cache`).
 
-    The data are made again if the file cannot be read, holds too few samples, or was made by
-    other code. If the folder cannot be written, a notice goes to standard error, and the data are
-    still returned.
+    A file that is unreadable or holds too few samples is made anew, and so is one that other code
+    made. If the folder cannot be written, a notice goes to standard error, and the data are
+    returned all the same.
     """
     shape = _checked(n_samples, shape, seed)
-    content = f"seed{seed}_{'x'.join(map(str, shape))}.npy"
-    path = cache_folder() / "phantom" / f"{source_hash('phantom.scanner')}_{content}"
+    folder = cache_folder() / "phantom"
+    path = folder / f"{CODE}_seed{seed}_{'x'.join(map(str, shape))}.npy"
     samples = _read(path, n_samples, shape)
     if samples is None:
         samples = phantom(n_samples, shape, seed, progress=True)
         try:
             _write(path, samples)
-            for outdated in path.parent.glob(f"*_{content}"):
-                if outdated != path:
-                    outdated.unlink()
+            _remove_unused(folder)
         except OSError as error:
-            print(f"the phantom was not cached in {path.parent}: {error}", file=sys.stderr)
+            print(f"the phantom was not cached in {folder}: {error}", file=sys.stderr)
     return samples
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove phantoms that were not read for `KEEP_DAYS`: those of earlier code, above all."""
+    for path in folder.glob("*.npy"):
+        if time.time() - path.stat().st_mtime > KEEP_DAYS * 24 * 3600:
+            path.unlink(missing_ok=True)
 
 
 def _read(path: Path, n_samples: int, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -207,6 +219,8 @@ def _read(path: Path, n_samples: int, shape: tuple[int, ...]) -> np.ndarray | No
     if stored.dtype != np.float32 or stored.shape[1:] != shape or len(stored) < n_samples:
         return None
     samples = np.array(stored[:n_samples])
+    with contextlib.suppress(OSError):
+        os.utime(path)  # it was used
     whole = samples.min(initial=0) == 0 and (samples.max(axis=(1, 2, 3)) == 1).all()
     return samples if whole else None
 

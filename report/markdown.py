@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from evaluation.intervals import FEWEST, Interval
 from evaluation.lesion_score import KeptContrast
 
 TITLES = {
@@ -33,12 +34,20 @@ def mean_and_spread(mean: float, std: float, digits: int) -> str:
     return f"{mean:.{digits}f}" + ("" if math.isnan(std) else f" ± {std:.{digits}f}")
 
 
-def difference_text(mean: float, low: float, high: float, digits: int) -> str:
-    """ "+0.50 [0.10, 0.90]": a difference and its interval, if it has one."""
-    if math.isnan(mean):
+def difference_text(difference: Interval, digits: int) -> str:
+    """ "+0.50 [0.10, 0.90]": a mean difference and its interval, if it has one."""
+    if math.isnan(difference.mean):
         return ABSENT
-    text = f"{mean:+.{digits}f}"
-    return text if math.isnan(low) else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
+    text = f"{difference.mean:+.{digits}f}"
+    if math.isnan(difference.low):
+        return text
+    return f"{text} [{difference.low:.{digits}f}, {difference.high:.{digits}f}]"
+
+
+def interval_meaning(patients_known: bool) -> str:
+    """What the mean and the brackets of differences are."""
+    units = "patients" if patients_known else "samples"
+    return f"mean over {units} [95 % t interval, none for fewer than {FEWEST} {units}]"
 
 
 def kept_text(kept: KeptContrast | None) -> str:

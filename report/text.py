@@ -10,7 +10,7 @@ from evaluation.intervals import advantages, spread
 from evaluation.lesion import CONTRASTS, DIAMETERS
 from evaluation.lesion_score import kept_contrasts
 from metrics import SCORES, definitions
-from report.markdown import difference_text, kept_text, mean_and_spread
+from report.markdown import difference_text, interval_meaning, kept_text, mean_and_spread
 from training.run_folder import HISTORY, OUTPUT, peak_memory
 from util.files import write_bytes, write_csv
 
@@ -131,19 +131,19 @@ def advantage_lines(
 ) -> list[str]:
     """The advantage of the network over the best training-free method in each score, a line for
     each acceleration; none if there is nothing to compare."""
-    by_acc: dict[float, list[str]] = {}
+    by_acc: dict[float | None, list[str]] = {}
     network = ""
-    for found in advantages(rows, groups):
-        network = found.first
-        text = difference_text(found.mean, found.low, found.high, 3)
-        by_acc.setdefault(found.acc, []).append(f"{found.score} {text} ({found.second})")
+    for difference in advantages(rows, groups):
+        network = difference.first
+        text = difference_text(difference.interval, 3)
+        cells = by_acc.setdefault(difference.acc, [])
+        cells.append(f"{difference.score} {text} ({difference.second})")
     if not by_acc:
         return []
-    units = "samples" if groups is None else "patients"
+    meaning = interval_meaning(groups is not None)
     return [
-        f"{network} minus the best training-free method, paired by sample [95 % interval, bootstrap"
-        f" over {units}]",
-        *(f"acceleration {acc:g}: {', '.join(texts)}" for acc, texts in by_acc.items()),
+        f"{network} minus the best training-free method, paired by sample, {meaning}",
+        *(f"acceleration {acc:g}: {', '.join(cells)}" for acc, cells in by_acc.items()),
     ]
 
 

@@ -51,7 +51,7 @@ class Batch:
     """Samples on the device."""
 
     samples: list[int]  # indices in the data
-    acc: float  # nominal acceleration; NaN if it differs between samples
+    acc: float | None  # nominal acceleration; None if each sample has its own
     image: Tensor  # (B, T, Y, X) ground truth: float32, or complex64 if it has a phase
     mask: Tensor  # (B, T, Y, 1) float32, centred
     aliased: Tensor  # (B, T, Y, X) complex64
@@ -120,6 +120,10 @@ class EvaluationBatches(Sequence[Batch]):
         """`images`: all samples, (N, T, Y, X); `samples`: the indices of those to evaluate."""
         self.images, self.samples, self.size = images, list(samples), size
         self.acquisition, self.device = acquisition, device
+        if beyond := [i for i in self.samples if not 0 <= i < len(images)]:
+            raise ValueError(f"there are {len(images)} samples, found the indices {beyond}")
+        if size < 1:
+            raise ValueError(f"size must be at least 1, got {size}")
 
     def __len__(self) -> int:
         return math.ceil(len(self.samples) / self.size)
@@ -164,4 +168,4 @@ def _batch(
     source = torch.stack(noisy).to(device) if acquisition.noise else image
     mask = torch.from_numpy(masks).to(device)
     low, high = acquisition.acc
-    return Batch(samples, low if low == high else math.nan, image, mask, undersample(source, mask))
+    return Batch(samples, low if low == high else None, image, mask, undersample(source, mask))

@@ -19,7 +19,7 @@ from util.files import whole_file
 
 BEST, LAST = "checkpoint_best.pt", "checkpoint_last.pt"
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
-SHIPPED = {"cascade_phantom": "phantom.pt", "phantom": "phantom.pt"}  # names of files in WEIGHTS
+SHIPPED = {"cascade_phantom": "phantom.pt"}  # names of files in WEIGHTS
 FORMAT = 2
 KEYS = {
     "format": int,  # FORMAT
@@ -43,10 +43,11 @@ KEYS = {
 
 
 def weights_file(weights: str) -> Path:
-    """The file that a setting `initial_weights` names: a path, or a name in `SHIPPED`."""
-    if weights in SHIPPED and not Path(weights).exists():
-        return WEIGHTS / SHIPPED[weights]
-    return Path(weights)
+    """The file that a setting `initial_weights` means: a path, or the name of a file in
+    `weights/` (see `SHIPPED`)."""
+    given = Path(weights)
+    named = WEIGHTS / SHIPPED.get(weights, f"{weights}.pt")
+    return named if named.is_file() and not given.is_file() else given
 
 
 def load_network(weights: str | Path, device: torch.device | str = "cpu") -> nn.Module:
@@ -109,7 +110,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(
-            f"{path} does not exist: expected a checkpoint of an earlier run"
+            f"{path} does not exist: expected a checkpoint of an earlier run, or one of the names"
+            f" {', '.join(SHIPPED)}"
         ) from None
     except pickle.UnpicklingError:
         raise InputError(

@@ -17,7 +17,7 @@ from training.checkpoint import architecture_of
 from training.optimisation import LOSSES, SCHEDULES
 from training.run import acceleration_range
 from training.split import PARTS
-from util.command_line import flag, say
+from util.command_line import flag
 from util.errors import InputError
 
 AT_LEAST = {
@@ -31,8 +31,8 @@ AT_MOST = {
     "picture_dpi": 1000, "noise": 1, "dc_weight": 1e6,
 }  # fmt: skip
 MORE_THAN = {"initial_lr": 0, "max_minutes": 0, "clip_gradient": 0}
-SLOW_MINUTES = 60  # of training on a device that is not a GPU
 LESS_THAN = {"dropout": 1, "ema": 1}
+SLOW_MINUTES = 60  # of training on a device that is not a GPU
 CHOICES: dict[str, Collection[str]] = {
     "model": MODELS,
     "lr_schedule": SCHEDULES,
@@ -80,15 +80,18 @@ def check_settings(settings: Settings) -> None:
         )
 
 
-def with_architecture(
-    settings: Settings, checkpoint: Mapping[str, Any], path: Path
-) -> dict[str, Any]:
+def with_architecture(settings: Settings, checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     """The settings with the model and architecture of the checkpoint that training starts from."""
-    architecture = {"model": checkpoint["model"], **architecture_of(dict(checkpoint), path)}
-    for name, value in architecture.items():
-        if settings[name] != value:
-            say(f"{flag(name)} is {value}, from {path}, instead of {settings[name]}")
-    return {**settings, **architecture}
+    return {**settings, "model": checkpoint["model"], **architecture_of(checkpoint, path)}
+
+
+def architecture_changes(settings: Settings, checkpoint: dict[str, Any], path: Path) -> list[str]:
+    """Notices of the settings that `with_architecture` changes."""
+    return [
+        f"{flag(name)} is {value}, from {path}, instead of {settings[name]}"
+        for name, value in with_architecture(settings, checkpoint, path).items()
+        if settings[name] != value
+    ]
 
 
 def unused_settings(settings: Settings, defaults: Mapping[str, Any]) -> list[str]:

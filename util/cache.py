@@ -43,10 +43,12 @@ def remember(identity: Mapping[str, Any], result: Any) -> None:
         write_bytes(_file(identity), content.encode())
 
 
-def source_hash(*modules: str) -> str:
-    """A hash of the source of these modules and of all modules of the project that they import.
+def source_hash(*modules: str, follow: bool = True) -> str:
+    """A hash of the source of these modules and, with `follow`, of all modules of the project that
+    they import.
 
-    With it in the identity, a result is computed again after any edit that may change it.
+    With it in its identity, a result is computed again after any edit that may change it. Take it
+    when the modules are imported: later the files may differ from the code that runs.
     """
     pending, sources = list(modules), {}
     while pending:
@@ -54,7 +56,7 @@ def source_hash(*modules: str) -> str:
         path = source_file(name)
         if name not in sources and path is not None:
             sources[name] = path.read_bytes()
-            pending += project_imports(path)
+            pending += project_imports(path) if follow else []
     digest = hashlib.sha256()
     for name in sorted(sources):
         digest.update(name.encode() + b"\0" + sources[name] + b"\0")

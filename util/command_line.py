@@ -7,7 +7,7 @@ Supported types: bool, int, float, str, tuples of one of these (`tuple[float, ..
 with None or of a type and its tuple (`float | tuple[float, ...]`: a single value stays single).
 
 Arguments may stand in a file, given as `@file`: several on a line, comments behind `#`. A flag that
-is given again later wins.
+is given again later wins; `none` stands for None.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import inspect
 import io
 import math
 import os
-import shlex
+import re
 import sys
 import tokenize
 import types
@@ -30,6 +30,12 @@ from tqdm import tqdm
 
 from util.errors import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_KEYBOARD, InputError, Interrupted
 
+NONE = "none"  # the word for None
+QUOTED = re.compile(r"""(["'])(.*?)\1""")
+WORD_OR_COMMENT = re.compile(
+    r"""\s*((?P<comment>\#.*)|(?P<word>([^\s"']|"[^"]*"|'[^']*')+))""", re.VERBOSE
+)
+
 
 class Parser(argparse.ArgumentParser):
     """A parser that reads argument files and whose errors are one line."""
@@ -38,10 +44,24 @@ class Parser(argparse.ArgumentParser):
         super().__init__(fromfile_prefix_chars="@", allow_abbrev=False, **keywords)
 
     def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
+        line, words, position = arg_line.removeprefix("\ufeff").rstrip(), [], 0
+        while position < len(line):
+            match = WORD_OR_COMMENT.match(line, position)
+            if match is None:
+                self.error(f"a quotation mark is not closed in the argument file's line {line!r}")
+            if match["comment"]:
+                break
+            words.append(QUOTED.sub(r"\2", match["word"]))
+            position = match.end()
+        return words
+
+    def parse_args(self, *arguments, **keywords):
         try:
-            return shlex.split(arg_line, comments=True)
-        except ValueError as error:
-            self.error(f"cannot read the argument file's line {arg_line!r} ({error})")
+            return super().parse_args(*arguments, **keywords)
+        except UnicodeDecodeError as error:
+            self.error(f"an argument file is not UTF-8 text ({error})")
+        except RecursionError:
+            self.error("an argument file names itself")
 
     def error(self, message: str) -> typing.NoReturn:
         self.exit(EXIT_INPUT, f"{self.prog}: error: {message} (--help lists all settings)\n")
@@ -202,7 +222,7 @@ def as_flags(given: Mapping[str, Any]) -> list[str]:
         elif isinstance(value, tuple):
             words += [flag(name), *map(str, value)]
         else:
-            words += [flag(name), str(value)]
+            words.append(f"{flag(name)}={NONE if value is None else value}")
     return words
 
 
@@ -249,14 +269,26 @@ def _argparse_type(hint: Any) -> dict[str, Any]:
     for kind in kinds:
         if typing.get_origin(kind) is tuple:
             part = typing.get_args(kind)[0]
-            return {"type": part, "nargs": "*" if part is str else "+"}
-    return {"type": kinds[0], "metavar": kinds[0].__name__.upper()}
+            return {"type": _reader(part, hint), "nargs": "*" if part is str else "+"}
+    return {"type": _reader(kinds[0], hint), "metavar": kinds[0].__name__.upper()}
+
+
+def _reader(kind: type, hint: Any) -> Callable[[str], Any]:
+    """What makes a value of a word; `none` is None where the annotation allows it."""
+
+    def read(word: str) -> Any:
+        return None if word == NONE and _matches(None, hint) else kind(word)
+
+    read.__name__ = kind.__name__  # for argparse's messages
+    return read
 
 
 def _as_annotated(value: Any, hint: Any) -> Any:
     """What argparse made of a flag, as the annotation wants it."""
     if not isinstance(value, list):
         return value
+    if value == [None]:
+        return None
     return value[0] if len(value) == 1 and _matches(value[0], hint) else tuple(value)
 
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from helpers import save_result
 
-from ablation.results import Comparison, compare, read_result
+from ablation.results import compare, read_result
+from evaluation.intervals import NOTHING, Interval
 from training.run_folder import read_config, write_config
 from util.errors import InputError
 
@@ -35,8 +36,7 @@ def test_seeds_are_averaged_before_samples_are_compared(tmp_path):
     assert found.mean == 34.0
     assert found.std == 2.0  # of 32, 34, 36, not of all six values
     assert found.seed_spread == pytest.approx(np.sqrt(2))
-    assert (found.difference, found.low, found.high) == (2.0, 2.0, 2.0)  # the same for every sample
-    assert found.excludes_zero(2)
+    assert found.difference == Interval(2.0, 2.0, 2.0, 3)  # the same for every sample
 
 
 def test_only_seeds_of_both_are_compared(tmp_path):
@@ -44,11 +44,8 @@ def test_only_seeds_of_both_are_compared(tmp_path):
     control = {1: save_result(tmp_path / "control", [31.0, 31.0])}
     found = compare(row, control, "psnr")
     assert found.mean == 31.0
-    assert found.difference == 0.5  # of seed 1: (31, 32) against (31, 31)
-    assert not found.excludes_zero(2)
-    alone = compare(row, {}, "psnr")
-    assert np.isnan([alone.difference, alone.low, alone.high]).all()
-    assert not alone.excludes_zero(2)
+    assert found.difference.mean == 0.5  # of seed 1: (31, 32) against (31, 31)
+    assert compare(row, {}, "psnr").difference is NOTHING
 
 
 def test_a_run_of_another_version_is_refused(tmp_path):
@@ -58,10 +55,3 @@ def test_a_run_of_another_version_is_refused(tmp_path):
     write_config(tmp_path / "run", config)
     with pytest.raises(InputError, match="made by another version"):
         read_result(tmp_path / "run")
-
-
-def test_an_interval_that_is_shown_as_zero_includes_zero():
-    found = Comparison(30.0, 1.0, 0.1, difference=0.004, low=0.003, high=0.006)
-    assert not found.excludes_zero(2)
-    assert found.excludes_zero(3)
-    assert not Comparison(30.0, 1.0, 0.1, 0.5, float("nan"), float("nan")).excludes_zero(2)

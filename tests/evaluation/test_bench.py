@@ -1,4 +1,6 @@
 from dataclasses import replace
+from functools import wraps
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,8 +9,10 @@ from helpers import make_images
 from dataset import Cine
 from evaluation import bench as bench_module
 from evaluation.bench import Bench
-from methods.baselines import BASELINES, Baseline, baseline
+from methods import baselines
+from methods.baselines import BASELINES, Baseline
 from training.batches import Acquisition
+from util.cache import source_file, source_hash
 
 
 @pytest.fixture
@@ -44,23 +48,36 @@ def test_without_training_samples_the_usual_parameters_are_taken(bench):
     assert empty.parameters("kt_sparse", 4) == BASELINES["kt_sparse"].usual
 
 
-def test_scores_of_baselines_are_cached_and_those_of_networks_are_not(bench):
+def test_scores_of_baselines_are_cached_and_those_of_networks_are_not(bench, monkeypatch):
     calls = []
 
     def network(aliased, mask):
         calls.append(len(aliased))
         return aliased
 
-    methods = {"mine": network, "zero_filled": baseline("zero_filled", real_image=True)}
-    first = bench.score(methods, {"zero_filled": {}}, 4, size=2)
+    first = bench.score({"mine": network}, {"zero_filled": {}}, 4, size=2)
     assert [row["sample"] for row in first if row["method"] == "mine"] == [6, 7, 8]
     assert calls == [2, 1]
-    methods["zero_filled"] = must_not_run
-    second = bench.score(methods, {"zero_filled": {}}, 4, size=2)
+    monkeypatch.setattr(bench_module, "baseline", lambda *a, **k: must_not_run)
+    second = bench.score({"mine": network}, {"zero_filled": {}}, 4, size=2)
     assert calls == [2, 1, 2, 1]
     assert sorted(map(str, first)) == sorted(map(str, second))
-    with pytest.raises(AssertionError):  # other parameters, other numbers
-        bench.score(methods, {"zero_filled": {"threshold": 1}}, 4, size=2)
+    for other in ({"parameters": {"zero_filled": {"threshold": 1}}}, {"size": 3}, {"acc": 3}):
+        arguments = {"parameters": {"zero_filled": {}}, "acc": 4, "size": 2} | other
+        with pytest.raises(AssertionError):  # other numbers, if only in the last digits
+            bench.score({"mine": network}, **arguments)
+
+
+def test_a_network_cannot_have_the_name_of_a_baseline(bench):
+    with pytest.raises(ValueError, match="zero_filled is the name of a training-free method"):
+        bench.score({"zero_filled": must_not_run}, {"zero_filled": {}}, 4, size=2)
+
+
+def test_parameters_are_a_copy(bench):
+    bench.parameters("kt_sparse", 4)["threshold"] = 9.0
+    empty = replace(bench, parts=bench.parts | {"train": []})
+    empty.parameters("kt_sparse", 4)["threshold"] = 9.0
+    assert BASELINES["kt_sparse"].usual["threshold"] != 9.0
 
 
 def test_every_batch_is_shown(bench):
@@ -97,21 +114,55 @@ def test_other_samples_shapes_accelerations_and_methods_have_numbers_of_their_ow
     assert identity(bench) != before
 
 
-def test_a_method_from_a_notebook_is_not_cached(bench, monkeypatch):
-    calls = []
+def test_seeds_are_told_apart_to_the_last_digit(bench):
+    keys = [
+        identity(replace(bench, acquisition=replace(bench.acquisition, data_seed=seed)))
+        for seed in (2**53, 2**53 + 1)
+    ]
+    assert keys[0] != keys[1]
 
-    def mine(measured):
-        calls.append(1)
-        return measured.inverse(measured.lines)
 
-    mine.__module__ = "__main__"
-    monkeypatch.setitem(BASELINES, "mine", Baseline(mine, real_image=False))
-    for _ in range(2):
-        bench.score({"mine": baseline("mine", real_image=True)}, {"mine": {}}, 4, size=3)
-    assert len(calls) == 2
+def mine(measured):
+    return measured.inverse(measured.lines)
+
+
+def test_only_functions_whose_source_is_known_are_cached(bench, monkeypatch):
+    """Another function, prior or grid has numbers of its own; foreign code is not cached."""
+    before = identity(bench)
+    for known in (
+        Baseline(baselines.time_average, real_image=False),
+        Baseline(baselines.zero_filled, real_image=True),
+        Baseline(baselines.zero_filled, real_image=False, usual={"x": 1.0}),
+    ):
+        monkeypatch.setitem(BASELINES, "zero_filled", known)
+        assert identity(bench) not in (before, {})
+    for function in (mine, lambda measured: mine(measured), wraps(baselines.zero_filled)(mine)):
+        monkeypatch.setitem(BASELINES, "zero_filled", Baseline(function, real_image=False))
+        assert identity(bench) == {}
+        bench.score({}, {"zero_filled": {}}, 4, size=3)
+        assert bench.score({}, {"zero_filled": {}}, 4, size=3)
+
+
+def test_the_key_covers_all_code_that_numbers_depend_on(monkeypatch):
+    """Every one of these sources, changed, changes the hash."""
+    assert source_hash("evaluation.bench") == bench_module.CODE
+    for module in (
+        "CS_mask", "metrics", "physics.fourier", "physics.consistency", "physics.simulation",
+        "methods.baselines", "training.batches", "evaluation.tuning", "evaluation.scoring",
+        "util.random_streams",
+    ):  # fmt: skip
+        changed = source_file(module)
+        read = Path.read_bytes
+        with monkeypatch.context() as context:
+            context.setattr(
+                Path,
+                "read_bytes",
+                lambda path, changed=changed, read=read: read(path) + b"\n" * (path == changed),
+            )
+            assert source_hash("evaluation.bench") != bench_module.CODE, module
 
 
 def test_other_code_has_numbers_of_its_own(bench, monkeypatch):
     before = identity(bench)
-    monkeypatch.setattr(bench_module, "source_hash", lambda *modules: "edited")
+    monkeypatch.setattr(bench_module, "CODE", "edited")
     assert identity(bench) != before

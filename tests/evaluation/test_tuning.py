@@ -48,3 +48,10 @@ def test_the_prior_decides_which_methods_there_are():
     assert {"zero_filled", "view_sharing", "kt_sparse"} <= set(names)
     chosen = ("kt_sparse", "hermitian", "zero_filled")
     assert available_baselines(chosen, real_image=False) == ["zero_filled", "kt_sparse"]
+
+
+def test_unknown_and_impossible_methods_are_named(batches):
+    with pytest.raises(ValueError, match="unknown baseline 'ktsparse', expected one of"):
+        tune("ktsparse", batches, real_image=True)
+    with pytest.raises(ValueError, match="hermitian assumes real-valued images"):
+        tune("hermitian", batches, real_image=False)

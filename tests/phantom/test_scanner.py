@@ -1,6 +1,8 @@
 """The phantom is reproducible, kept for the next run, and as hard to reconstruct as real cine."""
 
+import os
 import re
+import time
 
 import numpy as np
 import pytest
@@ -142,10 +144,22 @@ def test_a_phantom_of_other_code_is_made_anew(folder, monkeypatch):
     load_phantom(1, SMALL)
     (before,) = folder.iterdir()
     np.save(before, np.zeros((1, *SMALL), np.float32))
-    monkeypatch.setattr(scanner, "source_hash", lambda *modules: "edited")
+    monkeypatch.setattr(scanner, "CODE", "edited")
     np.testing.assert_array_equal(load_phantom(1, SMALL), phantom(1, SMALL))
-    (after,) = folder.iterdir()
-    assert after != before
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_files_that_nobody_reads_are_removed_after_some_days(folder, monkeypatch):
+    load_phantom(1, SMALL)
+    (unused,) = folder.iterdir()
+    load_phantom(1, SMALL, seed=1)
+    long_ago = time.time() - (scanner.KEEP_DAYS + 1) * 24 * 3600
+    for path in folder.iterdir():
+        os.utime(path, (long_ago, long_ago))
+    load_phantom(1, SMALL, seed=1)  # reading it keeps it
+    load_phantom(1, SMALL, seed=2)
+    assert len(list(folder.iterdir())) == 2
+    assert not unused.exists()
 
 
 def _truncate(path):

@@ -1,3 +1,4 @@
+from evaluation.intervals import Interval
 from evaluation.lesion_score import KeptContrast
 from report.markdown import difference_text, kept_text, mean_and_spread, table
 
@@ -20,9 +21,9 @@ def test_absent_and_single_scores():
 
 
 def test_differences_have_a_sign_and_an_interval_if_there_is_one():
-    assert difference_text(0.5, 0.1, 0.9, 2) == "+0.50 [0.10, 0.90]"
-    assert difference_text(-0.5, NAN, NAN, 1) == "-0.5"
-    assert difference_text(NAN, NAN, NAN, 1) == "absent"
+    assert difference_text(Interval(0.5, 0.1, 0.9, 4), 2) == "+0.50 [0.10, 0.90]"
+    assert difference_text(Interval(-0.5, NAN, NAN, 2), 1) == "-0.5"
+    assert difference_text(Interval(NAN, NAN, NAN, 2), 1) == "absent"
 
 
 def test_kept_contrast_in_words():

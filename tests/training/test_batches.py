@@ -131,6 +131,10 @@ def test_evaluation_is_fixed_and_whole(settings):
     assert [batch.samples for batch in batches[1:]] == [[8]]
     with pytest.raises(IndexError):
         batches[2]
+    with pytest.raises(ValueError, match=r"there are 9 samples, found the indices \[99\]"):
+        EvaluationBatches(IMAGES, [0, 99], acquisition, size=1)
+    with pytest.raises(ValueError, match="size must be at least 1"):
+        EvaluationBatches(IMAGES, [0], acquisition, size=0)
     alone = EvaluationBatches(IMAGES, [7], acquisition, size=1)[0]
     assert torch.equal(alone.aliased[0], first.aliased[1])
     moved = EvaluationBatches(IMAGES, [6, 7], replace(acquisition, data_seed=5), size=2)[0]
@@ -139,7 +143,7 @@ def test_evaluation_is_fixed_and_whole(settings):
 
 def test_a_batch_knows_its_acceleration():
     batches = EvaluationBatches(IMAGES, [6], replace(ACQUISITION, acc=(3, 6)), size=1)
-    assert batches[0].acc != batches[0].acc  # NaN: each sample has its own
+    assert batches[0].acc is None  # each sample has its own
     at = EvaluationBatches(IMAGES, [6], replace(ACQUISITION, acc=(3, 6)).at(4), size=1)[0]
     assert at.acc == 4
     assert at.mask.sum(dim=-2).unique().item() == 8

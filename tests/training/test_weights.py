@@ -1,5 +1,6 @@
 import pytest
 import torch
+from helpers import ROOT
 
 from CS_mask import evaluation_masks
 from methods.baselines import BASELINES
@@ -26,7 +27,10 @@ def test_weights_are_small_and_loaded_by_name(tmp_path, monkeypatch):
     assert PATH.stat().st_size < 4e6
     monkeypatch.chdir(tmp_path)
     assert ckpt.weights_file("cascade_phantom") == PATH
-    assert ckpt.weights_file("phantom") == PATH  # its name until version 0.1.0
+    assert ckpt.weights_file("phantom") == PATH  # of the file in weights/
+    monkeypatch.chdir(ROOT)  # which has a folder of that name
+    assert ckpt.weights_file("phantom") == PATH
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "cascade_phantom").write_text("a file of the user's")
     assert str(ckpt.weights_file("cascade_phantom")) == "cascade_phantom"
 

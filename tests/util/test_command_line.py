@@ -169,20 +169,47 @@ def test_arguments_come_from_a_file_and_a_later_flag_wins(tmp_path):
     )
     given = {"folder": "out", "size": 5, "rate": 0.25, "parts": (3.0, 4.0), "name": "two words"}
     assert parse_command_line(example, ["out", f"@{recipe}"]) == given
-    words = ["out", f"@{recipe}", "--size", "6", "--parts", "7", "8"]
-    assert parse_command_line(example, words) == given | {"size": 6, "parts": (7.0, 8.0)}
+    words = ["out", f"@{recipe}", "--size", "6", "--parts", "7", "8", "--name", "none"]
+    changed = {"size": 6, "parts": (7.0, 8.0), "name": None}
+    assert parse_command_line(example, words) == given | changed
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("--name study#3/cine.npz  # the patient's", "study#3/cine.npz"),
+        (r"--name C:\data\cine.npz", r"C:\data\cine.npz"),
+        ("--name='a # b' #c", "a # b"),
+        ('--name "it\'s"', "it's"),
+        ("\ufeff--name x\r\n", "x"),
+        ("--name=@x.npz", "@x.npz"),
+        ("--name größe", "größe"),
+    ],
+)
+def test_values_in_a_file_are_taken_as_they_are(tmp_path, line, name):
+    (tmp_path / "recipe.txt").write_text(line, encoding="utf-8", newline="")
+    given = parse_command_line(example, ["out", f"@{tmp_path / 'recipe.txt'}"])
+    assert given["name"] == name
+
+
+def test_settings_survive_the_way_through_a_command_line():
+    settings = {"size": 5, "parts": (3.0, 4.0), "name": "@x y", "turned": False}
+    assert parse_command_line(example, ["out", *as_flags(settings)]) == {"folder": "out"} | settings
+    assert parse_command_line(example, ["out", *as_flags({"name": None})])["name"] is None
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "recipe.txt"), ("--name 'open", "cannot read the argument file's line"),
-     ("--speed 3", "unrecognized arguments: --speed 3")],
+    [(None, "recipe.txt"), (b"--name 'open", "a quotation mark is not closed"),
+     (b"--speed 3", "unrecognized arguments: --speed 3"), (b"--name \xff", "is not UTF-8 text"),
+     (b"@recipe.txt", "an argument file names itself")],
 )  # fmt: skip
-def test_a_bad_argument_file_ends_in_one_line(tmp_path, content, message, capsys):
+def test_a_bad_argument_file_ends_in_one_line(tmp_path, monkeypatch, content, message, capsys):
+    monkeypatch.chdir(tmp_path)
     if content is not None:
-        (tmp_path / "recipe.txt").write_text(content)
+        (tmp_path / "recipe.txt").write_bytes(content)
     with pytest.raises(SystemExit) as end:
-        parse_command_line(example, ["out", f"@{tmp_path / 'recipe.txt'}"])
+        parse_command_line(example, ["out", "@recipe.txt"])
     assert end.value.code == 2
     error = capsys.readouterr().err
     assert message in error

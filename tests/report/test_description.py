@@ -1,0 +1,24 @@
+from report.description import baseline_lines, mask_line, simulation_lines
+
+TUNED = {4: {"zero_filled": {}, "low_rank_sparse": {"low_rank": 0.2, "sparse": 0.04}}}
+
+
+def test_parameters_of_the_baselines_with_where_they_come_from():
+    (line,) = baseline_lines(TUNED, [0, 1, 2, 3, 7])
+    assert line.startswith(
+        "low_rank_sparse, acceleration 4: low_rank 0.2, sparse 0.04 (the best on"
+    )
+    assert "the best on training samples 0, 1, 2, 3 of low_rank 0.025 0.2" in line
+    (line,) = baseline_lines(TUNED, [])
+    assert "usual values" in line
+
+
+def test_a_mask_in_numbers():
+    line = mask_line(6, (20, 192, 192), sample_n=10)
+    assert line.startswith("Cartesian, 32 of 192 lines a frame (16.7%), 10 of them the centre")
+    assert "nominal acceleration 6, actual 6, and 3.8" in line  # twice as many distinct lines
+
+
+def test_phase_and_noise_are_named_only_if_they_are_added():
+    assert simulation_lines(phase=False, noise=0.0) == []
+    assert len(simulation_lines(phase=True, noise=0.005)) == 2

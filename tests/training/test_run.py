@@ -1,0 +1,73 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from helpers import make_images
+
+from dataset import Cine
+from training.run import Run, acceleration_range, pass_size
+
+SETTINGS = {
+    "acc": 4,
+    "test_acc": None,
+    "sample_n": 4,
+    "data_seed": 0,
+    "phase": False,
+    "noise": 0.0,
+    "seed": 0,
+    "fresh_masks": True,
+    "augment": (),
+    "strip": None,
+    "batch_size": 2,
+    "accumulation": 1,
+    "num_epochs": 1,
+    "initial_weights": None,
+}
+
+
+def run(**settings) -> Run:
+    """A run of 6 training and 3 test samples, (8, 32, 36) each."""
+    cine = Cine(torch.from_numpy(make_images()), None, [""] * 9, "tiny", [])
+    parts = {"train": list(range(6)), "validation": [], "test": [6, 7, 8]}
+    s = SimpleNamespace(**SETTINGS | settings)
+    return Run(None, s, torch.device("cpu"), cine, parts)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "n_rounds", "n_steps"),
+    [
+        ({}, 1, 3),
+        ({"strip": 16}, 3, 9),  # 36 columns are three strips
+        ({"strip": 500}, 1, 3),
+        ({"batch_size": 4}, 1, 2),
+        ({"batch_size": 100}, 1, 1),
+    ],
+)
+def test_an_epoch_has_as_many_rounds_as_strips(settings, n_rounds, n_steps):
+    assert (run(**settings).n_rounds, run(**settings).n_steps) == (n_rounds, n_steps)
+
+
+def test_a_pass_is_a_part_of_a_batch_and_no_larger_than_a_part_of_the_split():
+    parts = {"train": [0] * 6, "test": [0] * 3}
+    assert pass_size(4, 1, parts) == 4
+    assert pass_size(4, 3, parts) == 2
+    assert pass_size(100, 1, parts) == 6
+
+
+@pytest.mark.parametrize(
+    ("settings", "accelerations"),
+    [
+        ({}, (4,)),
+        ({"acc": (4, 8)}, (4, 6, 8)),
+        ({"test_acc": (5, 3, 5)}, (5, 3)),
+    ],
+)
+def test_accelerations_of_the_test(settings, accelerations):
+    assert run(**settings).test_accelerations == accelerations
+    assert acceleration_range(4) == (4, 4)
+
+
+def test_there_is_a_network_to_train_or_to_score():
+    assert run().has_network
+    assert run(num_epochs=0, initial_weights="x.pt").has_network
+    assert not run(num_epochs=0).has_network
