@@ -100,9 +100,6 @@ def load_cine(
             groups = np.char.decode(groups, "utf-8", "backslashreplace")  # as JSON wants names
         array, groups = array[:n_samples], None if groups is None else groups[:n_samples]
     images = torch.from_numpy(check_values(array, normalise, data))
-    constant = [i for i, sample in enumerate(images) if (sample == sample[0, 0, 0]).all()]
-    if constant:
-        notices.append(f"constant samples, whose scores mean little: {name_list(constant)}")
     hashes = [hashlib.sha256(memoryview(sample.numpy())).hexdigest()[:16] for sample in images]
     return Cine(images, groups, hashes, PHANTOM if data == PHANTOM else Path(data).name, notices)
 
@@ -226,6 +223,12 @@ def check_axes(
         remedy = ": --complex-pairs takes the last axis as real and imaginary part" if pairs else ""
         raise InputError(
             f"{data}: the array is {array.shape}; {EXPECTED}, no axis of length 0{remedy}"
+        )
+    n_frames, ny, nx = array.shape[1:]
+    if 2 * nx <= min(n_frames, ny):
+        raise InputError(
+            f"{data}: the array is {array.shape}, whose last axis is much the shortest, as if it"
+            f" were the frames; {EXPECTED}: np.moveaxis(dataset, -1, 1) makes it so"
         )
     if array.dtype.kind not in "biufc":
         raise InputError(f"{data}: the array is of type {array.dtype}; {EXPECTED}")

@@ -41,6 +41,7 @@ from training import checkpoint as ckpt
 from training import checks, run_folder
 from training.batches import Batch, EvaluationBatches, epoch_draws, training_batch
 from training.optimisation import learning_rate, training_loss, update_average
+from training.quality import check_range, measure, score_notices
 from training.run import Run, Training, restore, snapshot
 from training.split import split_samples
 from util import machine
@@ -175,9 +176,11 @@ def prepare(folder: Path, settings: dict[str, Any], initial: Mapping[str, Any] |
     device = machine.pick_device(s.device)
     machine.make_deterministic(s.seed)
     cine = load_cine(s.data, s.n_samples, s.complex_pairs, s.normalise, s.in_channels, s.data_seed)
+    quality = measure(cine.images)
+    check_range(quality, cine.source)
     s.real_image = checks.prior_for(s.real_image, s.phase, cine)
     parts = split_samples(len(cine.images), s.split, s.data_seed, cine.groups)
-    run = Run(folder, s, device, cine, parts)
+    run = Run(folder, s, device, cine, parts, quality)
     checks.check_against_data(vars(s), cine, run.has_network)
     if initial:
         run.seen = {role: set(hashes) for role, hashes in initial["data"]["seen"].items()}
@@ -425,7 +428,8 @@ def conclude(
     s, folder = run.settings, run.folder
     if history:
         write_figure(folder / "curves.png", curves_figure(history), s.picture_dpi)
-    results = result_lines(rows, lesions, history, run.cine.groups)
+    notices = score_notices(run.quality, run.parts["test"])
+    results = result_lines(rows, lesions, history, run.cine.groups, notices)
     write_output(folder, facts, history, results, caveats(run))
     board = TensorBoard(folder, vars(s), len(history))
     for method, means in mean_scores(rows).items():

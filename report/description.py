@@ -11,6 +11,7 @@ from dataset import name_list
 from evaluation.tuning import N_TUNING, Parameters
 from methods.baselines import BASELINES
 from model import Cost, count_cost
+from training.quality import data_notices
 from training.run import Run
 from training.split import leakage_notice
 from util.machine import git_commit, hardware, versions
@@ -57,6 +58,7 @@ def describe(run: Run) -> dict[str, list[str]]:
             f"{cine.source}: {len(cine.images)} samples of {n_frames} frames, {ny} x {nx} pixels,"
             f" {'complex' if cine.images.is_complex() else 'real-valued'}, hash {cine.hash}",
             *cine.notices,
+            *data_notices(run.quality),
             *simulation_lines(s.phase, s.noise),
         ],
         "Split": [
@@ -67,7 +69,10 @@ def describe(run: Run) -> dict[str, list[str]]:
             leakage_notice(cine, run.parts),
         ],
         "Mask": [
-            *(mask_line(acc, cine.shape, s.sample_n) for acc in run.test_accelerations),
+            *(
+                mask_line(acc, cine.shape, s.sample_n, run.quality.narrowest)
+                for acc in run.test_accelerations
+            ),
             "training masks "
             + (f"of acceleration {s.acc[0]:g} to {s.acc[1]:g} " if isinstance(s.acc, tuple) else "")
             + "are drawn "
@@ -100,16 +105,22 @@ def simulation_lines(phase: bool, noise: float) -> list[str]:
     return lines
 
 
-def mask_line(acc: float, shape: tuple[int, int, int], sample_n: int) -> str:
-    """The test masks in numbers: nominal, actual and Hermitian acceleration."""
+def mask_line(acc: float, shape: tuple[int, int, int], sample_n: int, band: tuple[int, int]) -> str:
+    """The test masks in numbers: nominal, actual and Hermitian acceleration.
+
+    `band`: first and one past the last line that holds energy; the acceleration within it is named
+    if it is not the whole k-space.
+    """
     n_frames, ny, _ = shape
     n_lines = lines_per_frame(ny, acc)
     masks = evaluation_masks(range(HERMITIAN_SAMPLES), (n_frames, ny), (acc, acc), sample_n, 0)
     distinct = np.maximum(masks, hermitian_mirror(masks)).mean()
+    inside = 1 / masks[:, :, slice(*band)].mean()
     return (
         f"Cartesian, {n_lines} of {ny} lines a frame ({n_lines / ny:.1%}), {sample_n} of them the"
         f" centre: nominal acceleration {acc:g}, actual {ny / n_lines:.3g}, and"
         f" {1 / distinct:.3g} if conjugate-symmetric partners count (real images)"
+        + (f"; WARNING: {inside:.3g} among the lines with energy" if band != (0, ny) else "")
     )
 
 

@@ -81,15 +81,17 @@ def result_lines(
     lesions: Sequence[Mapping[str, Any]],
     history: Sequence[Mapping[str, float]],
     groups: Sequence | np.ndarray | None,
+    notices: Sequence[str],
 ) -> list[str]:
     """The results on the test set: scores, advantage over the training-free methods, lesions.
 
     Args:
+        notices: what touches these scores, a line each.
         rows, lesions: of `metrics.csv` and `lesions.csv`.
         groups: patient of each sample of the data; None: unknown.
     """
     lines = [result_title(len({row["sample"] for row in rows}), history)]
-    lines += [*score_table(rows), *advantage_lines(rows, groups)]
+    lines += [*score_table(rows), *notices, *advantage_lines(rows, groups)]
     return lines + (["", *lesion_table(lesions)] if lesions else [])
 
 

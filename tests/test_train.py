@@ -271,7 +271,9 @@ def test_constant_samples_train_and_score(tmp_path, images):
     settings = TINY | {"num_epochs": 1}
     returned = train(str(tmp_path / "run"), data=str(tmp_path / "flat.npz"), **settings)
     assert all(np.isfinite(v) for scores in returned.values() for v in scores.values())
-    assert "constant samples" in (tmp_path / "run" / "output.txt").read_text()
+    text = (tmp_path / "run" / "output.txt").read_text()
+    assert "samples of a single value: 0, 2, 4" in text
+    assert re.search(r"the means include \d samples of a single value", text)
 
 
 def test_import_starts_nothing_and_every_flag_has_help(tmp_path, run_command):

@@ -15,6 +15,7 @@ from dataset import Cine
 from model import Cost, architecture_settings, count_cost
 from training import checkpoint as ckpt
 from training.batches import Acquisition, TrainingDraws
+from training.quality import Quality
 from training.run_folder import FREE_ON_RESUME
 from util.errors import InputError
 from util.machine import versions
@@ -32,6 +33,7 @@ class Run:
     device: torch.device
     cine: Cine
     parts: dict[str, list[int]]  # indices of the samples in each part of the split
+    quality: Quality  # measured properties of the data
     # hashes of the samples that "trained", and that "selected", the weights it starts from
     seen: dict[str, set[str]] = field(default_factory=lambda: {"trained": set(), "selected": set()})
 

@@ -1,3 +1,5 @@
+import re
+
 from report.description import baseline_lines, mask_line, simulation_lines
 
 TUNED = {4: {"zero_filled": {}, "low_rank_sparse": {"low_rank": 0.2, "sparse": 0.04}}}
@@ -14,9 +16,12 @@ def test_parameters_of_the_baselines_with_where_they_come_from():
 
 
 def test_a_mask_in_numbers():
-    line = mask_line(6, (20, 192, 192), sample_n=10)
+    line = mask_line(6, (20, 192, 192), sample_n=10, band=(0, 192))
     assert line.startswith("Cartesian, 32 of 192 lines a frame (16.7%), 10 of them the centre")
     assert "nominal acceleration 6, actual 6, and 3.8" in line  # twice as many distinct lines
+    assert "WARNING" not in line
+    line = mask_line(4, (20, 96, 96), sample_n=10, band=(24, 72))  # zero-padded to twice its size
+    assert float(re.search(r"WARNING: (.*) among the lines with energy", line)[1]) < 3
 
 
 def test_phase_and_noise_are_named_only_if_they_are_added():

@@ -5,6 +5,7 @@ import torch
 from helpers import make_images
 
 from dataset import Cine
+from training.quality import measure
 from training.run import Run, acceleration_range, pass_size
 
 SETTINGS = {
@@ -30,7 +31,8 @@ def run(**settings) -> Run:
     cine = Cine(torch.from_numpy(make_images()), None, [""] * 9, "tiny", [])
     parts = {"train": list(range(6)), "validation": [], "test": [6, 7, 8]}
     s = SimpleNamespace(**SETTINGS | settings)
-    return Run(None, s, torch.device("cpu"), cine, parts)  # type: ignore[arg-type]
+    device, quality = torch.device("cpu"), measure(cine.images)
+    return Run(None, s, device, cine, parts, quality)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

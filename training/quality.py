@@ -1,0 +1,172 @@
+"""Measured properties of the data that touch the scores: range, k-space, motion.
+
+Scores, noise, thresholds and weights assume a peak near 1. Masks assume a full and centred k-space.
+moving_psnr and the lesion test assume motion. Each of these is measured here, for every sample.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from dataset import name_list
+from metrics import STILL
+from physics.fourier import fftc
+from util.errors import InputError
+
+LOWEST_PEAK = 0.5  # below it, scores cannot be compared with those of images with a peak of 1
+BRIGHT_QUANTILE, LOWEST_LEVEL = 0.999, 0.25  # a lower level: a few bright pixels set the maximum
+CLIFF = 0.05  # energy of the next lines over that of the last ones, where k-space ends
+CENTRE = 1 / 8  # of the lines on either side of the centre, whose energy falls fast anyway
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Measured properties of N samples with Y phase-encoding lines."""
+
+    peaks: np.ndarray  # (N,) maximum magnitude
+    levels: np.ndarray  # (N,) `BRIGHT_QUANTILE` of the magnitude, over the maximum
+    bands: np.ndarray  # (N, 2) first and one past the last centred line that holds energy
+    offsets: np.ndarray  # (N,) lines from the centre of k-space to the line of highest energy
+    n_lines: int  # Y
+    constant: list[int]  # samples of a single value
+    still: list[int]  # other samples whose frames are all equal
+    dark: list[int]  # other samples with frames that are all zero
+
+    @property
+    def padded(self) -> list[int]:
+        """Samples with energy in some of the phase-encoding lines only."""
+        return np.flatnonzero(self.bands[:, 1] - self.bands[:, 0] < self.n_lines).tolist()
+
+    @property
+    def narrowest(self) -> tuple[int, int]:
+        """First and one past the last line of the narrowest band of a sample."""
+        first, end = self.bands[np.argmin(self.bands[:, 1] - self.bands[:, 0])]
+        return int(first), int(end)
+
+
+def measure(images: Tensor) -> Quality:
+    """Measure images (N, T, Y, X), one sample at a time to save memory."""
+    peaks, levels, bands, offsets = [], [], [], []
+    constant, still, dark = [], [], []
+    for i, sample in enumerate(images):
+        size = sample.abs()
+        peak = size.max().item()
+        rank = int(BRIGHT_QUANTILE * (size.numel() - 1))
+        level = float(np.partition(size.numpy().ravel(), rank)[rank])
+        energy = fftc(sample[0], axes=(-2,)).abs().square().sum(dim=-1).numpy()  # (Y,)
+        peaks.append(peak)
+        levels.append(level / peak if peak else 1.0)
+        bands.append(band_of(energy) if peak else (0, len(energy)))
+        offsets.append(int(energy.argmax()) - len(energy) // 2 if peak else 0)
+        if (sample == sample[0, 0, 0]).all():
+            constant.append(i)
+        elif len(sample) > 1 and (sample - sample[0]).abs().max() <= STILL:
+            still.append(i)
+        elif not size.amax(dim=(-2, -1)).all():
+            dark.append(i)
+    return Quality(
+        peaks=np.array(peaks),
+        levels=np.array(levels),
+        bands=np.array(bands),
+        offsets=np.array(offsets),
+        n_lines=images.shape[2],
+        constant=constant,
+        still=still,
+        dark=dark,
+    )
+
+
+def band_of(energy: np.ndarray) -> tuple[int, int]:
+    """First and one past the last line of centred `energy` (Y,) before it falls off a cliff.
+
+    On either side the band ends where the next few lines have less than `CLIFF` of the energy of
+    the last few. Images of a scanner fall off slowly, zero-padded ones suddenly.
+    """
+    n = len(energy)
+    few = max(2, n // 48)
+
+    def end(outwards: np.ndarray) -> int:
+        """Lines before the cliff, of the energy from the centre outwards."""
+        for line in range(max(few, int(CENTRE * n)), len(outwards) - few + 1):
+            last, following = outwards[line - few : line], outwards[line : line + few]
+            if following.mean() < CLIFF * last.mean():
+                return line
+        return len(outwards)
+
+    centre = n // 2
+    return centre - end(energy[:centre][::-1]), centre + end(energy[centre:])
+
+
+def check_range(quality: Quality, source: str) -> None:
+    """Raise InputError if no sample has a peak near 1."""
+    highest = quality.peaks.max()
+    if 0 < highest < LOWEST_PEAK:
+        raise InputError(
+            f"{source}: the largest magnitude is {highest:.3g}, expected values up to 1, which"
+            " scores, noise and thresholds assume: --normalise divides every sample by its maximum"
+        )
+
+
+def data_notices(quality: Quality) -> list[str]:
+    """What the user should know about the data, a line each."""
+    q = quality
+    dim = [int(i) for i in np.flatnonzero((q.peaks < LOWEST_PEAK) & (q.peaks > 0))]
+    spiky = [int(i) for i in np.flatnonzero(q.levels < LOWEST_LEVEL)]
+    off_centre = [int(i) for i in np.flatnonzero(np.abs(q.offsets) > 1)]
+    lines = []
+    if dim:
+        lines.append(
+            f"WARNING: samples with a maximum below {LOWEST_PEAK:g}, down to"
+            f" {q.peaks[dim].min():.3g}: {name_list(dim)}; their PSNR is too high, and --normalise"
+            " divides every sample by its maximum"
+        )
+    if spiky:
+        lines.append(
+            f"WARNING: samples whose {BRIGHT_QUANTILE:.1%} quantile is below {LOWEST_LEVEL:g} of"
+            f" their maximum, which a few bright pixels set: {name_list(spiky)}; their PSNR is too"
+            " high"
+        )
+    if q.padded:
+        first, end = q.narrowest
+        lines.append(
+            f"WARNING: samples with energy in some phase-encoding lines only, down to"
+            f" {end - first} of {q.n_lines}, as after zero-padding: {name_list(q.padded)}"
+        )
+    if off_centre:
+        farthest = q.offsets[off_centre][np.argmax(np.abs(q.offsets[off_centre]))]
+        lines.append(
+            f"WARNING: samples whose k-space is off centre, by up to {farthest:+d} lines:"
+            f" {name_list(off_centre)}; the fully sampled centre of the masks misses it"
+        )
+    if q.dark:
+        lines.append(f"WARNING: samples with frames that are all zero: {name_list(q.dark)}")
+    if q.constant:
+        lines.append(f"WARNING: samples of a single value: {name_list(q.constant)}")
+    if q.still:
+        lines.append(f"WARNING: samples whose frames are all equal: {name_list(q.still)}")
+    return lines
+
+
+def score_notices(quality: Quality, samples: list[int]) -> list[str]:
+    """What the user should know about scores of these samples, a line each."""
+    constant = [i for i in samples if i in quality.constant]
+    still = [i for i in samples if i in quality.still]
+    padded = [i for i in samples if i in quality.padded]
+    lines = []
+    if constant:
+        lines.append(
+            f"WARNING: the means include {len(constant)} samples of a single value"
+            f" ({name_list(constant)}), whose scores mean nothing"
+        )
+    if still:
+        lines.append(
+            f"WARNING: {len(still)} samples do not move ({name_list(still)}): their moving_psnr is"
+            " over all pixels, and lesions in them do not move"
+        )
+    if padded:
+        lines.append(
+            f"WARNING: {len(padded)} samples have energy in some phase-encoding lines only"
+            f" ({name_list(padded)}): all their scores are too high"
+        )
+    return lines
