@@ -29,7 +29,7 @@ from dataset import load_cine, name_list
 from evaluation.bench import Bench
 from evaluation.lesion_score import lesion_rows
 from evaluation.scoring import Row, mean_scores, validate
-from evaluation.tuning import available_baselines
+from evaluation.tuning import Parameters, available_baselines
 from methods.baselines import Method
 from model import build_model, channels_last, run_network, set_checkpointing
 from report.description import baseline_lines, caveats, changes, configuration, describe
@@ -45,17 +45,29 @@ from training.quality import check_range, measure, score_notices
 from training.run import Run, Training, restore, snapshot
 from training.split import split_samples
 from util import machine
-from util.command_line import defaults_of, main, parse_command_line, say, typed
+from util.cache import source_hash
+from util.command_line import (
+    defaults_of,
+    explicit,
+    main,
+    notes_explicit,
+    parse_command_line,
+    say,
+    typed,
+)
 from util.errors import InputError
 from util.files import claimed_folder, write_csv
+from util.journal import Journal
 from util.stop import StopRequest
 
+CODE = source_hash("train")  # of the whole suite, as it was imported
 WARM_STEPS = 3  # steps after which the total time is estimated
 MEMORY_MARGIN = 2.5  # a step may take this multiple of the counted activations
 LOGGED_SAMPLES = 2  # validation samples whose pictures go to TensorBoard
 LOGGED_EPOCHS = 20  # how often in a run these are logged
 
 
+@notes_explicit
 def train(
     output_folder: str | os.PathLike[str],  # new or empty folder for the results
     *,
@@ -130,9 +142,8 @@ def train(
     require = run_folder.require_run if resume else run_folder.require_empty
     with claimed_folder(os.fspath(output_folder), require) as folder:
         if resume:
-            defaults = defaults_of(train)
-            changed = {name: value for name, value in given.items() if value != defaults[name]}
-            given = typed(train, given | run_folder.stored_settings(folder, changed))
+            asked_for = {name: given[name] for name in explicit.get() if name in given}
+            given = typed(train, given | run_folder.stored_settings(folder, asked_for))
             if run_folder.is_finished(folder):
                 say(f"{folder} holds a finished run: nothing to do")
                 return mean_scores(run_folder.read_metrics(folder))
@@ -141,7 +152,7 @@ def train(
         command = f"python train.py {shlex.quote(str(folder))} --resume"
         with (
             machine.explained_out_of_memory(checks.memory_advice(settings)),
-            StopRequest(max_minutes, command) as stop,
+            StopRequest(max_minutes, command, after_progress=True) as stop,
         ):
             run = prepare(folder, settings, initial)
             network = make_network(run, initial, path)
@@ -215,6 +226,7 @@ def announce(run: Run) -> dict[str, list[str]]:
     for heading, lines in facts.items():
         say(f"{heading}: " + "\n  ".join(lines))
     if run.settings.resume:
+        run_folder.require_same_data(run.folder, run.cine.hash)
         for line in changes(run, run_folder.read_config(run.folder)):
             say(line)
     else:
@@ -299,6 +311,7 @@ def train_epoch(
         if training.average is not None:
             update_average(training.average, training.network, s.ema, epoch * n_steps + step)
         training.step += 1
+        stop.progressed()
         training.epoch_loss += loss * len(draws)
         training.epoch_seconds += time.perf_counter() - started
         bar.set_postfix(loss=f"{loss:.2e}", refresh=False)
@@ -398,22 +411,39 @@ def score_test(
         facts["Baselines"] = lines
     learned = {} if network is None else {s.model: as_method(network, s.precision)}
     order = [*learned, *names]
-    shown = order[0] if learned else order[-1]
+    first = run.test_accelerations[0]
+    methods = bench.methods(learned, tuned[first])
+    gallery = Gallery(order[0] if learned else order[-1], methods, s.num_pictures)
+    journal = Journal(run.folder / run_folder.JOURNAL, identity_of_test(run, network, tuned))
     rows: list[Row] = []
-    lesions: list[dict[str, Any]] = []
     for acc in run.test_accelerations:
-        if acc != run.test_accelerations[0]:
-            rows += bench.score(learned, tuned[acc], acc, run.pass_size, stop=stop)
-            continue
-        methods = bench.methods(learned, tuned[acc])
-        gallery = Gallery(run.folder, shown, methods, s.num_pictures, s.picture_dpi)
-        rows += bench.score(learned, tuned[acc], acc, run.pass_size, gallery.add, stop)
-        gallery.close()
-        if s.lesions:
-            lesions = lesion_rows(methods, bench.batches("test", acc, size=1), stop)
-            write_csv(run.folder / run_folder.LESIONS, lesions)
+        on_batch = gallery.add if acc == first else None
+        rows += bench.score(learned, tuned[acc], acc, run.pass_size, on_batch, stop, journal)
     rows.sort(key=lambda row: (row["acc"], row["sample"], order.index(row["method"])))
-    return conclude(run, rows, lesions, history, facts, shown)
+    lesions: list[dict[str, Any]] = []
+    if s.lesions:
+        lesions = lesion_rows(methods, bench.batches("test", first, size=1), stop, journal)
+    conclude(run, rows, lesions, history, facts, gallery.shown)
+    if history:
+        write_figure(run.folder / "curves.png", curves_figure(history), s.picture_dpi)
+    gallery.write(run.folder, s.picture_dpi)
+    journal.remove()
+    return mean_scores(run_folder.read_metrics(run.folder))  # with the digits that are stored
+
+
+def identity_of_test(
+    run: Run, network: nn.Module | None, tuned: Mapping[float, Mapping[str, Parameters]]
+) -> dict[str, Any]:
+    """Everything that the results of the test depend on, in addition to samples and methods."""
+    return {
+        "network": None if network is None else ckpt.weights_hash(network),
+        "parameters": {str(acc): parameters for acc, parameters in tuned.items()},
+        "data": run.cine.hash,
+        "settings": run_folder.of_the_run(vars(run.settings)),
+        "code": CODE,
+        "versions": machine.versions(),
+        "hardware": machine.hardware(run.device),
+    }
 
 
 def conclude(
@@ -423,33 +453,27 @@ def conclude(
     history: Sequence[Mapping[str, float]],
     facts: Mapping[str, Sequence[str]],
     shown: str,
-) -> dict[str, dict[str, float]]:
-    """Write curves, report and scores; `metrics.csv`, which marks the end, last."""
-    s, folder = run.settings, run.folder
-    if history:
-        write_figure(folder / "curves.png", curves_figure(history), s.picture_dpi)
+) -> None:
+    """Write report, logs and scores, and print the results."""
+    folder = run.folder
     notices = score_notices(run.quality, run.parts["test"])
     results = result_lines(rows, lesions, history, run.cine.groups, notices)
     write_output(folder, facts, history, results, caveats(run))
-    board = TensorBoard(folder, vars(s), len(history))
+    if lesions:
+        write_csv(folder / run_folder.LESIONS, lesions)
+    run_folder.write_metrics(folder, rows)
+    board = TensorBoard(folder, vars(run.settings), len(history))
     for method, means in mean_scores(rows).items():
         prefix = "test/" if method == shown else f"test/{method}/"
         board.scalars({prefix + name: value for name, value in means.items()}, len(history))
     board.close()
-    run_folder.write_metrics(folder, rows)
     for line in results:
         say(line)
-    return mean_scores(run_folder.read_metrics(folder))  # with the digits that are stored
 
 
 def from_command_line() -> None:
     """`train()` with the arguments of the command line."""
-    given = parse_command_line(train)
-    folder = Path(given["output_folder"])
-    if given.get("resume") and run_folder.is_run(folder):
-        # here, unlike in train(), a flag can be told from a default that it equals
-        run_folder.stored_settings(folder, given)
-    train(**given)
+    train(**parse_command_line(train))
 
 
 if __name__ == "__main__":

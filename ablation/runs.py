@@ -17,7 +17,7 @@ from ablation.results import Result, read_result
 from model import architecture_settings, count_cost
 from training.checkpoint import LAST
 from training.run import pass_size
-from training.run_folder import ARRAYS, FREE_ON_RESUME, is_finished, is_run, read_config
+from training.run_folder import ARRAYS, is_finished, is_run, of_the_run, read_config
 from util.command_line import as_flags, flag, say
 from util.errors import EXIT_INTERRUPTED, InputError, Interrupted
 from util.files import in_use
@@ -162,9 +162,8 @@ def finished_runs(row: Row) -> dict[int, Result]:
         seed = int(stored["seed"])
         differing = [
             f"{flag(name)} {value} (the run has {stored.get(name)})"
-            for name, value in (row.settings | {"seed": seed}).items()
-            if name not in FREE_ON_RESUME
-            and (name not in stored or stored[name] != value)
+            for name, value in of_the_run(row.settings | {"seed": seed}).items()
+            if (name not in stored or stored[name] != value)
             and not (name == "real_image" and value is None)  # the data decide
         ]
         if differing:

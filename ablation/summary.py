@@ -11,6 +11,7 @@ from ablation.groups import GROUPS, MEMORY, Row
 from ablation.results import Comparison, Result, compare
 from evaluation.intervals import COMPARED, FEWEST_CLEAR
 from metrics import SCORES
+from report.figures import default_style
 from report.markdown import (
     DIGITS,
     TITLES,
@@ -233,6 +234,7 @@ def write_rates(folder: Path, peak: float, warmup_epochs: int, num_epochs: int) 
     write_figure(folder / RATES_FIGURE, rates_figure(epochs, curves), DPI)
 
 
+@default_style
 def comparison_figure(groups: Mapping[str, Mapping[str, Comparison]]) -> Figure:
     """The rows of some groups: the paired difference of PSNR to the control, and PSNR.
 
@@ -272,6 +274,7 @@ def comparison_figure(groups: Mapping[str, Mapping[str, Comparison]]) -> Figure:
     return figure
 
 
+@default_style
 def rates_figure(epochs: np.ndarray, curves: Mapping[str, Sequence[float]]) -> Figure:
     """Learning rate by epoch, a curve for each schedule."""
     figure = Figure(figsize=(7, 4), layout="constrained")

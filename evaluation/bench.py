@@ -14,6 +14,7 @@ from evaluation.tuning import N_TUNING, Parameters, tune
 from methods.baselines import BASELINES, Method, baseline
 from training.batches import Acquisition, EvaluationBatches
 from util.cache import recall, remember, source_hash
+from util.journal import Journal
 from util.machine import hardware, versions
 from util.stop import NEVER, StopRequest
 
@@ -48,8 +49,8 @@ class Bench:
         parameters = recall(identity, dict) if identity else None
         if parameters is None:
             parameters = tune(name, batches, self.real_image, stop)
-            if identity:
-                remember(identity, parameters)
+            if identity and remember(identity, parameters):
+                stop.progressed()
         return parameters
 
     def methods(
@@ -69,6 +70,7 @@ class Bench:
         size: int,
         on_batch: Callable[[Scored], None] | None = None,
         stop: StopRequest = NEVER,
+        journal: Journal | None = None,
     ) -> list[Row]:
         """Scores of all methods on the test part at one acceleration, as rows of `metrics.csv`.
 
@@ -79,6 +81,7 @@ class Bench:
             parameters: of each training-free method to score.
             size: samples in a batch.
             on_batch: called with every batch and its new reconstructions.
+            journal: of an earlier call that was stopped; scores in it are not computed again.
         """
         batches = self.batches("test", acc, size)
         identities = {
@@ -92,11 +95,19 @@ class Bench:
         rows: list[Row] = []
         if to_score or on_batch:
             for batch in tqdm(batches, f"test, acceleration {acc:g}", disable=None):
-                stop.check("while testing")
-                for scored in score_batches(to_score, [batch]):
-                    rows += scored.rows
-                    if on_batch:
-                        on_batch(scored)
+                key = {"acc": acc, "samples": batch.samples, "methods": list(to_score)}
+                known = journal.get(key) if journal else None
+                if known is None:
+                    stop.check("while testing")
+                    (scored,) = score_batches(to_score, [batch])
+                    if journal:
+                        journal.add(key, scored.rows)
+                    stop.progressed()
+                else:
+                    scored = Scored(batch, {}, known)
+                rows += scored.rows
+                if on_batch:
+                    on_batch(scored)
         for name, known in cached.items():
             if known is None:
                 remember(identities[name], [row for row in rows if row["method"] == name])

@@ -1,5 +1,6 @@
 """The lesion test: how much of the contrast of a small lesion each method keeps."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,50 +14,68 @@ from evaluation.lesion import CONTRASTS, DIAMETERS, find_path, ghost_contrast, k
 from methods.baselines import Method
 from physics.fourier import undersample
 from training.batches import Batch
+from util.journal import Journal
 from util.stop import NEVER, StopRequest
 
 
-@torch.no_grad()
 def lesion_rows(
-    methods: Mapping[str, Method], batches: Sequence[Batch], stop: StopRequest = NEVER
+    methods: Mapping[str, Method],
+    batches: Sequence[Batch],
+    stop: StopRequest = NEVER,
+    journal: Journal | None = None,
 ) -> list[dict[str, Any]]:
     """Rows for `lesions.csv`: the contrast that each method keeps of each lesion in each frame.
 
-    `batches`: of one sample each.
+    Args:
+        batches: of one sample each.
+        journal: of an earlier call that was stopped; rows in it are not computed again.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for batch in tqdm(batches, "lesions", disable=None):
-        if len(batch.samples) != 1:
-            raise ValueError(f"lesions need batches of one sample, got {len(batch.samples)}")
-        truth = batch.target[0]
-        path = find_path(truth)
-        phase = batch.image.sgn() if batch.image.is_complex() else 1.0
-        plain = {
-            name: method(batch.aliased, batch.mask).abs()[0] for name, method in methods.items()
-        }
-        for diameter in DIAMETERS:
-            for contrast in CONTRASTS:
-                stop.check("while testing")
-                added = lesion(truth, path, diameter, contrast)
-                # undersampling is linear: the aliased lesion can be added to the aliased image
-                aliased = batch.aliased + undersample(added * phase, batch.mask)
-                for name, method in methods.items():
-                    difference = method(aliased, batch.mask).abs()[0] - plain[name]
-                    kept = kept_contrast(difference, added).tolist()
-                    ghost = ghost_contrast(difference, added).tolist()
-                    rows += [
-                        {
-                            "sample": batch.samples[0],
-                            "acc": batch.acc,
-                            "method": name,
-                            "diameter": diameter,
-                            "contrast": contrast,
-                            "frame": frame,
-                            "kept": kept[frame],
-                            "ghost": ghost[frame],
-                        }
-                        for frame in range(len(kept))
-                    ]
+        key = {"lesions": batch.samples, "acc": batch.acc, "methods": list(methods)}
+        known = journal.get(key) if journal else None
+        if known is None:
+            known = _rows_of_sample(methods, batch, stop)
+            if journal:
+                journal.add(key, known)
+            stop.progressed()
+        rows += known
+    return rows
+
+
+@torch.no_grad()
+def _rows_of_sample(
+    methods: Mapping[str, Method], batch: Batch, stop: StopRequest
+) -> list[dict[str, Any]]:
+    if len(batch.samples) != 1:
+        raise ValueError(f"lesions need batches of one sample, got {len(batch.samples)}")
+    rows: list[dict[str, Any]] = []
+    truth = batch.target[0]
+    path = find_path(truth)
+    phase = batch.image.sgn() if batch.image.is_complex() else 1.0
+    plain = {name: method(batch.aliased, batch.mask).abs()[0] for name, method in methods.items()}
+    for diameter, contrast in itertools.product(DIAMETERS, CONTRASTS):
+        stop.check("while testing")
+        added = lesion(truth, path, diameter, contrast)
+        # undersampling is linear: the aliased image of the sum is the sum
+        aliased = batch.aliased + undersample(added * phase, batch.mask)
+        for name, method in methods.items():
+            difference = method(aliased, batch.mask).abs()[0] - plain[name]
+            kept = kept_contrast(difference, added).tolist()
+            ghost = ghost_contrast(difference, added).tolist()
+            rows += [
+                {
+                    "sample": batch.samples[0],
+                    "acc": batch.acc,
+                    "method": name,
+                    "diameter": diameter,
+                    "contrast": contrast,
+                    "frame": frame,
+                    "kept": kept[frame],
+                    "ghost": ghost[frame],
+                }
+                for frame in range(len(kept))
+            ]
     return rows
 
 

@@ -1,7 +1,8 @@
 """Figures of images, masks, profiles and curves: arrays in, a matplotlib `Figure` out.
 
-Images are (T, Y, X), or (Y, X) for one frame, on one gray window for all frames. Only `imsshow`,
-which a user calls, shows or saves anything.
+Images are (T, Y, X), or (Y, X) for one frame, on one gray window for all frames. Figures have the
+default style of matplotlib, whatever the user's settings. Only `imsshow`, which a user calls, shows
+or saves anything.
 """
 
 import math
@@ -10,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from PIL import Image, ImageDraw
@@ -22,7 +23,10 @@ ERROR_CMAP = "inferno"
 TILE = 2.0  # inches per frame
 CAPTION = 16  # pixels above the panels of a cine
 
+default_style = style.context("default")  # a decorator, and a context
 
+
+@default_style
 def imsshow(
     images: np.ndarray,
     titles: Sequence[str] | None = None,
@@ -51,10 +55,14 @@ def imsshow(
     elif matplotlib.get_backend().lower() == "agg":
         print("imsshow: no screen to show images on; give save_path to save them", file=sys.stderr)
     else:
-        frames_figure(images, titles, num_col, cmap, window, colorbar, figure=plt.figure(dpi=dpi))
-        plt.show()
+        from matplotlib import pyplot  # only here, because it needs the user's backend
+
+        figure = pyplot.figure(dpi=dpi)
+        frames_figure(images, titles, num_col, cmap, window, colorbar, figure=figure)
+        pyplot.show()
 
 
+@default_style
 def frames_figure(
     images: np.ndarray,
     titles: Sequence[str] | None = None,
@@ -95,11 +103,13 @@ def grid_of_axes(parent: FigureBase, n: int, num_col: int) -> list[Axes]:
     return axes
 
 
+@default_style
 def error_figure(error: np.ndarray, title: str) -> Figure:
     """The frames of |reconstruction - target|, on a fixed scale with its colour bar."""
     return frames_figure(error, cmap=ERROR_CMAP, window=ERROR_WINDOW, colorbar=True, title=title)
 
 
+@default_style
 def profiles_figure(profiles: Mapping[str, np.ndarray], frame: np.ndarray, row: int) -> Figure:
     """The target's first frame (Y, X) with the row drawn, and the x-t profiles (T, X) by method."""
     figure = Figure(figsize=(3.2 + 2.2 * len(profiles), 3.2), layout="constrained")
@@ -117,6 +127,7 @@ def profiles_figure(profiles: Mapping[str, np.ndarray], frame: np.ndarray, row: 
     return figure
 
 
+@default_style
 def mask_figure(mask: np.ndarray, nx: int) -> Figure:
     """Lines (T, Y) of one sample: every frame's mask drawn `nx` wide, and the ky-t view."""
     figure = Figure(figsize=(13, 7), layout="constrained")
@@ -133,6 +144,7 @@ def mask_figure(mask: np.ndarray, nx: int) -> Figure:
     return figure
 
 
+@default_style
 def curves_figure(history: Sequence[Mapping[str, float]]) -> Figure:
     """Loss, PSNR, SSIM and learning rate by epoch."""
     figure = Figure(figsize=(11, 7), layout="constrained")

@@ -21,6 +21,7 @@ FILM_COLOURS = 128
 FILM_MILLISECONDS = 50  # per frame: 20 frames are one heartbeat of a second
 
 
+@figures.default_style
 def write_figure(path: Path, figure: Figure, dpi: int) -> None:
     """A figure as PNG."""
     content = io.BytesIO()
@@ -87,35 +88,30 @@ def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 class Gallery:
-    """Pictures and arrays of the test part, for one method; the profiles show further methods.
+    """Pictures and arrays of the test part, for one method; the profiles show others beside it.
 
-    Args:
-        shown: the method whose reconstructions are drawn and stored.
-        methods: all methods of the test.
-        num_pictures: samples to draw.
-        dpi: pixels per inch.
+    `add` collects while the methods are scored, `write` draws when the scores are on disk.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        shown: str,
-        methods: Mapping[str, Method],
-        num_pictures: int,
-        dpi: int,
-    ):
-        self.folder, self.shown, self.methods = folder, shown, methods
-        self.num_pictures, self.dpi = num_pictures, dpi
-        self.n_drawn = 0
+    def __init__(self, shown: str, methods: Mapping[str, Method], num_pictures: int):
+        """
+        Args:
+            shown: the method of which all frames are drawn and kept.
+            methods: all methods of the test.
+            num_pictures: samples to draw.
+        """
+        self.shown, self.methods, self.num_pictures = shown, methods, num_pictures
+        self.drawn: dict[int, dict[str, np.ndarray]] = {}  # reconstructions of a sample by method
+        self.lines: np.ndarray | None = None  # (T, Y) mask of the first sample
         self.arrays: dict[str, list[np.ndarray]] = {
             "index": [], "target": [], "aliased": [], "reconstruction": []
         }  # fmt: skip
 
     @torch.no_grad()
     def add(self, scored: Scored) -> None:
-        """Collect the arrays of a batch, and draw its samples until there are enough pictures.
+        """Collect the arrays of a batch.
 
-        Reconstructions that are not in `scored`, because their scores were cached, are computed.
+        Reconstructions that `scored` lacks, because their scores were cached, are made here.
         """
         batch, images = scored.batch, scored.images
 
@@ -124,27 +120,29 @@ class Gallery:
                 return images[name][:n].cpu().numpy()
             return self.methods[name](batch.aliased[:n], batch.mask[:n]).abs().cpu().numpy()
 
-        target = batch.target.cpu().numpy()
         shown = made_by(self.shown, len(batch.samples))
-        if not self.arrays["target"]:  # the film shows the first sample
-            aliased = batch.aliased[0].abs().cpu().numpy()
-            write_film(self.folder, target[0], aliased, shown[0], self.shown)
-            lines = batch.mask[0, :, :, 0].cpu().numpy()
-            figure = figures.mask_figure(lines, nx=target.shape[-1])
-            write_figure(self.folder / "mask.png", figure, self.dpi)
-        to_draw = batch.samples[: max(0, self.num_pictures - self.n_drawn)]
-        others = [name for name in BESIDE if name in self.methods and name != self.shown]
-        pictured = {name: made_by(name, len(to_draw)) for name in others if to_draw}
-        pictured["zero_filled"] = batch.aliased.abs().cpu().numpy()
+        aliased = batch.aliased.cpu().numpy()
+        if self.lines is None:
+            self.lines = batch.mask[0, :, :, 0].cpu().numpy()
+        to_draw = batch.samples[: max(0, self.num_pictures - len(self.drawn))]
+        beside = [name for name in BESIDE if name in self.methods and name != self.shown]
+        series = {name: made_by(name, len(to_draw)) for name in beside if to_draw}
+        series = {self.shown: shown, **series, "zero_filled": np.abs(aliased)}
         for i, sample in enumerate(to_draw):
-            series = {self.shown: shown[i], **{name: array[i] for name, array in pictured.items()}}
-            write_pictures(self.folder, sample, target[i], series, self.shown, self.dpi)
-        self.n_drawn += len(to_draw)
+            self.drawn[sample] = {name: array[i] for name, array in series.items()}
         self.arrays["index"].append(np.array(batch.samples))
-        self.arrays["target"].append(target)
-        self.arrays["aliased"].append(batch.aliased.cpu().numpy())
+        self.arrays["target"].append(batch.target.cpu().numpy())
+        self.arrays["aliased"].append(aliased)
         self.arrays["reconstruction"].append(shown)
 
-    def close(self) -> None:
-        """Write the arrays."""
-        write_arrays(self.folder, {k: np.concatenate(pieces) for k, pieces in self.arrays.items()})
+    def write(self, folder: Path, dpi: int) -> None:
+        """Write the arrays, then film, mask and pictures at `dpi` pixels an inch."""
+        arrays = {name: np.concatenate(pieces) for name, pieces in self.arrays.items()}
+        write_arrays(folder, arrays)
+        target, aliased = arrays["target"], np.abs(arrays["aliased"][0])
+        write_film(folder, target[0], aliased, arrays["reconstruction"][0], self.shown)
+        assert self.lines is not None
+        figure = figures.mask_figure(self.lines, nx=target.shape[-1])
+        write_figure(folder / "mask.png", figure, dpi)
+        for i, (sample, series) in enumerate(self.drawn.items()):
+            write_pictures(folder, sample, target[i], series, self.shown, dpi)

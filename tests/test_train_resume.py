@@ -21,8 +21,11 @@ from helpers import (
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train as train_script
+from evaluation import bench
+from report import pictures
 from train import train
 from training import checkpoint as ckpt
+from training.run_folder import is_finished
 from util.errors import EXIT_INTERRUPTED, InputError, Interrupted
 
 LONG = TINY | {"num_epochs": 30, "dropout": 0.1}  # long enough to be interrupted
@@ -114,7 +117,7 @@ def test_cascade_resumes_with_the_same_bits(tmp_path, tiny_npz, monkeypatch, cal
 
 def test_max_minutes_stops_as_a_signal_does(tmp_path, tiny_npz, run_command):
     done = run_command(tmp_path / "run", data=tiny_npz, **TINY, max_minutes=1e-6)
-    assert "stopped by max_minutes in epoch 1, after 0 of 3 steps" in error_of(
+    assert "stopped by max_minutes in epoch 1, after 1 of 3 steps" in error_of(
         done, EXIT_INTERRUPTED
     )
     assert (tmp_path / "run" / ckpt.LAST).exists()
@@ -200,9 +203,20 @@ def test_resume_with_other_data(tmp_path, finished, images):
     config["settings"]["initial_lr"] = 0.5
     (folder / "config.json").write_text(json.dumps(config))
     before = (folder / ckpt.LAST).read_bytes()
-    with pytest.raises(InputError, match=r"made with other data, initial_lr, data \(its values\)"):
+    with pytest.raises(InputError, match="was begun with other data"):
         train(str(folder), resume=True)
     assert (folder / ckpt.LAST).read_bytes() == before
+
+
+def test_resume_with_settings_that_were_edited(tmp_path, finished):
+    folder = copy_run(finished, tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    config["settings"]["initial_lr"] = 0.5
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        InputError, match=r"checkpoint_last\.pt was made with other initial_lr:"
+    ):
+        train(str(folder), resume=True)
 
 
 @pytest.mark.parametrize("key", ["optimizer", "random_states"])
@@ -246,3 +260,87 @@ def test_flags_that_contradict_the_run(tmp_path, finished, run_command):
     assert "--num-epochs 400 (the run has 4)" in message
     with pytest.raises(InputError, match=r"--acc 5 \(the run has 4\)"):
         train(str(folder), resume=True, acc=5)
+
+
+def test_every_call_makes_progress_however_short_its_time(tmp_path, tiny_npz, finished):
+    """Through training, searches, test and lesions; and ends with the same scores."""
+    settings = TINY | {"data": str(tiny_npz), "num_epochs": 1, "lesions": True, "batch_size": 1}
+    expected = train(str(tmp_path / "whole"), **settings)
+    folder = tmp_path / "run"
+    calls = 0
+    for _ in range(40):
+        calls += 1
+        how = {"resume": True} if folder.exists() else settings
+        try:
+            assert train(str(folder), max_minutes=1e-9, **how) == expected
+            break
+        except Interrupted:
+            assert not is_finished(folder)
+    assert 8 < calls < 40  # 5 steps and 3 samples at least
+    for name in ("metrics.csv", "lesions.csv"):
+        assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not (folder / "test_rows.jsonl").exists()
+
+
+def test_scored_batches_are_not_scored_again(tmp_path, tiny_npz, monkeypatch):
+    settings = TINY | {"data": str(tiny_npz), "num_epochs": 0, "batch_size": 1}
+    monkeypatch.setattr(train_script, "StopRequest", StopAfter)
+    monkeypatch.setattr(StopAfter, "calls", 3)  # before the third of three batches
+    with pytest.raises(Interrupted, match="while testing"):
+        train(str(tmp_path / "run"), **settings)
+    monkeypatch.undo()
+    scored = []
+    score = bench.score_batches
+
+    def noted(methods, batches):
+        scored.append(batches[0].samples)
+        return score(methods, batches)
+
+    monkeypatch.setattr(bench, "score_batches", noted)
+    train(str(tmp_path / "run"), resume=True)
+    assert len(scored) == 1
+
+
+def test_a_stop_while_pictures_are_drawn_loses_no_scores(tmp_path, tiny_npz, finished, monkeypatch):
+    def stopped(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pictures, "write_film", stopped)
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(str(folder), data=str(tiny_npz), **TINY)
+    assert (folder / "metrics.csv").read_bytes() == (finished[0] / "metrics.csv").read_bytes()
+    assert "Caveats" in (folder / "output.txt").read_text()
+    monkeypatch.undo()
+    assert train(str(folder), resume=True) == finished[1]
+    assert (folder / "cine.gif").exists()
+
+
+def test_a_run_goes_on_wherever_it_and_its_data_are(tmp_path, finished, tiny_npz, monkeypatch):
+    folder = copy_run(finished, tmp_path / "run")
+    moved = tmp_path / "moved.npz"
+    moved.write_bytes(tiny_npz.read_bytes())
+    config = json.loads((folder / "config.json").read_text())
+    config["settings"]["data"] = "gone.npz"
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"gone\.npz does not exist"):
+        train(str(folder), resume=True)
+    monkeypatch.chdir(tmp_path)
+    assert train("run", resume=True, data="moved.npz", device="cpu") == finished[1]
+
+
+def test_a_run_without_training_does_not_go_on_with_other_data(tmp_path, tiny_npz, images):
+    settings = TINY | {"num_epochs": 0}
+    train(str(tmp_path / "run"), data=str(tiny_npz), **settings)
+    (tmp_path / "run" / "metrics.csv").unlink()
+    np.savez(tmp_path / "other.npz", dataset=images[::-1])
+    with pytest.raises(InputError, match="was begun with other data") as error:
+        train(str(tmp_path / "run"), resume=True, data=str(tmp_path / "other.npz"))
+    assert "--data" in str(error.value)
+    train(str(tmp_path / "run"), resume=True, data=str(tiny_npz))  # the remedy
+
+
+def test_a_keyword_that_equals_its_default_contradicts_a_run_too(tmp_path, finished):
+    folder = copy_run(finished, tmp_path / "run")
+    with pytest.raises(InputError, match=r"--acc 6 \(the run has 4\)"):
+        train(str(folder), resume=True, acc=6)

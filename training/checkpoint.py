@@ -5,6 +5,7 @@ temporary file in the same folder, which then replaces the old one: a crash neve
 incomplete checkpoint. It is read with `weights_only=True`, which executes no code.
 """
 
+import hashlib
 import pickle
 import warnings
 from pathlib import Path
@@ -163,6 +164,14 @@ def load_weights(
     broken = [name for name, value in network.state_dict().items() if not value.isfinite().all()]
     if broken:
         raise InputError(f"{path} holds weights that are not finite, first in {broken[0]}")
+
+
+def weights_hash(network: nn.Module) -> str:
+    """A hash of all weights and buffers of a network."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def random_states(device: torch.device) -> dict[str, torch.Tensor]:

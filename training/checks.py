@@ -23,7 +23,7 @@ from util.errors import InputError
 AT_LEAST = {
     "n_samples": 1, "data_seed": 0, "in_channels": 1, "out_channels": 1, "init_features": 1,
     "num_epochs": 0, "weight_decay": 0, "batch_size": 1, "accumulation": 1, "warmup_epochs": 0,
-    "seed": 0, "num_pictures": 0, "picture_dpi": 1, "validate_every": 1, "noise": 0, "stages": 1,
+    "seed": 0, "num_pictures": 0, "picture_dpi": 20, "validate_every": 1, "noise": 0, "stages": 1,
     "features": 1, "strip": 1, "ema": 0, "dropout": 0, "dc_weight": 1e-6,
 }  # fmt: skip
 AT_MOST = {

@@ -16,7 +16,7 @@ from model import Cost, architecture_settings, count_cost
 from training import checkpoint as ckpt
 from training.batches import Acquisition, TrainingDraws
 from training.quality import Quality
-from training.run_folder import FREE_ON_RESUME
+from training.run_folder import of_the_run
 from util.errors import InputError
 from util.machine import versions
 
@@ -169,7 +169,7 @@ def restore(run: Run, training: Training) -> None:
         ckpt.save_checkpoint(path, snapshot(run, training, inference_only=False))
         return
     last = ckpt.load_checkpoint(path)
-    fixed = {k: v for k, v in vars(run.settings).items() if k not in FREE_ON_RESUME}
+    fixed = of_the_run(vars(run.settings))
     differing = [k for k, v in fixed.items() if last["settings"].get(k) != v]
     if last["data"].get("hash") != run.cine.hash:
         differing.append("data (its values)")

@@ -1,6 +1,7 @@
 """The folder of a run: the names of its files, reading and writing its tables, its settings.
 
-`metrics.csv` is written last: a run that has it is finished. Scores have one name everywhere:
+The results of the test go to a journal first. `metrics.csv` is written when there are all, pictures
+follow, and the journal is removed: then the run is finished. Scores have one name everywhere:
 `train/loss`, `validation/psnr`, `test/ssim`.
 """
 
@@ -18,7 +19,8 @@ from util.files import read_csv, require_only, write_bytes, write_csv
 CONFIG, OUTPUT, METRICS = "config.json", "output.txt", "metrics.csv"
 LESIONS, HISTORY = "lesions.csv", "history.csv"
 ARRAYS, TENSORBOARD = "reconstructions.npz", "tensorboard"
-FREE_ON_RESUME = ("resume", "max_minutes")  # settings of the call, not of the run
+JOURNAL = "test_rows.jsonl"  # results of a test that is not finished
+OF_THE_CALL = ("resume", "max_minutes", "data", "device")  # limits and places, not the run itself
 
 
 def is_run(folder: Path) -> bool:
@@ -27,8 +29,8 @@ def is_run(folder: Path) -> bool:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the run in the folder is finished."""
-    return (folder / METRICS).exists()
+    """Whether the run in the folder is finished, its pictures too."""
+    return (folder / METRICS).exists() and not (folder / JOURNAL).exists()
 
 
 def require_run(folder: Path) -> None:
@@ -65,13 +67,15 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def stored_settings(folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of the run in `folder`, with those in `FREE_ON_RESUME` as given now.
+    """The settings of the run in `folder`, with those in `OF_THE_CALL` as given now.
+
+    The data are then recognised by their values (see `require_same_data`).
 
     Raises:
         InputError: another given setting contradicts a stored one.
     """
     stored = read_config(folder)["settings"]
-    free = [*FREE_ON_RESUME, "output_folder"]
+    free = list(OF_THE_CALL)
     if stored.get("initial_weights") and stored.get("model") in MODELS:
         free += ["model", *architecture_settings(stored["model"])]  # the checkpoint's
     differing = [
@@ -84,7 +88,22 @@ def stored_settings(folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
             f"--resume continues with the settings of the run, but these differ:"
             f" {', '.join(differing)}: leave them out, or start a new run in another folder"
         )
-    return stored | {name: given[name] for name in FREE_ON_RESUME if name in given}
+    return stored | {name: given[name] for name in OF_THE_CALL if name in given}
+
+
+def of_the_run(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that make a run what it is, without those in `OF_THE_CALL`."""
+    return {name: value for name, value in settings.items() if name not in OF_THE_CALL}
+
+
+def require_same_data(folder: Path, data_hash: str) -> None:
+    """Raise InputError if the run in `folder` was begun with other data."""
+    before = read_config(folder)["data"].get("hash")
+    if before != data_hash:
+        raise InputError(
+            f"{folder} was begun with other data (hash {before}, now {data_hash}): give the path of"
+            " its data with --data, or start a new run in another folder"
+        )
 
 
 def write_metrics(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:

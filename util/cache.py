@@ -35,12 +35,14 @@ def recall(identity: Mapping[str, Any], kind: type) -> Any:
     return None
 
 
-def remember(identity: Mapping[str, Any], result: Any) -> None:
-    """Store a result, if the folder can be written."""
+def remember(identity: Mapping[str, Any], result: Any) -> bool:
+    """Store a result, if the folder can be written; returns whether it is stored."""
     content = json.dumps({"identity": _as_stored(identity), "result": result}, indent=1)
     with contextlib.suppress(OSError, InputError):
         _file(identity).parent.mkdir(parents=True, exist_ok=True)
         write_bytes(_file(identity), content.encode())
+        return True
+    return False
 
 
 def source_hash(*modules: str, follow: bool = True) -> str:

@@ -12,7 +12,9 @@ is given again later wins; `none` stands for None.
 
 import argparse
 import contextlib
+import contextvars
 import dataclasses
+import functools
 import inspect
 import io
 import math
@@ -30,6 +32,7 @@ from tqdm import tqdm
 
 from util.errors import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_KEYBOARD, InputError, Interrupted
 
+explicit: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar("explicit")
 NONE = "none"  # the word for None
 QUOTED = re.compile(r"""(["'])(.*?)\1""")
 WORD_OR_COMMENT = re.compile(
@@ -221,9 +224,28 @@ def as_flags(given: Mapping[str, Any]) -> list[str]:
             words.append(flag(name) if value else flag(f"no_{name}"))
         elif isinstance(value, tuple):
             words += [flag(name), *map(str, value)]
+        elif str(value).startswith("@"):  # alone it would name an argument file
+            words.append(f"{flag(name)}={value}")
         else:
-            words.append(f"{flag(name)}={NONE if value is None else value}")
+            words += [flag(name), NONE if value is None else str(value)]
     return words
+
+
+def notes_explicit(function: Callable) -> Callable:
+    """A decorator: while the function runs, `explicit` has the names of the keywords given to it.
+
+    So a keyword that equals its default can be told from one that was left out.
+    """
+
+    @functools.wraps(function)
+    def call(*arguments, **keywords):
+        token = explicit.set(frozenset(keywords))
+        try:
+            return function(*arguments, **keywords)
+        finally:
+            explicit.reset(token)
+
+    return call
 
 
 def typed(function: Callable, given: Mapping[str, Any]) -> dict[str, Any]:

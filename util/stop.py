@@ -14,9 +14,16 @@ class StopRequest:
     Python allows no signal handlers, only the time limit counts.
     """
 
-    def __init__(self, max_minutes: float | None = None, continue_with: str = "--resume"):
-        """`continue_with`: the command that continues the work, for the message."""
+    def __init__(
+        self,
+        max_minutes: float | None = None,
+        continue_with: str = "--resume",
+        after_progress: bool = False,
+    ):
+        """`continue_with`: the command that continues the work, for the message.
+        `after_progress`: the time limit waits for `progressed`, so that every call makes some."""
         self.reason = ""
+        self.waits = after_progress
         self.continue_with = continue_with
         self.deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
         self.previous: dict[int, object] = {}
@@ -35,9 +42,14 @@ class StopRequest:
         self.reason = signal.Signals(number).name
         signal.signal(number, self.previous[number])  # type: ignore[arg-type]
 
+    def progressed(self) -> None:
+        """Note that a piece of work is done and would survive a stop."""
+        self.waits = False
+
     def requested(self) -> bool:
         """Whether to stop."""
-        if self.deadline is not None and time.monotonic() > self.deadline:
+        late = self.deadline is not None and time.monotonic() > self.deadline
+        if late and not self.waits:
             self.reason = self.reason or "max_minutes"
         return bool(self.reason)
 

@@ -1,9 +1,16 @@
+import os
+import subprocess
+import sys
+
+import matplotlib
 import numpy as np
 import pytest
+from helpers import ROOT
 from PIL import Image
 
 from CS_mask import cartesian_mask
 from report import figures
+from report.pictures import write_figure
 
 
 def shown_images(figure):
@@ -81,3 +88,31 @@ def test_film_has_a_frame_for_every_frame(images):
     assert film[0].size == (3 * 36, 32 + figures.CAPTION)
     pixels = np.asarray(film[2])[figures.CAPTION :, :36, 0]
     assert np.abs(pixels / 255 - target[2]).max() < 1 / 255
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"text.usetex": True},
+        {"image.origin": "lower"},
+        {"figure.dpi": 30, "savefig.bbox": "tight", "axes.grid": True, "font.size": 30},
+        {"image.interpolation": "bicubic", "axes.facecolor": "red", "lines.marker": "x"},
+    ],
+)
+def test_pictures_do_not_depend_on_the_users_settings(tmp_path, settings):
+    def drawn(name) -> bytes:
+        frames = np.linspace(0, 1, 2 * 8 * 9).reshape(2, 8, 9)
+        history = [{"epoch": 1, "train/loss": 0.1, "learning_rate": 1e-3}]
+        write_figure(tmp_path / name, figures.frames_figure(frames, title="a"), 50)
+        write_figure(tmp_path / f"curves_{name}", figures.curves_figure(history), 50)
+        return (tmp_path / name).read_bytes() + (tmp_path / f"curves_{name}").read_bytes()
+
+    plain = drawn("plain.png")
+    with matplotlib.rc_context(settings):
+        assert drawn("changed.png") == plain
+
+
+def test_a_backend_that_is_not_installed_does_no_harm():
+    code = "import report.figures, train"
+    backend = {"MPLBACKEND": "module://not_installed_anywhere.backend"}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ | backend, check=True)
