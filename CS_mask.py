@@ -25,11 +25,11 @@ from util.random_streams import Stream, generator
 def line_density(ny: int, acc: float) -> np.ndarray:
     """Unnormalised sampling density of the `ny` centred phase-encoding lines, shape (Y,).
 
-    `exp(-(y - ny/2)^2 / (2 (ny/10)^2)) + 1 / (2 acc)`: a Gaussian with a standard deviation of a
+    `exp(-(y - ny//2)^2 / (2 (ny/10)^2)) + 1 / (2 acc)`: a Gaussian with a standard deviation of a
     tenth of the lines, on a uniform floor.
     """
     y = np.arange(ny)
-    return np.exp(-0.5 * ((y - ny / 2) / (ny / 10)) ** 2) + 1 / (2 * acc)
+    return np.exp(-0.5 * ((y - ny // 2) / (ny / 10)) ** 2) + 1 / (2 * acc)
 
 
 def lines_per_frame(ny: int, acc: float) -> int:
@@ -70,6 +70,9 @@ def cartesian_mask(
         raise ValueError(
             f"acc={acc} leaves none of {ny} lines: choose acc of at most {ny}, the number of lines"
         )
+    if sample_n != int(sample_n):
+        raise ValueError(f"sample_n must be a whole number, got {sample_n}")
+    sample_n = int(sample_n)
     if not 0 <= sample_n <= n_lines:
         raise ValueError(
             f"sample_n must be between 0 and int({ny} / {acc:g}) = {n_lines} lines a frame,"

@@ -166,8 +166,8 @@ def read_npy(opened: Callable[[], IO[bytes]], size: int, where: str) -> np.ndarr
         raise InputError(f"{where} has a damaged header ({reason}); {EXPECTED}") from None
     if dtype.hasobject:
         raise InputError(
-            f"{where} holds Python objects, which are never unpickled; {EXPECTED}:"
-            " save it again as an array of numbers"
+            f"{where} holds Python objects, which are never unpickled; {EXPECTED}: save it again as"
+            " an array of numbers, names as np.array(names, dtype=str)"
         )
     claimed = math.prod(shape) * dtype.itemsize
     if claimed != size - header_size:
@@ -175,8 +175,8 @@ def read_npy(opened: Callable[[], IO[bytes]], size: int, where: str) -> np.ndarr
             f"{where} claims {shape} {dtype}, {claimed} bytes, but holds {size - header_size}:"
             " it is truncated or damaged, copy it again"
         )
-    copied = math.prod(shape) * np.dtype(np.float32).itemsize if dtype != np.float32 else 0
-    needed = claimed + copied
+    kept = np.dtype(np.complex64 if dtype.kind == "c" else np.float32)
+    needed = claimed + math.prod(shape) * kept.itemsize * (dtype != kept)
     memory = available_memory()
     if memory is not None and needed > memory:
         raise InputError(
@@ -219,8 +219,14 @@ def check_axes(
 ) -> None:
     """InputError unless the arrays' axes and types are those of cine data."""
     if array.ndim != 4 or 0 in array.shape:
-        pairs = array.ndim == 5 and array.shape[-1] == 2
-        remedy = ": --complex-pairs takes the last axis as real and imaginary part" if pairs else ""
+        remedy = ""
+        if array.ndim == 5 and array.shape[-1] == 2:
+            remedy = ": --complex-pairs takes the last axis as real and imaginary part"
+        elif array.ndim == 5 and 0 not in array.shape:
+            remedy = (
+                ": dataset.reshape(-1, *dataset.shape[2:]) makes a sample of every slice, where the"
+                " first two axes are patient and slice"
+            )
         raise InputError(
             f"{data}: the array is {array.shape}; {EXPECTED}, no axis of length 0{remedy}"
         )
@@ -229,6 +235,12 @@ def check_axes(
         raise InputError(
             f"{data}: the array is {array.shape}, whose last axis is much the shortest, as if it"
             f" were the frames; {EXPECTED}: np.moveaxis(dataset, -1, 1) makes it so"
+        )
+    if array.dtype.names and len(array.dtype.names) == 2:
+        real, imaginary = array.dtype.names
+        raise InputError(
+            f"{data}: the array has the fields {real!r} and {imaginary!r}; {EXPECTED}:"
+            f" dataset[{real!r}] + 1j * dataset[{imaginary!r}] makes complex values"
         )
     if array.dtype.kind not in "biufc":
         raise InputError(f"{data}: the array is of type {array.dtype}; {EXPECTED}")
@@ -243,6 +255,11 @@ def check_axes(
         raise InputError(
             f"{data}: '{GROUPS_KEY}' is {groups.shape} {groups.dtype}; expected ({len(array)},)"
             " numbers or names, the patient of each sample, none missing (NaN)"
+        )
+    if groups.dtype.kind in "SU" and (nameless := np.flatnonzero(np.char.strip(groups) == "")).size:
+        raise InputError(
+            f"{data}: '{GROUPS_KEY}' has no name for the samples {name_list(nameless.tolist())}:"
+            " give every patient one, or leave the key out"
         )
 
 
@@ -262,16 +279,24 @@ def check_values(array: np.ndarray, normalise: bool, data: str) -> np.ndarray:
 
     Integers and other floats are converted without scaling.
     """
-    finite = np.isfinite(array)
-    if not finite.all():
-        first = tuple(int(i) for i in np.unravel_index(finite.argmin(), array.shape))
-        raise InputError(
-            f"{data}: {finite.size - np.count_nonzero(finite)} values are NaN or infinite, the"
-            f" first at {first}: repair or remove these samples"
-        )
     is_complex = array.dtype.kind == "c"
-    size = np.abs(array) if is_complex else array
-    low, high = float(size.min()), float(size.max())
+    peaks, low, n_bad = [], np.inf, 0
+    first: tuple[int, ...] = ()
+    for i, sample in enumerate(array):  # one at a time, which needs no copies of the whole
+        finite = np.isfinite(sample)
+        if not finite.all():
+            n_bad += int(finite.size - np.count_nonzero(finite))
+            place = (int(k) for k in np.unravel_index(finite.argmin(), sample.shape))
+            first = first or (i, *place)
+        size = np.abs(sample) if is_complex else sample
+        peaks.append(size.max())
+        low = min(low, float(size.min()))
+    if n_bad:
+        raise InputError(
+            f"{data}: {n_bad} values are NaN or infinite, the first at {first}: repair or remove"
+            " these samples"
+        )
+    high = float(max(peaks))
     limit = 1 + (COMPLEX_EXCESS if is_complex else REAL_EXCESS)
     if low < 0 or (high > limit and not normalise):
         raise InputError(
@@ -283,10 +308,16 @@ def check_values(array: np.ndarray, normalise: bool, data: str) -> np.ndarray:
                 else "--normalise divides every sample by its maximum"
             )
         )
-    if normalise:
-        peak = size.max(axis=(1, 2, 3), keepdims=True)
-        array = array / np.where(peak > 0, peak, 1)
-    return np.ascontiguousarray(array, dtype=np.complex64 if is_complex else np.float32)
+    single = np.complex64 if is_complex else np.float32
+    if not normalise:
+        return np.ascontiguousarray(array, dtype=single)
+    exact = np.dtype(np.float64)  # for integers
+    wide = exact if array.dtype.kind in "biu" else np.result_type(array.dtype, np.float32)
+    in_place = array.dtype == single and array.flags.c_contiguous and array.flags.writeable
+    images = array if in_place else np.empty(array.shape, dtype=single)
+    for i, (sample, peak) in enumerate(zip(array, peaks, strict=True)):
+        images[i] = sample.astype(wide, copy=False) / (np.abs(wide.type(peak)) if peak > 0 else 1)
+    return images
 
 
 def name_list(samples: Sequence[int]) -> str:

@@ -10,6 +10,7 @@ command continues where an earlier one was stopped. The tables show mean, spread
 difference to the control (see `ablation/results.py`).
 """
 
+import contextlib
 import os
 import sys
 import time
@@ -35,12 +36,12 @@ from train import train
 from training.checks import check_settings
 from training.run_folder import is_finished
 from util.command_line import defaults_of, flag, main, parse_command_line, say, typed
-from util.errors import InputError
+from util.errors import InputError, Interrupted
 from util.files import claimed_folder, require_only, write_bytes
 from util.machine import fast_precision, pick_device
 from util.stop import StopRequest
 
-KNOWN = (RUNS, *FILES, *(f"{name}.tmp" for name in FILES))  # what its folder may hold
+KNOWN = (RUNS, *FILES)  # what its folder may hold
 EACH_RUN = {"num_pictures": 0}  # of all rows, unless given
 NOT_SHARED = ("output_folder", "resume", "initial_weights")  # settings that rows cannot share
 DEFAULTS = defaults_of(train)
@@ -86,9 +87,13 @@ def experiments(
             write_rates(folder, s["initial_lr"], s["warmup_epochs"], s["num_epochs"])
         try:
             run_all(wanted, stop)
-        finally:
-            read_runs(rows)
-            write_report(folder, rows, settings)
+        except (InputError, Interrupted):
+            with contextlib.suppress(InputError):  # which must not hide why it ended
+                read_runs(rows)
+                write_report(folder, rows, settings)
+            raise
+        read_runs(rows)
+        write_report(folder, rows, settings)
         say(f"written: {', '.join(name for name in FILES if (folder / name).exists())} in {folder}")
 
 

@@ -21,7 +21,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import torch
 from torch import nn
 from tqdm import tqdm
 
@@ -40,7 +39,12 @@ from report.text import epoch_header, epoch_line, result_lines, write_output
 from training import checkpoint as ckpt
 from training import checks, run_folder
 from training.batches import Batch, EvaluationBatches, epoch_draws, training_batch
-from training.optimisation import learning_rate, training_loss, update_average
+from training.optimisation import (
+    learning_rate,
+    make_optimizer,
+    training_loss,
+    update_average,
+)
 from training.quality import check_range, measure, score_notices
 from training.run import Run, Training, restore, snapshot
 from training.split import split_samples
@@ -243,7 +247,7 @@ def fit(
         the network of the best epoch on the validation part, and the history of all epochs.
     """
     s = run.settings
-    optimizer = torch.optim.Adam(network.parameters(), lr=s.initial_lr, weight_decay=s.weight_decay)
+    optimizer = make_optimizer(network, s.initial_lr, s.weight_decay)
     training = Training(network, copy.deepcopy(network) if s.ema else None, optimizer)
     restore(run, training)
     validation = list(
@@ -297,13 +301,10 @@ def train_epoch(
             stop.check(f"in epoch {epoch + 1}, after {step} of {n_steps} steps")
         started = time.perf_counter()
         draws = order[step * s.batch_size : (step + 1) * s.batch_size]
-        training.optimizer.param_groups[0]["lr"] = learning_rate(
-            epoch + (step + 0.5) / n_steps,
-            s.initial_lr,
-            s.lr_schedule,
-            s.warmup_epochs,
-            s.num_epochs,
-        )
+        position = epoch + (step + 0.5) / n_steps
+        rate = learning_rate(position, s.initial_lr, s.lr_schedule, s.warmup_epochs, s.num_epochs)
+        for group in training.optimizer.param_groups:
+            group["lr"] = rate
         loss = train_step(run, training, draws)
         samples = name_list([sample for _, sample in draws])
         where = f"in epoch {epoch + 1}, step {step + 1}, on samples {samples}"

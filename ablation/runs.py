@@ -132,7 +132,7 @@ def read_runs(rows: Sequence[Row]) -> None:
     """
     for row in rows:
         row.results = finished_runs(row)
-        failures = sorted(row.folder.glob(f"*{FAILURE}"))
+        failures = sorted(row.folder.glob(f"*{FAILURE}"), key=seed_of)
         row.failure = failures[-1].read_text() if failures else ""
     check_same_data(rows)
 
@@ -155,9 +155,7 @@ def check_same_data(rows: Sequence[Row]) -> None:
 def finished_runs(row: Row) -> dict[int, Result]:
     """The finished runs of a row, by seed; InputError if a run has other settings."""
     results = {}
-    for folder in sorted(row.folder.glob("seed*")):
-        if not is_run(folder):
-            continue
+    for folder in sorted(filter(is_run, row.folder.glob("seed*")), key=seed_of):
         stored = read_config(folder)["settings"]
         seed = int(stored["seed"])
         differing = [
@@ -174,6 +172,12 @@ def finished_runs(row: Row) -> dict[int, Result]:
         if is_finished(folder):
             results[seed] = read_result(folder)
     return results
+
+
+def seed_of(path: Path) -> int:
+    """The seed in the name of a run, `seed10`, and of the files about it."""
+    digits = path.stem.removeprefix("seed")
+    return int(digits) if digits.isdecimal() else -1
 
 
 def remove_large_files(folder: Path) -> None:

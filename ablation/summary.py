@@ -23,7 +23,7 @@ from report.markdown import (
 from report.pictures import write_figure
 from training.optimisation import SCHEDULES, learning_rate
 from util.command_line import as_flags
-from util.files import write_bytes, write_csv
+from util.files import as_bytes, write_bytes, write_csv
 
 TABLES, VALUES, FIGURE = "experiments.md", "experiments.csv", "experiments.png"
 RATES_VALUES, RATES_FIGURE = "learning_rate.csv", "learning_rate.png"
@@ -79,7 +79,7 @@ def write_report(folder: Path, rows: Sequence[Row], given: Mapping[str, Any]) ->
         psnr, *others = (TITLES[score] for score in COMPARED)
         heads = ["group", "row", psnr, "difference", *others]
         lines += ["", "## All groups", "", *table(heads, summary)]
-    write_bytes(folder / TABLES, ("\n".join(lines + tables) + "\n").encode())
+    write_bytes(folder / TABLES, as_bytes("\n".join(lines + tables) + "\n"))
     if values:
         write_csv(folder / VALUES, values)
     if compared:

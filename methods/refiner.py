@@ -66,7 +66,7 @@ class Refiner(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         n_frames, ny, nx = image.shape[1:]
-        padded = F.pad(image, (0, nx % SUBPIXEL, 0, ny % SUBPIXEL))
+        padded = F.pad(image, (0, -nx % SUBPIXEL, 0, -ny % SUBPIXEL))
         frames = F.pixel_unshuffle(
             padded.flatten(0, 1).unsqueeze(1), SUBPIXEL
         )  # (B T, 4, Y/2, X/2)

@@ -70,7 +70,7 @@ def describe(run: Run) -> dict[str, list[str]]:
         ],
         "Mask": [
             *(
-                mask_line(acc, cine.shape, s.sample_n, run.quality.narrowest)
+                mask_line(acc, cine.shape, s.sample_n, s.data_seed, run.quality.narrowest)
                 for acc in run.test_accelerations
             ),
             "training masks "
@@ -105,7 +105,13 @@ def simulation_lines(phase: bool, noise: float) -> list[str]:
     return lines
 
 
-def mask_line(acc: float, shape: tuple[int, int, int], sample_n: int, band: tuple[int, int]) -> str:
+def mask_line(
+    acc: float,
+    shape: tuple[int, int, int],
+    sample_n: int,
+    data_seed: int,
+    band: tuple[int, int],
+) -> str:
     """The test masks in numbers: nominal, actual and Hermitian acceleration.
 
     `band`: first and one past the last line that holds energy; the acceleration within it is named
@@ -113,7 +119,9 @@ def mask_line(acc: float, shape: tuple[int, int, int], sample_n: int, band: tupl
     """
     n_frames, ny, _ = shape
     n_lines = lines_per_frame(ny, acc)
-    masks = evaluation_masks(range(HERMITIAN_SAMPLES), (n_frames, ny), (acc, acc), sample_n, 0)
+    masks = evaluation_masks(
+        range(HERMITIAN_SAMPLES), (n_frames, ny), (acc, acc), sample_n, data_seed
+    )
     distinct = np.maximum(masks, hermitian_mirror(masks)).mean()
     inside = 1 / masks[:, :, slice(*band)].mean()
     return (

@@ -15,7 +15,7 @@ from evaluation.scoring import Example
 from report.figures import WINDOW
 from training.run_folder import TENSORBOARD
 from util.errors import InputError
-from util.files import not_written
+from util.files import as_bytes, not_written
 
 
 class TensorBoard:
@@ -32,7 +32,8 @@ class TensorBoard:
             self.writer = SummaryWriter(str(self.path), purge_step=epoch + 1)
             if new:
                 table = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
-                self.writer.add_text("settings", f"| setting | value |\n|---|---|\n{table}")
+                table = f"| setting | value |\n|---|---|\n{table}"
+                self.writer.add_text("settings", as_bytes(table).decode())
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:

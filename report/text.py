@@ -12,7 +12,7 @@ from evaluation.lesion_score import kept_contrasts
 from metrics import SCORES, definitions
 from report.markdown import difference_text, interval_meaning, kept_text, mean_and_spread
 from training.run_folder import HISTORY, OUTPUT, peak_memory
-from util.files import write_bytes, write_csv
+from util.files import as_bytes, write_bytes, write_csv
 
 EPOCH_COLUMNS = {  # width and format
     "epoch": (5, "d"),
@@ -59,7 +59,7 @@ def write_output(
         meaning = [f"  {name}: {text}" for name, text in definitions().items()]
         parts += ["\n".join(results), "\n".join(["Definitions", *meaning])]
         parts.append("\n".join(["Caveats", *(f"  {line}" for line in caveats)]))
-    write_bytes(folder / OUTPUT, ("\n\n".join(parts) + "\n").encode())
+    write_bytes(folder / OUTPUT, as_bytes("\n\n".join(parts) + "\n"))
 
 
 def epoch_header() -> str:

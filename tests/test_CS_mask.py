@@ -135,3 +135,18 @@ def test_hermitian_mirror(ny):
     spectrum = np.fft.fftshift(np.fft.fft(np.random.default_rng(0).random(ny)))
     mirrored = hermitian_mirror(spectrum[:, None])[:, 0]
     np.testing.assert_allclose(mirrored.conj(), spectrum, atol=1e-12)
+
+
+@pytest.mark.parametrize("ny", [32, 33, 192, 15])
+def test_density_is_centred_on_zero_frequency(ny):
+    density = line_density(ny, 4)
+    assert density.argmax() == ny // 2
+    np.testing.assert_array_equal(
+        density[ny // 2 + 1 :], density[ny // 2 - 1 :: -1][: (ny - 1) // 2]
+    )
+
+
+def test_a_fraction_of_a_centre_line_is_a_value_error():
+    with pytest.raises(ValueError, match=r"sample_n must be a whole number, got 2\.5"):
+        cartesian_mask((4, 32, 1), 4, 2.5)
+    assert cartesian_mask((4, 32, 1), 4, 2.0, seed=0).sum() == 4 * 8

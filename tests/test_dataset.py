@@ -316,3 +316,36 @@ def test_phantom_is_data_like_any_other(monkeypatch, images):
     cine = load("phantom", n_samples=9, n_frames=8, data_seed=4)
     assert asked == [(9, (8, 192, 192), 4)]
     assert cine.source == "phantom"
+
+
+def test_half_precision_is_divided_in_single_precision(tmp_path, images):
+    half = (images * 3).astype(np.float16)
+    cine = load(save(tmp_path, dataset=half), normalise=True)
+    exact = half.astype(np.float64) / half.max(axis=(1, 2, 3), keepdims=True).astype(np.float64)
+    np.testing.assert_allclose(cine.images.numpy(), exact, rtol=1e-6)
+
+
+def test_remedies_for_other_shapes_and_types_work(tmp_path, images):
+    """What the error advises makes a file that loads."""
+    fields = np.zeros(images.shape, dtype=[("real", "f4"), ("imag", "f4")])
+    fields["real"] = images
+    with pytest.raises(InputError, match=r"dataset\['real'\] \+ 1j \* dataset\['imag'\]"):
+        load(save(tmp_path, dataset=fields))
+    assert load(save(tmp_path, dataset=fields["real"] + 1j * fields["imag"])).images.is_complex()
+
+    slices = images.reshape(3, 3, *images.shape[1:])
+    with pytest.raises(InputError, match=r"reshape\(-1, \*dataset\.shape\[2:\]\)"):
+        load(save(tmp_path, dataset=slices))
+    assert len(load(save(tmp_path, dataset=slices.reshape(-1, *slices.shape[2:]))).images) == 9
+
+    names = np.array([f"p{i}" for i in range(9)], dtype=object)
+    np.savez(tmp_path / "names.npz", dataset=images, groups=names)
+    with pytest.raises(InputError, match=r"np\.array\(names, dtype=str\)"):
+        load(tmp_path / "names.npz")
+    assert load(save(tmp_path, dataset=images, groups=np.array(names, dtype=str))).groups[0] == "p0"
+
+
+def test_a_patient_without_a_name_is_not_one_patient(tmp_path, images):
+    groups = np.array(["a", "", "b", " ", "c", "d", "e", "f", "g"])
+    with pytest.raises(InputError, match="no name for the samples 1, 3"):
+        load(save(tmp_path, dataset=images, groups=groups))

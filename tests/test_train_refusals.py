@@ -1,5 +1,6 @@
 """Inputs that cannot be used, and folders that must not be touched."""
 
+import numpy as np
 import pytest
 import torch
 from helpers import (
@@ -11,6 +12,7 @@ from helpers import (
 import train as train_script
 from train import train
 from training import checkpoint as ckpt
+from training.checks import memory_advice
 from training.run_folder import require_empty
 from util import files
 from util.errors import InputError
@@ -162,3 +164,18 @@ def test_second_process_in_one_folder(tmp_path, tiny_npz):
         pytest.raises(InputError, match="is in use by another run"),
     ):
         train(str(tmp_path / "run"), data=str(tiny_npz), **TINY)
+
+
+def test_frames_that_the_initial_weights_do_not_take(tmp_path, images, finished):
+    np.savez(tmp_path / "short.npz", dataset=images[:, :5])
+    settings = TINY | {"initial_weights": str(finished[0] / ckpt.BEST)}
+    with pytest.raises(InputError, match=r"5 frames, but .*best\.pt takes 8: use data of 8 frames"):
+        train(str(tmp_path / "run"), data=str(tmp_path / "short.npz"), **settings)
+
+
+def test_advice_on_memory_names_what_can_be_changed():
+    settings = {"batch_size": 2, "init_features": 8, "accumulation": 1, "strip": None}
+    unet = settings | {"model": "unet", "initial_weights": None}
+    assert "--init-features (8)" in memory_advice(unet)
+    assert "--init-features" not in memory_advice(unet | {"initial_weights": "x.pt"})
+    assert "--strip (whole images)" in memory_advice(unet | {"model": "cascade"})

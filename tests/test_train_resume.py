@@ -213,9 +213,7 @@ def test_resume_with_settings_that_were_edited(tmp_path, finished):
     config = json.loads((folder / "config.json").read_text())
     config["settings"]["initial_lr"] = 0.5
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(
-        InputError, match=r"checkpoint_last\.pt was made with other initial_lr:"
-    ):
+    with pytest.raises(InputError, match=r"checkpoint_last\.pt was made with other initial_lr:"):
         train(str(folder), resume=True)
 
 
@@ -344,3 +342,24 @@ def test_a_keyword_that_equals_its_default_contradicts_a_run_too(tmp_path, finis
     folder = copy_run(finished, tmp_path / "run")
     with pytest.raises(InputError, match=r"--acc 6 \(the run has 4\)"):
         train(str(folder), resume=True, acc=6)
+
+
+def test_a_damaged_last_checkpoint_beside_a_good_one(tmp_path, finished, tiny_npz):
+    folder = copy_run(finished, tmp_path / "run")
+    (folder / ckpt.LAST).write_bytes((folder / ckpt.LAST).read_bytes()[:-500])
+    with pytest.raises(InputError, match=r"_last\.pt .*checkpoint_best\.pt beside it can be"):
+        train(str(folder), resume=True)
+    again = train(  # the remedy
+        str(tmp_path / "scores"),
+        data=str(tiny_npz),
+        **TINY | {"num_epochs": 0, "initial_weights": str(folder / ckpt.BEST)},
+    )
+    assert again == finished[1]
+
+
+def test_a_finished_run_is_trained_longer_from_its_weights(tmp_path, finished, tiny_npz):
+    with pytest.raises(InputError, match=r"from its weights with --initial-weights .*last\.pt"):
+        train(str(finished[0]), resume=True, num_epochs=5)
+    start = str(finished[0] / ckpt.LAST)
+    settings = TINY | {"num_epochs": 1, "initial_weights": start}
+    assert train(str(tmp_path / "longer"), data=str(tiny_npz), **settings)

@@ -125,6 +125,12 @@ def check_against_data(settings: Settings, cine: Cine, has_network: bool) -> Non
     frames_are_channels = "in_channels" in architecture_settings(settings["model"])
     channels = settings["in_channels"], settings["out_channels"]
     if has_network and frames_are_channels and channels != (n_frames, n_frames):
+        if settings["initial_weights"]:
+            raise InputError(
+                f"{cine.source} has {n_frames} frames, but {settings['initial_weights']} takes"
+                f" {channels[0]}: use data of {channels[0]} frames, or weights of a cascade or a"
+                " cnn3d, which take any number"
+            )
         raise InputError(
             f"{cine.source} has {n_frames} frames, but --in-channels is {channels[0]} and"
             f" --out-channels {channels[1]}: give both as {n_frames}"
@@ -148,13 +154,13 @@ def check_finite(loss: float, where: str, folder: Path, initial_lr: float) -> No
 
 def memory_advice(settings: Settings) -> str:
     """What to change if memory is short."""
-    smaller = f"--init-features ({settings['init_features']})"
+    advice = [f"lower --batch-size ({settings['batch_size']})"]
     if settings["model"] == "cascade":
-        smaller = "--strip"
-    return (
-        f"in another folder, lower --batch-size ({settings['batch_size']}) or {smaller}, raise"
-        f" --accumulation ({settings['accumulation']}), or give --gradient-checkpointing"
-    )
+        advice.append(f"lower --strip ({settings['strip'] or 'whole images'})")
+    elif not settings["initial_weights"]:
+        advice.append(f"lower --init-features ({settings['init_features']})")
+    advice.append(f"raise --accumulation ({settings['accumulation']})")
+    return f"in another folder, {', '.join(advice)}, or give --gradient-checkpointing"
 
 
 def time_notice(minutes: float, model: str, device: torch.device) -> str:

@@ -7,6 +7,18 @@ from torch import Tensor, nn
 
 SCHEDULES = ("cosine", "constant")
 LOSSES = ("mse", "l1")
+NO_DECAY = "log_weight"  # the name of a parameter without L2 penalty
+
+
+def make_optimizer(network: nn.Module, peak: float, weight_decay: float) -> torch.optim.Adam:
+    """Adam with this learning rate and L2 penalty; the weight of the data consistency, whose
+    logarithm is trained, has no penalty, which would pull it towards 1."""
+    weights = [value for name, value in network.named_parameters() if name != NO_DECAY]
+    others = [value for name, value in network.named_parameters() if name == NO_DECAY]
+    groups: list[dict] = [{"params": weights}]
+    if others:
+        groups.append({"params": others, "weight_decay": 0.0})
+    return torch.optim.Adam(groups, lr=peak, weight_decay=weight_decay)
 
 
 def learning_rate(

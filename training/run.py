@@ -168,7 +168,15 @@ def restore(run: Run, training: Training) -> None:
             )
         ckpt.save_checkpoint(path, snapshot(run, training, inference_only=False))
         return
-    last = ckpt.load_checkpoint(path)
+    try:
+        last = ckpt.load_checkpoint(path)
+    except InputError as error:
+        if not (run.folder / ckpt.BEST).exists():
+            raise
+        raise InputError(
+            f"{error}; {ckpt.BEST} beside it can be scored in another folder, with --num-epochs 0"
+            f" --initial-weights {run.folder / ckpt.BEST}, or trained from"
+        ) from None
     fixed = of_the_run(vars(run.settings))
     differing = [k for k, v in fixed.items() if last["settings"].get(k) != v]
     if last["data"].get("hash") != run.cine.hash:

@@ -44,7 +44,7 @@ def require_empty(folder: Path) -> None:
     if is_run(folder):
         state = "a finished run" if is_finished(folder) else "an unfinished run"
         raise InputError(f"{folder} holds {state}: name another folder, or continue with --resume")
-    require_only((f"{CONFIG}.tmp",), folder)  # left by a run that was killed as it began
+    require_only((CONFIG,), folder)
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
@@ -84,9 +84,12 @@ def stored_settings(folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
         if name not in free and name in stored and stored[name] != value
     ]
     if differing:
+        remedy = "leave them out, or start a new run in another folder"
+        if is_finished(folder):
+            remedy += f", from its weights with --initial-weights {folder / 'checkpoint_last.pt'}"
         raise InputError(
             f"--resume continues with the settings of the run, but these differ:"
-            f" {', '.join(differing)}: leave them out, or start a new run in another folder"
+            f" {', '.join(differing)}: {remedy}"
         )
     return stored | {name: given[name] for name in OF_THE_CALL if name in given}
 

@@ -4,7 +4,7 @@ import contextlib
 import csv
 import io
 import os
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +23,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         InputError: it could not be written; the file that was there before is untouched.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two processes, two files
     try:
         path.parent.mkdir(exist_ok=True)
         with temporary.open("wb") as file:
@@ -31,9 +31,11 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+    except (OSError, RuntimeError) as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        if not isinstance(error, OSError) and "inline_container" not in str(error):
+            raise  # but for torch, which reports a full disk as a RuntimeError of its writer
         raise InputError(not_written(path, error)) from None
 
 
@@ -42,7 +44,7 @@ def not_written(path: Path, error: Exception) -> str:
     reason = error.strerror if isinstance(error, OSError) else str(error).partition("\n")[0]
     return (
         f"{path} could not be written ({reason}); its earlier content is untouched: free some disk"
-        " space and continue with --resume"
+        " space, then continue"
     )
 
 
@@ -63,16 +65,21 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     table.writeheader()
     for row in rows:
         table.writerow({k: f"{v:.8g}" if isinstance(v, float) else v for k, v in row.items()})
-    write_bytes(path, text.getvalue().encode())
+    write_bytes(path, as_bytes(text.getvalue()))
+
+
+def as_bytes(text: str) -> bytes:
+    """Text in UTF-8; file names that are not text are escaped."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file, every cell as text.
+    """The rows of a CSV file, every cell as text; with or without Excel's byte-order mark.
 
     Raises:
         OSError, ValueError: the file cannot be read.
     """
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         return list(csv.DictReader(file))
 
 
@@ -131,9 +138,15 @@ def in_use(folder: Path) -> bool:
     return False
 
 
-def require_only(known: Container[str], folder: Path) -> None:
-    """Raise InputError if the folder holds files of other names than `known`."""
-    if others := sorted(path.name for path in folder.iterdir() if path.name not in known):
+def require_only(known: Collection[str], folder: Path) -> None:
+    """Raise InputError if the folder holds files of other names than `known` and their temporary
+    ones, which a killed process leaves."""
+
+    def is_known(name: str) -> object:
+        base = name.removesuffix(".tmp")
+        return name in known or (base != name and {base, base.rpartition(".")[0]} & set(known))
+
+    if others := sorted(path.name for path in folder.iterdir() if not is_known(path.name)):
         raise InputError(
             f"{folder} holds {len(others)} other files ({others[0]}, ...), and nothing is"
             " overwritten: name a new or an empty folder"

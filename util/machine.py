@@ -112,16 +112,38 @@ def peak_memory(device: torch.device) -> float:
 
 
 def available_memory() -> int | None:
-    """Bytes of free memory, or None if the system does not report it."""
-    limits = []
+    """Bytes of free memory, or None if the system does not report it.
+
+    The least of what the machine, and the control groups of a container or a batch job, have left.
+    """
+    free = []
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        free.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     with contextlib.suppress(OSError, ValueError):
         text = Path("/proc/meminfo").read_text()
-        limits += [int(x.split()[1]) * 1024 for x in text.splitlines() if x.startswith("MemAvail")]
-    with contextlib.suppress(OSError, ValueError):  # of a container; "max" is no number
-        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return min(limits, default=None)
+        free += [int(x.split()[1]) * 1024 for x in text.splitlines() if x.startswith("MemAvail")]
+    for folder in control_groups():
+        for limit, used in (
+            ("memory.max", "memory.current"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),  # version 1
+        ):
+            with contextlib.suppress(OSError, ValueError):  # "max" is no number
+                left = int((folder / limit).read_text()) - int((folder / used).read_text())
+                free.append(max(0, left))
+    return min(free, default=None)
+
+
+def control_groups() -> list[Path]:
+    """The folders of the memory control groups that this process is in, from the innermost."""
+    root, folders = Path("/sys/fs/cgroup"), []
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers in ("", "memory"):
+                base = root / controllers
+                inner = base / path.lstrip("/")
+                folders += [inner, *(f for f in inner.parents if base in (f, *f.parents))]
+    return folders or [root]
 
 
 def versions() -> dict[str, str]:

@@ -35,12 +35,16 @@ class StopRequest:
         return self
 
     def __exit__(self, *exception) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+        for number in self.previous:
+            self._restore(number)
 
     def _record(self, number: int, frame) -> None:
         self.reason = signal.Signals(number).name
-        signal.signal(number, self.previous[number])  # type: ignore[arg-type]
+        self._restore(number)
+
+    def _restore(self, number: int) -> None:
+        handler = self.previous[number]  # None: set by something else than Python
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)  # type: ignore[arg-type]
 
     def progressed(self) -> None:
         """Note that a piece of work is done and would survive a stop."""

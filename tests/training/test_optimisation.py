@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from training.optimisation import learning_rate, training_loss, update_average
+from model import build_model
+from training.optimisation import (
+    learning_rate,
+    make_optimizer,
+    training_loss,
+    update_average,
+)
 
 
 @pytest.mark.parametrize("loss", ["mse", "l1"])
@@ -43,3 +49,16 @@ def test_learning_rate_warms_up_and_falls_to_zero():
     assert rate(3, num_epochs=30) == pytest.approx(1)
     assert rate(0, "constant", 30) == rate(30, "constant", 30) == 1
     assert rate(0, num_epochs=5) == 1  # too short for a warm-up
+
+
+def test_the_weight_of_the_data_consistency_has_no_penalty():
+    network = build_model(
+        "cascade", stages=2, features=4, real_image=True, dc_weight=10.0, learn_dc_weight=True
+    )
+    optimizer = make_optimizer(network, peak=1e-3, weight_decay=0.1)
+    decay = {
+        id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]
+    }
+    assert decay.pop(id(network.log_weight)) == 0
+    assert set(decay.values()) == {0.1}
+    assert len(decay) + 1 == len(list(network.parameters()))

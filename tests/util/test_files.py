@@ -63,3 +63,27 @@ def test_other_files_are_refused(tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError, match=r"holds 1 other files \(notes\.txt, \.\.\.\)"):
         require_only(("a.txt",), tmp_path)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfa,b\n1,2\n")
+    assert read_csv(tmp_path / "a.csv") == [{"a": "1", "b": "2"}]
+
+
+def test_names_that_are_no_text_are_escaped(tmp_path):
+    write_csv(tmp_path / "a.csv", [{"name": "caf\udce9"}])
+    assert (tmp_path / "a.csv").read_text() == "name\ncaf\\udce9\n"
+
+
+def test_two_processes_write_two_temporary_files(tmp_path, monkeypatch):
+    with files.whole_file(tmp_path / "a") as first:
+        monkeypatch.setattr(files.os, "getpid", lambda: 1)
+        write_bytes(tmp_path / "a", b"second")
+        first.write(b"first")
+    assert (tmp_path / "a").read_bytes() == b"first"
+
+
+def test_other_errors_are_not_taken_for_a_full_disk(tmp_path):
+    with pytest.raises(RuntimeError, match="shapes"), files.whole_file(tmp_path / "a"):
+        raise RuntimeError("shapes do not fit")
+    assert list(tmp_path.iterdir()) == []

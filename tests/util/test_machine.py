@@ -72,3 +72,15 @@ def test_bfloat16_is_fast_where_the_processor_has_instructions_for_it(
 ):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
     assert machine.fast_precision(torch.device(device)) == precision
+
+
+def test_the_limit_of_a_container_or_job_counts_with_what_it_uses(tmp_path, monkeypatch):
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "memory.current").write_text("400000\n")
+    monkeypatch.setattr(machine, "control_groups", lambda: [tmp_path])
+    assert machine.available_memory() == 600_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert machine.available_memory() > 600_000
+    (tmp_path / "memory.limit_in_bytes").write_text("500000\n")
+    (tmp_path / "memory.usage_in_bytes").write_text("600000\n")
+    assert machine.available_memory() == 0

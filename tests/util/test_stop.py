@@ -65,3 +65,23 @@ def test_check_raises_with_the_way_to_continue():
     assert str(error.value) == (
         "stopped by max_minutes while testing; continue with: python train.py out --resume"
     )
+
+
+def test_a_handler_that_python_did_not_set_is_replaced_by_the_default():
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with StopRequest() as stop:
+            stop.previous[signal.SIGTERM] = None
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_time_limit_waits_for_progress_and_a_signal_does_not():
+    with StopRequest(1e-9, after_progress=True) as stop:
+        assert not stop.requested()
+        stop.progressed()
+        assert stop.requested()
+    with StopRequest(1e-9, after_progress=True) as stop:
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.requested()
