@@ -33,7 +33,7 @@ from ablation.runs import (
 )
 from ablation.summary import FILES, write_rates, write_report
 from train import train
-from training.checks import check_settings
+from training.checks import CHOICES, check_settings
 from training.run_folder import is_finished
 from util.command_line import defaults_of, flag, main, parse_command_line, say, typed
 from util.errors import InputError, Interrupted
@@ -46,6 +46,7 @@ EACH_RUN = {"num_pictures": 0}  # of all rows, unless given
 NOT_SHARED = ("output_folder", "resume", "initial_weights")  # settings that rows cannot share
 DEFAULTS = defaults_of(train)
 SAME_COMMAND = "the same command again"
+GROUP_NAMES = (*(name for name in GROUPS if name != MEMORY), RATES)
 
 
 def experiments(
@@ -101,10 +102,9 @@ def check_given(
     only: tuple[str, ...] | None, seeds: int, settings: dict[str, Any]
 ) -> tuple[str, ...]:
     """The groups to run; InputError if one is unknown, or a setting makes no sense."""
-    known = (*(name for name in GROUPS if name != MEMORY), RATES)
     for name in only or ():
-        if name not in known:
-            raise InputError(f"--only is {name!r}, expected some of {', '.join(known)}")
+        if name not in GROUP_NAMES:
+            raise InputError(f"--only is {name!r}, expected some of {', '.join(GROUP_NAMES)}")
     if type(seeds) is not int or seeds < 1:
         raise InputError(f"--seeds is {seeds!r}, expected a whole number of at least 1")
     for name in NOT_SHARED:
@@ -114,7 +114,7 @@ def check_given(
         raise InputError("--num-epochs is 0, but rows are compared by what they learn: give more")
     settings.update(typed(train, settings))
     check_settings(DEFAULTS | settings)
-    groups = tuple(name for name in known if only is None or name in only)
+    groups = tuple(name for name in GROUP_NAMES if only is None or name in only)
     for name in groups:
         rows = GROUPS[name].rows.values() if name in GROUPS else ()
         for given in settings:
@@ -172,7 +172,8 @@ def run_all(wanted: Sequence[tuple[Row, int]], stop: StopRequest) -> None:
 
 def from_command_line() -> None:
     """`experiments()` with the arguments of the command line."""
-    experiments(**parse_command_line(experiments, more=train, without=NOT_SHARED))
+    choices = CHOICES | {"only": GROUP_NAMES}
+    experiments(**parse_command_line(experiments, None, train, NOT_SHARED, choices))
 
 
 if __name__ == "__main__":

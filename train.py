@@ -35,7 +35,14 @@ from report.description import baseline_lines, caveats, changes, configuration, 
 from report.figures import curves_figure
 from report.pictures import Gallery, write_figure
 from report.tensorboard import TensorBoard
-from report.text import epoch_header, epoch_line, result_lines, write_output
+from report.text import (
+    epoch_header,
+    epoch_line,
+    result_lines,
+    verdict_lines,
+    wrapped,
+    write_output,
+)
 from training import checkpoint as ckpt
 from training import checks, run_folder
 from training.batches import Batch, EvaluationBatches, epoch_draws, training_batch
@@ -53,6 +60,7 @@ from util.cache import source_hash
 from util.command_line import (
     defaults_of,
     explicit,
+    given_command,
     main,
     notes_explicit,
     parse_command_line,
@@ -235,6 +243,7 @@ def announce(run: Run) -> dict[str, list[str]]:
             say(line)
     else:
         run_folder.write_config(run.folder, configuration(run))
+        run_folder.write_settings(run.folder, vars(run.settings), given_command("train.py"))
     return facts
 
 
@@ -401,7 +410,7 @@ def score_test(
     Returns:
         {method: {score: mean over samples, and over accelerations if several are tested}}.
     """
-    s = run.settings
+    s, started = run.settings, time.perf_counter()
     bench = Bench(run.cine, run.parts, run.acquisition, s.real_image, run.device)
     names = available_baselines(s.baselines, s.real_image)
     tuned = {
@@ -424,7 +433,8 @@ def score_test(
     lesions: list[dict[str, Any]] = []
     if s.lesions:
         lesions = lesion_rows(methods, bench.batches("test", first, size=1), stop, journal)
-    conclude(run, rows, lesions, history, facts, gallery.shown)
+    minutes = (time.perf_counter() - started) / 60
+    conclude(run, rows, lesions, history, facts, gallery.shown, minutes)
     if history:
         write_figure(run.folder / "curves.png", curves_figure(history), s.picture_dpi)
     gallery.write(run.folder, s.picture_dpi)
@@ -454,12 +464,14 @@ def conclude(
     history: Sequence[Mapping[str, float]],
     facts: Mapping[str, Sequence[str]],
     shown: str,
+    minutes: float,
 ) -> None:
-    """Write report, logs and scores, and print the results."""
+    """Write report, logs and scores, and print the results; `minutes`: of tuning and test."""
     folder = run.folder
     notices = score_notices(run.quality, run.parts["test"])
-    results = result_lines(rows, lesions, history, run.cine.groups, notices)
-    write_output(folder, facts, history, results, caveats(run))
+    results = result_lines(rows, lesions, history, run.cine.groups, notices, minutes)
+    verdict = verdict_lines(rows, run.cine.groups)
+    write_output(folder, facts, history, results, caveats(run), verdict)
     if lesions:
         write_csv(folder / run_folder.LESIONS, lesions)
     run_folder.write_metrics(folder, rows)
@@ -468,13 +480,13 @@ def conclude(
         prefix = "test/" if method == shown else f"test/{method}/"
         board.scalars({prefix + name: value for name, value in means.items()}, len(history))
     board.close()
-    for line in results:
+    for line in (*results, "", *wrapped(verdict, "")):
         say(line)
 
 
 def from_command_line() -> None:
     """`train()` with the arguments of the command line."""
-    train(**parse_command_line(train))
+    train(**parse_command_line(train, choices=checks.CHOICES))
 
 
 if __name__ == "__main__":

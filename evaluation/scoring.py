@@ -89,9 +89,9 @@ def validate(
     return {name: torch.cat(columns).mean().item() for name, columns in values.items()}, examples
 
 
-def mean_scores(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+def mean_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """{method: {score: mean over the rows of that method}}."""
-    by_method: dict[str, list[Row]] = {}
+    by_method: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         by_method.setdefault(row["method"], []).append(row)
     return {

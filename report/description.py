@@ -14,6 +14,7 @@ from model import Cost, count_cost
 from training.quality import data_notices
 from training.run import Run
 from training.split import leakage_notice
+from util.command_line import given_command
 from util.machine import git_commit, hardware, versions
 
 HERMITIAN_SAMPLES = 8  # masks whose mean gives the Hermitian acceleration
@@ -89,6 +90,8 @@ def describe(run: Run) -> dict[str, list[str]]:
         lines["Optimisation"] = optimisation_lines(s, run.n_steps)
     libraries = ", ".join(f"{name} {version}" for name, version in versions().items())
     lines["Machine"] = [f"{hardware(run.device)}, {libraries}"]
+    if command := given_command("train.py"):
+        lines["Command"] = [command]
     return lines
 
 

@@ -1,5 +1,8 @@
 """`output.txt`: the report of a run, which can be read on its own."""
 
+import math
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +12,20 @@ import numpy as np
 from evaluation.intervals import advantages, spread
 from evaluation.lesion import CONTRASTS, DIAMETERS
 from evaluation.lesion_score import kept_contrasts
+from evaluation.scoring import mean_scores
 from metrics import SCORES, definitions
-from report.markdown import difference_text, interval_meaning, kept_text, mean_and_spread
+from report.markdown import (
+    DIGITS,
+    difference_text,
+    interval_meaning,
+    kept_text,
+    mean_and_spread,
+)
 from training.run_folder import HISTORY, OUTPUT, peak_memory
 from util.files import as_bytes, write_bytes, write_csv
 
+WIDTH = 100  # columns
+WITHOUT_SPREAD = ("loss", "nmse")  # in the table of scores, whose width is limited
 EPOCH_COLUMNS = {  # width and format
     "epoch": (5, "d"),
     "train/loss": (13, ".3e"),
@@ -39,6 +51,7 @@ def write_output(
     history: Sequence[Mapping[str, float]],
     results: Sequence[str] = (),
     caveats: Sequence[str] = (),
+    verdict: Sequence[str] = (),
 ) -> None:
     """`output.txt`, and its epochs as `history.csv`.
 
@@ -47,19 +60,34 @@ def write_output(
         history: an entry for each completed epoch.
         results: lines about the test set, once there are any.
         caveats: limits of the results, a line each.
+        verdict: the results in short, which come first.
     """
-    parts = [
-        f"{heading}\n" + "\n".join(f"  {line}" for line in lines)
-        for heading, lines in facts.items()
-    ]
+    parts = ["\n".join(["Verdict", *wrapped(verdict)])] if verdict else []
+    parts += ["\n".join([heading, *wrapped(lines)]) for heading, lines in facts.items()]
     if history:
         write_csv(folder / HISTORY, history)
         parts.append("\n".join(["Training", epoch_header(), *map(epoch_line, history)]))
     if results:
-        meaning = [f"  {name}: {text}" for name, text in definitions().items()]
-        parts += ["\n".join(results), "\n".join(["Definitions", *meaning])]
-        parts.append("\n".join(["Caveats", *(f"  {line}" for line in caveats)]))
+        meaning = [f"{name}: {text}" for name, text in definitions().items()]
+        parts += ["\n".join(results), "\n".join(["Definitions", *wrapped(meaning)])]
+        parts.append("\n".join(["Caveats", *wrapped(caveats)]))
     write_bytes(folder / OUTPUT, as_bytes("\n\n".join(parts) + "\n"))
+
+
+def wrapped(lines: Sequence[str], indent: str = "  ") -> list[str]:
+    """Lines of at most `WIDTH` columns, the continuations indented further."""
+    return [
+        piece
+        for line in lines
+        for piece in textwrap.wrap(
+            line,
+            WIDTH,
+            initial_indent=indent,
+            subsequent_indent=indent + "  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    ]
 
 
 def epoch_header() -> str:
@@ -76,56 +104,99 @@ def epoch_line(entry: Mapping[str, float]) -> str:
     return "  ".join(f"{cells[name]:>{width}}" for name, (width, _) in EPOCH_COLUMNS.items())
 
 
+def verdict_lines(
+    rows: Sequence[Mapping[str, Any]], groups: Sequence | np.ndarray | None
+) -> list[str]:
+    """The scores in order, the network against the best training-free method, and what helps a
+    network that is behind; for each acceleration."""
+    lines = []
+    behind = ""
+    for acc in dict.fromkeys(row["acc"] for row in rows):
+        own = [row for row in rows if row["acc"] == acc]
+        means = {name: scores["psnr"] for name, scores in mean_scores(own).items()}
+        ranked = sorted(means, key=lambda name: -means[name])
+        n_samples = len({row["sample"] for row in own})
+        lines.append(
+            f"acceleration {float(acc):g}, mean PSNR of {n_samples} test samples in dB: "
+            + ", ".join(f"{name} {means[name]:.2f}" for name in ranked)
+        )
+        for difference in advantages(own, groups):
+            if difference.score == "psnr":
+                text = difference_text(difference.interval, 2)
+                lines.append(f"{difference.first} minus {difference.second}: {text} dB")
+                behind = difference.first if difference.interval.mean < 0 else behind
+    if behind:
+        lines.append(
+            f"{behind} is below the best training-free method, so not worth its training as it is:"
+            " the cascade is above (python train.py out @recipes/cascade.txt); for U-Nets"
+            " --data-consistency and longer training help"
+        )
+    return lines
+
+
 def result_lines(
     rows: Sequence[Mapping[str, Any]],
     lesions: Sequence[Mapping[str, Any]],
     history: Sequence[Mapping[str, float]],
     groups: Sequence | np.ndarray | None,
     notices: Sequence[str],
+    minutes: float,
 ) -> list[str]:
     """The results on the test set: scores, advantage over the training-free methods, lesions.
 
     Args:
-        notices: what touches these scores, a line each.
         rows, lesions: of `metrics.csv` and `lesions.csv`.
         groups: patient of each sample of the data; None: unknown.
+        notices: what touches these scores, a line each.
+        minutes: of tuning and test in this call.
     """
-    lines = [result_title(len({row["sample"] for row in rows}), history)]
-    lines += [*score_table(rows), *notices, *advantage_lines(rows, groups)]
+    title = result_title(len({row["sample"] for row in rows}), history, minutes)
+    lines = [*wrapped([title], ""), *score_table(rows), *wrapped(notices, "")]
+    lines += wrapped(advantage_lines(rows, groups), "")
     return lines + (["", *lesion_table(lesions)] if lesions else [])
 
 
-def result_title(n_samples: int, history: Sequence[Mapping[str, float]]) -> str:
-    """What was tested, and the training that led to it."""
+def result_title(n_samples: int, history: Sequence[Mapping[str, float]], minutes: float) -> str:
+    """What was tested, the training that led to it, and the time of both."""
     title = f"Test: {n_samples} samples, mean ± standard deviation over samples"
-    if not history:
-        return title
-    best = max((e for e in history if "validation/psnr" in e), key=lambda e: e["validation/psnr"])
-    minutes = sum(entry["seconds"] for entry in history) / 60
+    if history:
+        validated = [entry for entry in history if "validation/psnr" in entry]
+        best = max(validated, key=lambda entry: entry["validation/psnr"])
+        training = sum(entry["seconds"] for entry in history) / 60
+        title += (
+            f"; the network of epoch {best['epoch']:.0f}, chosen by validation PSNR;"
+            f" {training:.1f} minutes of training"
+        )
+    title += f"; {minutes:.1f} minutes of tuning and test"
     peak = peak_memory(history)
-    return (
-        f"{title}; the network of epoch {best['epoch']:.0f}, chosen by validation PSNR;"
-        f" {minutes:.1f} minutes of training" + (f", {peak / 1e9:.2f} GB at most" if peak else "")
-    )
+    return title + (f"; peak memory {peak / 1e9:.2f} GB" if peak else "")
 
 
 def score_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Lines of mean ± std (n - 1) over the test samples, a line for each method; a table for each
-    acceleration."""
+    acceleration. Of some scores only the mean: `metrics.csv` has all values."""
     lines = []
     for acc in dict.fromkeys(row["acc"] for row in rows):
-        title = f"acceleration {float(acc):g}"
-        lines.append("  ".join([f"{title:<22}", *(f"{'test/' + name:<19}" for name in SCORES)]))
+        table = [[f"acceleration {float(acc):g}", *SCORES]]
         own = [row for row in rows if row["acc"] == acc]
         for method in dict.fromkeys(row["method"] for row in own):
-            cells = [f"{method:<22}"]
+            cells = [method]
             for name in SCORES:
                 values = np.array([row[name] for row in own if row["method"] == method])
-                digits = 5 if name in ("loss", "nmse") else 3
-                text = mean_and_spread(float(values.mean()), spread(values), digits)
-                cells.append(f"{text:<19}")
-            lines.append("  ".join(cells).rstrip())
+                std = math.nan if name in WITHOUT_SPREAD else spread(values)
+                cells.append(mean_and_spread(float(values.mean()), std, DIGITS[name]))
+            table.append(cells)
+        lines += in_columns(table)
     return lines
+
+
+def in_columns(table: Sequence[Sequence[str]]) -> list[str]:
+    """The rows of a table as lines of text, columns as wide as their cells."""
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    return [
+        "  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]
 
 
 def advantage_lines(
@@ -151,9 +222,10 @@ def advantage_lines(
 
 def lesion_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Lines of the contrast that is kept of lesions, a line for each method, and their meaning."""
-    title = f"Lesion test, acceleration {rows[0]['acc']:g}, by diameter in pixels"
-    table = [["method", *(f"{diameter:g}: kept, worst, ghost" for diameter in DIAMETERS)]]
+    title = f"Lesion test, acceleration {rows[0]['acc']:g}: kept, worst, ghost by diameter"
+    table = [["method", *(f"{diameter:g} pixels" for diameter in DIAMETERS)]]
     for method, kept in kept_contrasts(rows).items():
-        table.append([method, *(kept_text(kept.get(diameter)) for diameter in DIAMETERS)])
-    lines = ["  ".join(f"{cell:<22}" for cell in cells).rstrip() for cells in table]
-    return [title, *lines, *LESION_MEANING.splitlines()]
+        cells = [kept_text(kept.get(diameter)) for diameter in DIAMETERS]
+        # without leading zeros and commas, for the width
+        table.append([method, *(re.sub(r"\b0\.", ".", cell.replace(",", "")) for cell in cells)])
+    return [title, *in_columns(table), *LESION_MEANING.splitlines()]

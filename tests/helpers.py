@@ -1,6 +1,7 @@
 """What tests share: tiny seeded cine data, and the real command at a tiny scale."""
 
 import csv
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,11 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
     """The rows of a run's `metrics.csv`, every cell as text."""
     with (folder / "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def report_of(folder: Path) -> str:
+    """A run's `output.txt`, the continuations of long lines joined to them."""
+    return re.sub(r"\n    +(?=\S)", " ", (folder / "output.txt").read_text())
 
 
 def save_result(

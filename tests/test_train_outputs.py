@@ -11,6 +11,7 @@ from helpers import (
     CASCADE,
     METHODS,
     TINY,
+    report_of,
     rows_of,
 )
 from PIL import Image
@@ -23,6 +24,7 @@ from physics.fourier import undersample
 from train import train
 from training import checkpoint as ckpt
 from training.run_folder import peak_memory, read_history
+from util.files import read_csv
 
 
 def test_every_file_is_there(finished):
@@ -35,7 +37,7 @@ def test_every_file_is_there(finished):
     assert files - events == {
         *(f"{kind}/{sample}" for kind in pictures),
         *("mask.png", "curves.png", "cine.gif", "reconstructions.npz", "output.txt", "metrics.csv"),
-        *("config.json", "history.csv", ckpt.BEST, ckpt.LAST),
+        *("config.json", "settings.txt", "history.csv", ckpt.BEST, ckpt.LAST),
     }
 
 
@@ -67,8 +69,9 @@ def test_arrays_reproduce_the_scores_and_the_physics(finished, images):
 
 def test_report_reads_on_its_own(finished):
     folder, _ = finished
-    text = (folder / "output.txt").read_text()
+    text = report_of(folder)
     for heading in (
+        "Verdict",
         "Data",
         "Split",
         "Mask",
@@ -82,12 +85,14 @@ def test_report_reads_on_its_own(finished):
     assert "8 of 32 lines a frame (25.0%), 4 of them the centre: nominal acceleration 4" in text
     assert "patients: unknown" in text
     assert re.search(r"unet_resnet, in_channels 8.*\n  [\d,]+ parameters, .* activations", text)
-    epochs = re.findall(r"^ +(\d)  +\S+e-\d+  +\S+e-\d+ +[\d.]+  +-?[\d.]+ ", text, re.MULTILINE)
+    raw = (folder / "output.txt").read_text()
+    epochs = re.findall(r"^ +(\d)  +\S+e-\d+  +\S+e-\d+ +[\d.]+  +-?[\d.]+ ", raw, re.MULTILINE)
     assert epochs == ["1", "2", "3", "4"]
     for method in METHODS:
-        assert re.search(rf"^{method} +\d\.\d+ ± \d\.\d+ +[\d.]+ ± ", text, re.MULTILINE)
-    line = r"^acceleration 4: psnr [+-]\d+\.\d+ \[.*\] \(\w+\), ssim .*, moving_psnr .*\)$"
-    assert re.search(line, text, re.MULTILINE)
+        assert re.search(rf"^{method} +\d\.\d+ +\d+\.\d+ ± \d\.\d+ +[\d.]+ ± ", text, re.MULTILINE)
+    line = r"acceleration 4: psnr [+-]\d+\.\d+ \[.*\] \(\w+\), ssim .*, moving_psnr .*\)$"
+    assert re.search(line, re.sub(r"\n  (?=\S)", " ", text), re.MULTILINE)
+    assert all(len(row) <= 100 for row in raw.splitlines())
     assert "unet_resnet minus the best training-free method, paired by sample" in text
     for word in ("retrospectively", "real-valued", "without phase or added noise", *SCORES):
         assert word in text
@@ -167,6 +172,22 @@ def test_lesions_are_scored_for_every_method_and_frame(tmp_path, tiny_npz):
         name: np.mean([float(r["kept"]) for r in rows if r["method"] == name]) for name in methods
     }
     assert kept["time_average"] < kept["view_sharing"] < 1.2
-    text = (tmp_path / "run" / "output.txt").read_text()
-    assert "Lesion test, acceleration 4, by diameter in pixels" in text
-    assert re.search(r"^cascade +-?\d\.\d\d±\d\.\d\d, ", text, re.MULTILINE)
+    text = report_of(tmp_path / "run")
+    assert "Lesion test, acceleration 4: kept, worst, ghost by diameter" in text
+    assert re.search(r"^cascade +-?\d?\.\d\d±\d?\.\d\d ", text, re.MULTILINE)
+
+
+def test_settings_make_the_same_run_again(finished, tmp_path, run_command):
+    settings = finished[0] / "settings.txt"
+    done = run_command(tmp_path / "again", [f"@{settings}", "--device", "cpu"])
+    assert done.returncode == 0, done.stderr
+    for name in ("metrics.csv", "history.csv"):
+        rows = [
+            [{k: v for k, v in row.items() if k not in ("seconds", "peak_memory")} for row in table]
+            for folder in (finished[0], tmp_path / "again")
+            for table in [read_csv(folder / name)]
+        ]
+        assert rows[0] == rows[1]
+    text = (tmp_path / "again" / "settings.txt").read_text()
+    assert text.startswith("# A run begun with: python ")
+    assert "# A run begun from Python" in settings.read_text()

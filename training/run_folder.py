@@ -12,13 +12,14 @@ from typing import Any
 
 from metrics import SCORES
 from model import MODELS, architecture_settings
-from util.command_line import flag
+from util.command_line import as_argument_file, flag
 from util.errors import InputError
-from util.files import read_csv, require_only, write_bytes, write_csv
+from util.files import as_bytes, read_csv, require_only, write_bytes, write_csv
 
 CONFIG, OUTPUT, METRICS = "config.json", "output.txt", "metrics.csv"
 LESIONS, HISTORY = "lesions.csv", "history.csv"
 ARRAYS, TENSORBOARD = "reconstructions.npz", "tensorboard"
+SETTINGS = "settings.txt"  # an argument file
 JOURNAL = "test_rows.jsonl"  # results of a test that is not finished
 OF_THE_CALL = ("resume", "max_minutes", "data", "device")  # limits and places, not the run itself
 
@@ -50,6 +51,14 @@ def require_empty(folder: Path) -> None:
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     """`config.json`: the settings of the run and what they were run on."""
     write_bytes(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+
+
+def write_settings(folder: Path, settings: Mapping[str, Any], command: str | None) -> None:
+    """`settings.txt`: the settings as an argument file, which makes the same run again."""
+    origin = f"with: {command}" if command else "from Python"
+    wanted = of_the_run(settings) | {"data": settings["data"]}
+    text = f"# A run begun {origin}\n# The same again: python train.py new_folder @this_file\n"
+    write_bytes(folder / SETTINGS, as_bytes(text + as_argument_file(wanted)))
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -14,17 +14,21 @@ import argparse
 import contextlib
 import contextvars
 import dataclasses
+import difflib
 import functools
 import inspect
 import io
 import math
 import os
 import re
+import shlex
 import sys
 import tokenize
 import types
 import typing
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -67,6 +71,11 @@ class Parser(argparse.ArgumentParser):
             self.error("an argument file names itself")
 
     def error(self, message: str) -> typing.NoReturn:
+        words = re.findall(r"--[\w-]+", message) if message.startswith("unrecognized") else []
+        for word in words:
+            known = [option for option in self._option_string_actions if option.startswith("--")]
+            if close := difflib.get_close_matches(word, known, n=1):
+                message += f"; did you mean {close[0]} for {word}?"
         self.exit(EXIT_INPUT, f"{self.prog}: error: {message} (--help lists all settings)\n")
 
 
@@ -116,6 +125,7 @@ def parse_command_line(
     argv: list[str] | None = None,
     more: Callable | None = None,
     without: Iterable[str] = (),
+    choices: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """The arguments for `function` that the command line gives, and no others.
 
@@ -129,15 +139,18 @@ def parse_command_line(
         " @file reads arguments from a file.",
         argument_default=argparse.SUPPRESS,
     )
-    hints = _add_arguments(parser, function, {})
+    hints = _add_arguments(parser, function, {}, choices)
     if more is not None:
-        hints |= _add_arguments(parser, more, dict.fromkeys(without) | hints)
+        hints |= _add_arguments(parser, more, dict.fromkeys(without) | hints, choices)
     given = vars(parser.parse_args(argv))
     return {name: _as_annotated(value, hints[name]) for name, value in given.items()}
 
 
 def _add_arguments(
-    parser: argparse.ArgumentParser, function: Callable, without: Container[str]
+    parser: argparse.ArgumentParser,
+    function: Callable,
+    without: Container[str],
+    choices: Mapping[str, Collection[str]],
 ) -> dict[str, Any]:
     """Add the parameters of a function, except those in `without`; returns their annotations."""
     hints = inspect.get_annotations(function)
@@ -153,9 +166,12 @@ def _add_arguments(
         title = setting.group or "options"
         if title not in groups:
             groups[title] = parser.add_argument_group(title)
+        text = f"{setting.help} (default: {setting.default_text})"
+        if unnamed := [k for k in choices.get(setting.name, ()) if k not in setting.help]:
+            text += f"; of {', '.join(unnamed)}"
         groups[title].add_argument(
             flag(setting.name),
-            help=f"{setting.help} (default: {setting.default_text})".replace("%", "%%"),
+            help=text.replace("%", "%%"),
             **_argparse_type(hints[setting.name]),
         )
     return added
@@ -246,6 +262,28 @@ def notes_explicit(function: Callable) -> Callable:
             explicit.reset(token)
 
     return call
+
+
+def as_argument_file(given: Mapping[str, Any]) -> str:
+    """Settings as an argument file, a flag on a line."""
+    lines = []
+    for name, value in given.items():
+        name_word, *values = as_flags({name: value})
+        quoted = [word if re.fullmatch(r"[^\s\"'#]+", word) else _quoted(word) for word in values]
+        lines.append(" ".join([name_word, *quoted]))
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(word: str) -> str:
+    mark = "'" if '"' in word else '"'
+    return f"{mark}{word}{mark}"
+
+
+def given_command(script: str) -> str | None:
+    """The command line of this process, if it runs `script`; None in a notebook, for instance."""
+    if Path(sys.argv[0]).name != script:
+        return None
+    return shlex.join(["python", *sys.argv])
 
 
 def typed(function: Callable, given: Mapping[str, Any]) -> dict[str, Any]:

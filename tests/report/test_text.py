@@ -1,15 +1,61 @@
+import pytest
 from helpers import ROWS
 
+from evaluation.lesion import DIAMETERS
 from metrics import SCORES
-from report.text import epoch_header, epoch_line, score_table, write_output
+from report.text import (
+    epoch_header,
+    epoch_line,
+    lesion_table,
+    score_table,
+    verdict_lines,
+    wrapped,
+    write_output,
+)
 from training.run_folder import read_history
 
 
 def test_table_is_mean_and_sample_standard_deviation():
     header, a, b = score_table(ROWS)
-    assert header.split() == ["acceleration", "6", *(f"test/{name}" for name in SCORES)]
-    assert "2.000 ± 1.414" in a
-    assert "2.000 ± 0.000" in b
+    assert header.split() == ["acceleration", "6", *SCORES]
+    assert a.split()[:5] == ["a", "2.00000", "2.00", "±", "1.41"]
+    assert "2.00 ± 0.00" in b
+
+
+@pytest.mark.parametrize("method", ["hermitian_view_sharing", "unet"])
+def test_tables_are_at_most_a_hundred_columns_wide(method):
+    scores = {"loss": 0.1, "psnr": 39.0, "ssim": 0.9, "ssim_2d": 0.9, "nmse": 0.1}
+    rows = [
+        {"sample": i, "acc": 10.5, "method": method, **scores, "moving_psnr": 30.0 + i}
+        for i in range(3)
+    ]
+    kept = [
+        {"sample": i, "acc": 6, "method": method, "diameter": d, "kept": 0.9 + i / 9, "ghost": 0.1}
+        for i in range(3)
+        for d in DIAMETERS
+    ]
+    for line in (*score_table(rows), *lesion_table(kept), *wrapped(["word " * 50])):
+        assert len(line) <= 100, line
+
+
+def rows_of(**methods) -> list[dict]:
+    return [
+        {"sample": i, "acc": 6, "method": name, **dict.fromkeys(SCORES, value)}
+        for name, values in methods.items()
+        for i, value in enumerate(values)
+    ]
+
+
+def test_the_verdict_sorts_the_methods_and_says_what_helps_a_network_that_is_behind():
+    ahead = verdict_lines(rows_of(zero_filled=[20, 21, 22], unet=[31, 32, 33]), None)
+    assert ahead[0] == (
+        "acceleration 6, mean PSNR of 3 test samples in dB: unet 32.00, zero_filled 21.00"
+    )
+    assert ahead[1:] == ["unet minus zero_filled: +11.00 [11.00, 11.00] dB"]
+    behind = verdict_lines(rows_of(kt_sparse=[36, 36, 36], unet=[31, 32, 33]), None)
+    assert "unet is below the best training-free method" in behind[-1]
+    assert "@recipes/cascade.txt" in behind[-1]
+    assert len(verdict_lines(rows_of(zero_filled=[20, 21]), None)) == 1
 
 
 def test_epochs_without_validation_have_a_dash():

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from helpers import ROOT
 
-from util.command_line import as_flags, main, parse_command_line, say, settings_of, typed
+from util.command_line import (
+    as_argument_file,
+    as_flags,
+    given_command,
+    main,
+    parse_command_line,
+    say,
+    settings_of,
+    typed,
+)
 from util.errors import InputError, Interrupted
 
 
@@ -232,3 +241,32 @@ def test_every_end_has_its_status_and_one_line(error, status, message, capsys):
 
     assert main("x.py", command, "start again") == status
     assert capsys.readouterr().err == message
+
+
+def test_a_near_miss_is_answered(capsys):
+    with pytest.raises(SystemExit):
+        parse_command_line(example, ["out", "--sise", "3"])
+    assert (
+        "unrecognized arguments: --sise 3; did you mean --size for --sise?"
+        in capsys.readouterr().err
+    )
+
+
+def test_choices_are_in_the_help(capsys):
+    with pytest.raises(SystemExit):
+        parse_command_line(example, ["--help"], choices={"name": ("x", "y")})
+    assert "what it is called (default: None); of x, y" in " ".join(capsys.readouterr().out.split())
+
+
+def test_an_argument_file_gives_its_settings_back(tmp_path):
+    settings = {"size": 5, "rate": 0.1, "parts": (3.0, 4.0), "name": "it's #1", "turned": False}
+    (tmp_path / "settings.txt").write_text("# made by a test\n" + as_argument_file(settings))
+    given = parse_command_line(example, ["out", f"@{tmp_path / 'settings.txt'}"])
+    assert given == {"folder": "out"} | settings
+    assert as_argument_file({"name": None}) == "--name none\n"
+
+
+def test_the_command_is_that_of_the_script_alone(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["some/train.py", "my out", "--acc", "4"])
+    assert given_command("train.py") == "python some/train.py 'my out' --acc 4"
+    assert given_command("other.py") is None
