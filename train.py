@@ -27,7 +27,7 @@ from tqdm import tqdm
 from dataset import load_cine, name_list
 from evaluation.bench import Bench
 from evaluation.lesion_score import lesion_rows
-from evaluation.scoring import Row, mean_scores, validate
+from evaluation.scoring import Row, best_baseline, mean_scores, validate
 from evaluation.tuning import Parameters, available_baselines
 from methods.baselines import Method
 from model import build_model, channels_last, run_network, set_checkpointing
@@ -437,7 +437,8 @@ def score_test(
     conclude(run, rows, lesions, history, facts, gallery.shown, minutes)
     if history:
         write_figure(run.folder / "curves.png", curves_figure(history), s.picture_dpi)
-    gallery.write(run.folder, s.picture_dpi)
+    at_first = [row for row in rows if row["acc"] == first]
+    gallery.write(run.folder, s.picture_dpi, best_baseline(at_first))
     journal.remove()
     return mean_scores(run_folder.read_metrics(run.folder))  # with the digits that are stored
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.baselines import Method
+from methods.baselines import BASELINES, Method
 from metrics import SCORES, scores_of
 from training.batches import Batch
 
@@ -98,3 +98,9 @@ def mean_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]
         method: {name: float(np.mean([row[name] for row in group])) for name in SCORES}
         for method, group in by_method.items()
     }
+
+
+def best_baseline(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """The training-free method of the highest mean PSNR; None if there is none."""
+    means = {k: v["psnr"] for k, v in mean_scores(rows).items() if k in BASELINES}
+    return max(means, key=lambda name: means[name], default=None)

@@ -15,13 +15,19 @@ import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw
+
+from evaluation.heart_view import HeartView
 
 WINDOW = (0.0, 1.0)  # the range of the data: the same in every picture
 ERROR_WINDOW = (0.0, 0.2)  # of |reconstruction - target|: the same in every picture
 ERROR_CMAP = "inferno"
 TILE = 2.0  # inches per frame
-CAPTION = 16  # pixels above the panels of a cine
+CAPTION, PANEL = 14, 128  # pixels of a film: above a panel, and its width and height
+N_GRAYS = 128  # of the palette of a film; the rest are colours of the error
+SMALLEST_SCALE = 0.02  # of errors
 
 default_style = style.context("default")  # a decorator, and a context
 
@@ -161,6 +167,7 @@ def curves_figure(history: Sequence[Mapping[str, float]]) -> Figure:
                 axis.plot(
                     *zip(*points, strict=True), label=name, marker="." if len(points) < 50 else ""
                 )
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set(
             xlabel="epoch", ylabel=label, yscale="log" if label.startswith("loss") else "linear"
         )
@@ -170,20 +177,118 @@ def curves_figure(history: Sequence[Mapping[str, float]]) -> Figure:
     return figure
 
 
-def cine_panels(panels: Mapping[str, np.ndarray], error: np.ndarray) -> list[Image.Image]:
-    """The frames of a film: captioned panels (T, Y, X) in a row, the error in colour last."""
-    colours = matplotlib.colormaps[ERROR_CMAP](error / ERROR_WINDOW[1], bytes=True)[..., :3]
-    gray = [
-        (255 * np.clip(images, *WINDOW)).astype(np.uint8)[..., None].repeat(3, axis=-1)
-        for images in panels.values()
+@default_style
+def heart_figure(series: Mapping[str, np.ndarray], view: HeartView, sample: int) -> Figure:
+    """The heart at its two extremes, its errors, and its motion over two beats.
+
+    Args:
+        series: (T, Y, X) by method; the first is the truth.
+        view: of the truth.
+    """
+    names = list(series)
+    truth = view.crop(series[names[0]])
+    scale = error_scale(series, view)
+    frames = {"end-diastole": view.end_diastole, "end-systole": view.end_systole}
+    figure = Figure(figsize=(2.4 * len(names) + 0.6, 12), layout="constrained")
+    axes = figure.subplots(5, len(names), squeeze=False)
+    gray = {"cmap": "gray", "vmin": view.window[0], "vmax": view.window[1]}
+    for column, name in enumerate(names):
+        images = view.crop(series[name])
+        axes[0, column].set_title(name, fontsize=10)
+        for row, frame in enumerate(frames.values()):
+            axes[row, column].imshow(images[frame], **gray)
+            if column:
+                error = np.abs(images[frame] - truth[frame])
+                shown = axes[2 + row, column].imshow(error, cmap=ERROR_CMAP, vmin=0, vmax=scale)
+        profile = images[:, :, view.size // 2]  # (T, Y)
+        axes[4, column].imshow(np.tile(profile, (2, 1)).T, aspect="auto", **gray)
+    place = axes[2, 0]
+    place.imshow(series[names[0]][view.end_diastole], cmap="gray", vmin=0, vmax=1)
+    middle = view.left + view.size / 2
+    outline = Rectangle((view.left, view.top), view.size, view.size, fill=False, color="orange")
+    place.add_patch(outline)
+    place.plot([middle, middle], [view.top, view.top + view.size], color="orange", linewidth=1)
+    for axis in axes.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
+    axes[3, 0].axis("off")
+    bar = figure.colorbar(shown, ax=axes[3, 0], location="left", fraction=0.5, extend="max")
+    bar.set_label(f"|method - {names[0]}|", fontsize=8)
+    labels = [f"{when}, frame {frame}" for when, frame in frames.items()]
+    labels += ["place in frame", "", "y over two beats, at the line"]
+    for axis, label in zip(axes[:, 0], labels, strict=True):
+        axis.set_ylabel(label, fontsize=8)
+    for axis, frame in zip(axes[2:4, 1], frames.values(), strict=True):
+        axis.set_ylabel(f"error, frame {frame}", fontsize=8)
+    low, high = view.window
+    figure.suptitle(f"sample {sample}: the heart, gray window {low:.2f} to {high:.2f}", fontsize=11)
+    return figure
+
+
+def error_scale(series: Mapping[str, np.ndarray], view: HeartView) -> float:
+    """The highest error shown: one that fits the errors of the methods, except zero-filling."""
+    truth, *_ = series.values()
+    errors = [
+        np.abs(view.crop(images) - view.crop(truth))
+        for name, images in list(series.items())[1:]
+        if name != "zero_filled" or len(series) == 2
     ]
-    film = np.concatenate([*gray, colours], axis=2)  # (T, Y, panels X, 3)
-    film = np.pad(film, ((0, 0), (CAPTION, 0), (0, 0), (0, 0)))
+    return max(SMALLEST_SCALE, float(np.quantile(np.stack(errors), 0.995)))
+
+
+def film_frames(series: Mapping[str, np.ndarray], view: HeartView) -> list[Image.Image]:
+    """The frames of a film: whole images, the heart, and its errors, a column for each method.
+
+    All frames have one palette, half grays and half the colours of the error, so that gray is
+    gray. `series` and `view` as for `heart_figure`.
+    """
+    names = list(series)
+    truth, scale = view.crop(series[names[0]]), error_scale(series, view)
+    low, high = view.window
+    columns = []
+    for name, images in series.items():
+        heart = view.crop(images)
+        error = np.abs(heart - truth) / scale
+        columns.append(
+            [
+                _levels(images),
+                _levels((heart - low) / (high - low)),
+                _levels(error) + N_GRAYS if name != names[0] else None,
+            ]
+        )
     frames = []
-    for array in film:
-        frame = Image.fromarray(array)
-        draw = ImageDraw.Draw(frame)
-        for i, name in enumerate([*panels, f"error, 0 to {ERROR_WINDOW[1]:g}"]):
-            draw.text((4 + i * error.shape[-1], 2), name, fill="white")
-        frames.append(frame)
+    for t in range(len(truth)):
+        film = Image.new("P", (PANEL * len(names), (PANEL + CAPTION) * 3))
+        film.putpalette(_palette())
+        draw = ImageDraw.Draw(film)
+        for i, (name, panels) in enumerate(zip(names, columns, strict=True)):
+            captions = [name, "heart", f"error, 0 to {scale:.2g}"]
+            for row, (panel, caption) in enumerate(zip(panels, captions, strict=True)):
+                corner = i * PANEL, row * (PANEL + CAPTION)
+                if panel is not None:
+                    place = (corner[0], corner[1] + CAPTION)
+                    film.paste(_enlarged(panel[t]), place)
+                    draw.text((corner[0] + 3, corner[1] + 2), caption, fill=N_GRAYS - 1)
+        draw.text((3, 2 * (PANEL + CAPTION) + 2), f"frame {t + 1} of {len(truth)}", fill=127)
+        frames.append(film)
     return frames
+
+
+def _levels(images: np.ndarray) -> np.ndarray:
+    """Images in [0, 1] as uint8 indices of one half of the palette."""
+    return np.round((N_GRAYS - 1) * np.clip(images, 0, 1)).astype(np.uint8)
+
+
+def _enlarged(levels: np.ndarray) -> Image.Image:
+    """Palette indices (Y, X), interpolated to the size of a panel; one half of the palette only."""
+    base = N_GRAYS * (levels.max() >= N_GRAYS)
+    image = Image.fromarray((levels - base).astype(np.uint8))
+    resized = np.asarray(image.resize((PANEL, PANEL), Image.Resampling.BICUBIC))
+    return Image.fromarray((np.minimum(resized, N_GRAYS - 1) + base).astype(np.uint8), mode="P")
+
+
+def _palette() -> list[int]:
+    """128 grays, then 128 colours of the error."""
+    grays = np.linspace(0, 255, N_GRAYS)[:, None].repeat(3, axis=1)
+    colours = matplotlib.colormaps[ERROR_CMAP](np.linspace(0, 1, 256 - N_GRAYS), bytes=True)
+    return np.concatenate([grays, colours[:, :3]]).round().astype(int).ravel().tolist()

@@ -7,17 +7,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from PIL import Image
+from torch import Tensor
 
+from evaluation.heart_view import HeartView, find_heart
 from evaluation.scoring import Scored
 from methods.baselines import Method
 from metrics import moving_region
 from report import figures
+from training.batches import Batch
 from training.run_folder import ARRAYS
 from util.files import whole_file, write_bytes
 
 BESIDE = ("view_sharing", "kt_sparse", "low_rank_sparse")  # baselines whose profiles are shown
-FILM_COLOURS = 128
 FILM_MILLISECONDS = 50  # per frame: 20 frames are one heartbeat of a second
 
 
@@ -66,14 +67,10 @@ def write_pictures(
     write_figure(folder / "profiles" / name, figure, dpi)
 
 
-def write_film(
-    folder: Path, target: np.ndarray, aliased: np.ndarray, reconstruction: np.ndarray, shown: str
-) -> None:
-    """`cine.gif`: fully sampled, aliased, reconstruction and error side by side, in a loop."""
-    panels = {"fully sampled": target, "undersampled": aliased, shown: reconstruction}
-    frames = figures.cine_panels(panels, np.abs(reconstruction - target))
-    # Dithering would put noise into the film, and make it larger.
-    first, *others = (frame.quantize(FILM_COLOURS, dither=Image.Dither.NONE) for frame in frames)
+def write_film(folder: Path, series: Mapping[str, np.ndarray], view: HeartView) -> None:
+    """`cine.gif`: whole images, the heart and its errors, beating; the first of `series` (T, Y, X)
+    is the truth."""
+    first, *others = figures.film_frames(series, view)
     content = io.BytesIO()
     first.save(
         content, "GIF", save_all=True, append_images=others, duration=FILM_MILLISECONDS, loop=0
@@ -82,13 +79,13 @@ def write_film(
 
 
 def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """`reconstructions.npz`: index, target, aliased and reconstruction of the test samples."""
+    """`reconstructions.npz`: index, target, mask, aliased, reconstruction of the test samples."""
     with whole_file(folder / ARRAYS) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 class Gallery:
-    """Pictures and arrays of the test part, for one method; the profiles show others beside it.
+    """Pictures and arrays of the test part, for one method; others are shown beside it.
 
     `add` collects while the methods are scored, `write` draws when the scores are on disk.
     """
@@ -101,48 +98,55 @@ class Gallery:
             num_pictures: samples to draw.
         """
         self.shown, self.methods, self.num_pictures = shown, methods, num_pictures
-        self.drawn: dict[int, dict[str, np.ndarray]] = {}  # reconstructions of a sample by method
-        self.lines: np.ndarray | None = None  # (T, Y) mask of the first sample
+        self.drawn: list[tuple[Batch, dict[str, Tensor]]] = []  # a sample, and what is known of it
         self.arrays: dict[str, list[np.ndarray]] = {
-            "index": [], "target": [], "aliased": [], "reconstruction": []
+            "index": [], "target": [], "mask": [], "aliased": [], "reconstruction": []
         }  # fmt: skip
 
     @torch.no_grad()
     def add(self, scored: Scored) -> None:
-        """Collect the arrays of a batch.
-
-        Reconstructions that `scored` lacks, because their scores were cached, are made here.
-        """
+        """Collect the arrays of a batch."""
         batch, images = scored.batch, scored.images
-
-        def made_by(name: str, n: int) -> np.ndarray:
-            if name in images:
-                return images[name][:n].cpu().numpy()
-            return self.methods[name](batch.aliased[:n], batch.mask[:n]).abs().cpu().numpy()
-
-        shown = made_by(self.shown, len(batch.samples))
-        aliased = batch.aliased.cpu().numpy()
-        if self.lines is None:
-            self.lines = batch.mask[0, :, :, 0].cpu().numpy()
-        to_draw = batch.samples[: max(0, self.num_pictures - len(self.drawn))]
-        beside = [name for name in BESIDE if name in self.methods and name != self.shown]
-        series = {name: made_by(name, len(to_draw)) for name in beside if to_draw}
-        series = {self.shown: shown, **series, "zero_filled": np.abs(aliased)}
-        for i, sample in enumerate(to_draw):
-            self.drawn[sample] = {name: array[i] for name, array in series.items()}
+        shown = images.get(self.shown)
+        if shown is None:  # its scores were cached
+            shown = self.methods[self.shown](batch.aliased, batch.mask).abs()
+        for i in range(len(batch.samples)):
+            if len(self.drawn) < max(1, self.num_pictures):  # the film needs one
+                one = {name: array[i : i + 1] for name, array in images.items()}
+                self.drawn.append((batch.sample(i), one | {self.shown: shown[i : i + 1]}))
         self.arrays["index"].append(np.array(batch.samples))
         self.arrays["target"].append(batch.target.cpu().numpy())
-        self.arrays["aliased"].append(aliased)
-        self.arrays["reconstruction"].append(shown)
+        self.arrays["mask"].append(batch.mask[..., 0].cpu().numpy().astype(np.uint8))
+        self.arrays["aliased"].append(batch.aliased.cpu().numpy())
+        self.arrays["reconstruction"].append(shown.cpu().numpy())
 
-    def write(self, folder: Path, dpi: int) -> None:
-        """Write the arrays, then film, mask and pictures at `dpi` pixels an inch."""
-        arrays = {name: np.concatenate(pieces) for name, pieces in self.arrays.items()}
-        write_arrays(folder, arrays)
-        target, aliased = arrays["target"], np.abs(arrays["aliased"][0])
-        write_film(folder, target[0], aliased, arrays["reconstruction"][0], self.shown)
-        assert self.lines is not None
-        figure = figures.mask_figure(self.lines, nx=target.shape[-1])
-        write_figure(folder / "mask.png", figure, dpi)
-        for i, (sample, series) in enumerate(self.drawn.items()):
-            write_pictures(folder, sample, target[i], series, self.shown, dpi)
+    @torch.no_grad()
+    def write(self, folder: Path, dpi: int, best: str | None) -> None:
+        """Write the arrays, then film, mask and pictures at `dpi` pixels per inch.
+
+        `best`: the training-free method to show beside; None: there is none.
+        """
+        write_arrays(folder, {k: np.concatenate(pieces) for k, pieces in self.arrays.items()})
+        lines = self.arrays["mask"][0][0]
+        nx = self.arrays["target"][0].shape[-1]
+        write_figure(folder / "mask.png", figures.mask_figure(lines, nx), dpi)
+        names = [best, *BESIDE] if best else list(BESIDE)
+        beside = [name for name in names if name in self.methods and name != self.shown]
+        for number, (batch, images) in enumerate(self.drawn):
+            target = batch.target[0].cpu()
+            made = {"zero_filled": batch.aliased[0].abs().cpu().numpy()}
+            pictured = number < self.num_pictures  # else it is for the film alone
+            for name in dict.fromkeys([*(beside if pictured else beside[:1]), self.shown]):
+                if name not in images:
+                    images[name] = self.methods[name](batch.aliased, batch.mask).abs()
+                made[name] = images[name][0].cpu().numpy()
+            view = find_heart(target)
+            chosen = dict.fromkeys(("zero_filled", *beside[:1], self.shown))
+            series = {"truth": target.numpy(), **{name: made[name] for name in chosen}}
+            if number == 0:
+                write_film(folder, series, view)
+            if pictured:
+                sample = batch.samples[0]
+                figure = figures.heart_figure(series, view, sample)
+                write_figure(folder / "heart" / f"sample_{sample:04d}.png", figure, dpi)
+                write_pictures(folder, sample, target.numpy(), made, self.shown, dpi)

@@ -144,7 +144,7 @@ def test_all_baselines_are_scored_and_the_second_run_recalls_them(tmp_path, tiny
 
     monkeypatch.setattr(bench, "baseline", counted)
     train(str(tmp_path / "no_pictures"), data=str(tiny_npz), **settings)
-    assert {name for name, _ in computed} == {"low_rank_sparse"}  # what the arrays hold
+    assert {name for name, _ in computed} == {"low_rank_sparse", "kt_sparse"}  # arrays and film
     computed.clear()
     settings["num_pictures"] = 1
     assert train(str(tmp_path / "b"), data=str(tiny_npz), **settings) == first

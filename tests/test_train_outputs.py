@@ -21,6 +21,7 @@ from CS_mask import evaluation_masks
 from evaluation.lesion import CONTRASTS, DIAMETERS
 from metrics import SCORES, psnr
 from physics.fourier import undersample
+from report.figures import PANEL
 from train import train
 from training import checkpoint as ckpt
 from training.run_folder import peak_memory, read_history
@@ -33,7 +34,7 @@ def test_every_file_is_there(finished):
     events = {name for name in files if name.startswith("tensorboard/")}
     assert events
     sample = f"sample_{int(rows_of(folder)[0]['sample']):04d}.png"
-    pictures = ["under_sampling", "full_sampling", "reconstruction", "error", "profiles"]
+    pictures = ["heart", "under_sampling", "full_sampling", "reconstruction", "error", "profiles"]
     assert files - events == {
         *(f"{kind}/{sample}" for kind in pictures),
         *("mask.png", "curves.png", "cine.gif", "reconstructions.npz", "output.txt", "metrics.csv"),
@@ -62,6 +63,7 @@ def test_arrays_reproduce_the_scores_and_the_physics(finished, images):
     index = stored["index"].tolist()
     assert np.array_equal(stored["target"].numpy(), images[index])
     mask = torch.from_numpy(evaluation_masks(index, (8, 32), acc=(4, 4), sample_n=4, data_seed=0))
+    assert torch.equal(stored["mask"], mask[..., 0].to(torch.uint8))
     torch.testing.assert_close(stored["aliased"], undersample(stored["target"], mask))
     for i, value in enumerate(psnr(stored["reconstruction"], stored["target"]).tolist()):
         assert float(rows[index[i], "unet_resnet"]["psnr"]) == pytest.approx(value, abs=1e-4)
@@ -127,7 +129,7 @@ def test_film_beats(finished):
     folder, _ = finished
     with Image.open(folder / "cine.gif") as film:
         assert film.n_frames == 8
-        assert film.size[0] == 4 * 36
+        assert film.size[0] == 4 * PANEL
         assert film.info["loop"] == 0
 
 

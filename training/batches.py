@@ -61,6 +61,11 @@ class Batch:
         """(B, T, Y, X) float32: magnitude of the ground truth; scores are computed against it."""
         return self.image.abs() if self.image.is_complex() else self.image
 
+    def sample(self, i: int) -> "Batch":
+        """The batch of the i-th sample alone."""
+        tensors = (tensor[i : i + 1] for tensor in (self.image, self.mask, self.aliased))
+        return Batch([self.samples[i]], self.acc, *tensors)
+
 
 def epoch_draws(
     samples: Sequence[int], seed: int, epoch: int, n_rounds: int

@@ -178,7 +178,8 @@ def restore(run: Run, training: Training) -> None:
             f" --initial-weights {run.folder / ckpt.BEST}, or trained from"
         ) from None
     fixed = of_the_run(vars(run.settings))
-    differing = [k for k, v in fixed.items() if last["settings"].get(k) != v]
+    known = last["settings"]  # without settings that are newer than the run
+    differing = [k for k, v in fixed.items() if k in known and known[k] != v]
     if last["data"].get("hash") != run.cine.hash:
         differing.append("data (its values)")
     if differing:

@@ -1,3 +1,4 @@
+import io
 import os
 import subprocess
 import sys
@@ -5,10 +6,12 @@ import sys
 import matplotlib
 import numpy as np
 import pytest
+import torch
 from helpers import ROOT
 from PIL import Image
 
 from CS_mask import cartesian_mask
+from evaluation.heart_view import find_heart
 from report import figures
 from report.pictures import write_figure
 
@@ -81,13 +84,45 @@ def test_profiles_and_curves(images):
     assert psnr.get_lines() == []
 
 
-def test_film_has_a_frame_for_every_frame(images):
-    target = images[0]
-    film = figures.cine_panels({"a": target, "b": target}, np.zeros_like(target))
-    assert len(film) == 8
-    assert film[0].size == (3 * 36, 32 + figures.CAPTION)
-    pixels = np.asarray(film[2])[figures.CAPTION :, :36, 0]
-    assert np.abs(pixels / 255 - target[2]).max() < 1 / 255
+def views(images):
+    truth = images[0]
+    series = {"truth": truth, "zero_filled": 0.5 * truth, "best": 0.98 * truth, "net": truth}
+    return series, find_heart(torch.from_numpy(truth))
+
+
+def test_film_frames_are_gray_where_they_show_images(images):
+    series, view = views(images)
+    frames = figures.film_frames(series, view)
+    assert len(frames) == 8
+    size = figures.PANEL + figures.CAPTION
+    assert frames[0].size == (4 * figures.PANEL, 3 * size)
+    assert all(frame.getpalette() == frames[0].getpalette() for frame in frames)
+    colours = np.asarray(frames[0].convert("RGB")).astype(int)
+    spread = colours.max(axis=-1) - colours.min(axis=-1)
+    assert spread[: 2 * size].max() == 0  # whole images and the heart
+    errors = spread[2 * size + figures.CAPTION :]
+    assert errors[:, : figures.PANEL].max() == 0  # the truth has none
+    assert errors[:, figures.PANEL : 2 * figures.PANEL].max() > 50
+
+
+def test_the_error_scale_fits_the_methods_and_not_zero_filling(images):
+    series, view = views(images)
+    scale = figures.error_scale(series, view)
+    assert figures.SMALLEST_SCALE <= scale < 0.03
+    assert figures.error_scale({k: series[k] for k in ("truth", "zero_filled")}, view) > 0.3
+    assert figures.error_scale({k: series[k] for k in ("truth", "net")}, view) == 0.02
+
+
+def test_heart_figure_has_a_column_for_every_method(images):
+    series, view = views(images)
+    figure = figures.heart_figure(series, view, sample=3)
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert titles == list(series)
+    profile = figure.axes[4 * len(series)].get_images()[0]  # the fifth row
+    expected = np.tile(view.crop(series["truth"])[:, :, view.size // 2], (2, 1)).T
+    np.testing.assert_array_equal(profile.get_array(), expected)
+    assert "sample 3" in figure.get_suptitle()
+    figure.savefig(io.BytesIO())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,74 @@
+"""Where the heart is in a series, when it is relaxed and contracted, and which grays show it.
+
+Found from motion alone, without a segmentation: for pictures, not for measurements. Series are
+(T, Y, X) real magnitude images.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from evaluation.lesion import density
+from metrics import MOVING_QUANTILE
+
+BORDER = 1 / 32  # of the image on every side, where motion does not count
+TYPICAL = (0.1, 0.9)  # quantiles over time, between which a pixel changes: no single frame decides
+BRIGHTEST = 0.99  # quantile that caps the change of a pixel: no single spot decides
+REACH = 1 / 4  # of the image: the largest half width of the box
+SMALLEST = 16  # pixels: the smallest half width
+SPREADS = 2.5  # half width of the box over the spread of the moving pixels
+WINDOW = (0.01, 0.995)  # quantiles of the box that are black and white
+
+
+@dataclass(frozen=True)
+class HeartView:
+    """A square around the heart and what to show of it."""
+
+    top: int
+    left: int
+    size: int  # pixels
+    end_diastole: int  # frame
+    end_systole: int
+    window: tuple[float, float]  # gray values that are black and white
+
+    def crop(self, images):
+        """The square of images (..., Y, X)."""
+        rows = slice(self.top, self.top + self.size)
+        return images[..., rows, self.left : self.left + self.size]
+
+
+def find_heart(series: Tensor) -> HeartView:
+    """The main part of the moving region: the square around it, and its extreme frames.
+
+    End-diastole is the extreme with more signal, because blood is brighter than the wall.
+    """
+    ny, nx = series.shape[1:]
+    low, high = series.quantile(torch.tensor(TYPICAL, device=series.device), dim=0)
+    change = high - low  # (Y, X)
+    change = change.clamp(max=change.flatten().quantile(BRIGHTEST).item())
+    change = change * (change >= change.flatten().quantile(MOVING_QUANTILE))
+    inside = torch.zeros_like(change)
+    by, bx = (max(1, int(BORDER * n)) for n in (ny, nx))
+    inside[by : ny - by, bx : nx - bx] = 1
+    change = change * inside
+    row, column = divmod(int(density(change).argmax()), nx)
+    reach = int(REACH * min(ny, nx))
+    y, x = torch.meshgrid(torch.arange(ny), torch.arange(nx), indexing="ij")
+    for _ in range(2):  # to the centre of what moves near the maximum
+        near = change * (((y - row).abs() <= reach) & ((x - column).abs() <= reach))
+        total = near.sum().clamp(min=1e-12)
+        row, column = (int((near * place).sum() / total) for place in (y, x))
+    variance = (near * ((y - row).square() + (x - column).square())).sum() / total / 2
+    spread = variance.sqrt().item()
+    half = min(max(int(SPREADS * spread), SMALLEST), reach, min(ny, nx) // 2)
+    top = min(max(row - half, 0), ny - 2 * half)
+    left = min(max(column - half, 0), nx - 2 * half)
+    box = series[:, top : top + 2 * half, left : left + 2 * half].flatten(1)  # (T, pixels)
+    phase = torch.linalg.svd(box - box.mean(dim=0), full_matrices=False)[0][:, 0]
+    ends = int(phase.argmax()), int(phase.argmin())
+    diastole, systole = sorted(ends, key=lambda frame: -box[frame].mean().item())
+    low, high = (box.flatten().quantile(q).item() for q in WINDOW)
+    if high <= low:
+        low, high = 0.0, 1.0
+    return HeartView(top, left, 2 * half, diastole, systole, (low, high))
