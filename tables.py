@@ -8,6 +8,7 @@ row. A table for each acceleration. Then each network minus the best training-fr
 run, and the contrast kept of lesions in runs that tested it.
 """
 
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,20 +22,65 @@ from evaluation.lesion_score import kept_contrasts
 from methods.baselines import BASELINES
 from metrics import SCORES
 from report.markdown import DIGITS, TITLES, difference_text, kept_text, mean_and_spread, table
-from training.run_folder import read_config, read_lesions, read_metrics
+from training.run_folder import is_finished, is_run, read_config, read_lesions, read_metrics
 from util.command_line import Parser, main
+from util.errors import InputError
 
 SHOWN = ("psnr", "ssim", "ssim_2d", "moving_psnr")
 
 
+def finished(folders: Sequence[Path]) -> list[Path]:
+    """The folders of finished runs; a notice on standard error for each unfinished one.
+
+    Raises:
+        InputError: none is finished.
+    """
+    unfinished = [folder for folder in folders if is_run(folder) and not is_finished(folder)]
+    for folder in unfinished:
+        print(
+            f"NOTICE: {folder} is unfinished and left out: continue it with python train.py"
+            f" {shlex.quote(str(folder))} --resume",
+            file=sys.stderr,
+        )
+    rest = [folder for folder in folders if folder not in unfinished]
+    if not rest:
+        raise InputError("no run is finished: there are no scores yet")
+    return rest
+
+
+def of_equal_tests(folders: Sequence[Path]) -> list[list[Path]]:
+    """The folders in groups whose runs were tested on the same samples of the same data."""
+    groups: dict[str, list[Path]] = {}
+    for folder in folders:
+        samples = sorted({int(row["sample"]) for row in read_metrics(folder)})
+        data = read_config(folder)["data"].get("hash")
+        groups.setdefault(f"{data} {samples}", []).append(folder)
+    return list(groups.values())
+
+
 def score_tables(folders: Sequence[Path], scores: Sequence[str] = SHOWN) -> list[str]:
-    """Lines of Markdown: a table for each acceleration, best PSNR first."""
+    """Lines of Markdown: a table for each acceleration, best PSNR first; tables of their own for
+    runs that were tested on other samples, whose scores cannot be compared."""
+    names = dict(unique_names(folders))
+    groups = of_equal_tests(folders)
+    lines = []
+    for group in groups:
+        if len(groups) > 1:
+            n_samples = len({row["sample"] for row in read_metrics(group[0])})
+            runs = ", ".join(names[folder] for folder in group)
+            lines += ["", f"Tested on the same {n_samples} samples: {runs}", ""]
+        lines += _score_tables({folder: names[folder] for folder in group}, scores)
+    return lines
+
+
+def _score_tables(names: Mapping[Path, str], scores: Sequence[str]) -> list[str]:
+    """The tables of runs, by folder and name, with the same test samples."""
     by_acc: dict[str, dict[str, dict[str, np.ndarray]]] = {}
-    for folder, name in unique_names(folders):
+    for folder, name in names.items():
         for (acc, label), columns in columns_of(name, read_metrics(folder)).items():
             methods = by_acc.setdefault(acc, {})
             if label in methods and not equal_scores(methods[label], columns):
-                label = f"{label}, {name}"  # the same method on other data or masks
+                label = f"{label}, {name}"  # the same method on other masks
             methods[label] = columns
     lines = []
     for acc, methods in sorted(by_acc.items(), key=lambda item: float(item[0])):
@@ -122,8 +168,9 @@ def from_command_line() -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
     parser.add_argument("--scores", nargs="+", choices=list(SCORES), default=list(SHOWN))
     arguments = parser.parse_args()
-    lines = score_tables(arguments.runs, arguments.scores)
-    lines += advantage_table(arguments.runs) + lesion_tables(arguments.runs)
+    runs = finished(arguments.runs)
+    lines = score_tables(runs, arguments.scores)
+    lines += advantage_table(runs) + lesion_tables(runs)
     print("\n".join(lines).strip())
 
 

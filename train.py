@@ -169,10 +169,13 @@ def train(
             run = prepare(folder, settings, initial)
             network = make_network(run, initial, path)
             facts = announce(run)
+            bench, tuned = tune_baselines(run, facts, stop)
             history: list[dict[str, float]] = []
+            reference = None
             if network is not None and run.settings.num_epochs:
-                network, history = fit(run, network, facts, stop)
-            return score_test(run, network, history, facts, stop)
+                reference = score_reference(run, bench, tuned, facts, stop)
+                network, history = fit(run, network, reference, facts, stop)
+            return score_test(run, network, bench, tuned, history, reference, facts, stop)
 
 
 def with_initial_weights(
@@ -247,10 +250,56 @@ def announce(run: Run) -> dict[str, list[str]]:
     return facts
 
 
+def tune_baselines(
+    run: Run, facts: dict[str, list[str]], stop: StopRequest
+) -> tuple[Bench, dict[float, dict[str, Parameters]]]:
+    """The bench of the run, and the parameters of its training-free methods by acceleration."""
+    s = run.settings
+    bench = Bench(run.cine, run.parts, run.acquisition, s.real_image, run.device)
+    tuned: dict[float, dict[str, Parameters]] = {}
+    for acc in run.test_accelerations:
+        tuned[acc] = {}
+        for name in available_baselines(s.baselines, s.real_image):
+            tuned[acc][name] = bench.parameters(name, acc, stop)
+    if lines := baseline_lines(tuned, run.parts["train"]):
+        facts["Baselines"] = lines
+    return bench, tuned
+
+
+def score_reference(
+    run: Run,
+    bench: Bench,
+    tuned: Mapping[float, Mapping[str, Parameters]],
+    facts: dict[str, list[str]],
+    stop: StopRequest,
+) -> tuple[str, float] | None:
+    """The training-free method of the highest PSNR on the validation part, and that PSNR in dB.
+
+    None if there is none, or if every validation mask has its own acceleration.
+    """
+    low, high = run.acquisition.acc
+    if low != high or not tuned.get(low):
+        return None
+    rows = bench.score({}, tuned[low], low, run.pass_size, stop=stop, part="validation")
+    best = best_baseline(rows)
+    assert best is not None
+    psnr = mean_scores(rows)[best]["psnr"]
+    line = f"validation/psnr of the best training-free method, {best}: {psnr:.3f}"
+    facts["Reference"] = [line]
+    say(line)
+    return best, psnr
+
+
 def fit(
-    run: Run, network: nn.Module, facts: Mapping[str, Sequence[str]], stop: StopRequest
+    run: Run,
+    network: nn.Module,
+    reference: tuple[str, float] | None,
+    facts: Mapping[str, Sequence[str]],
+    stop: StopRequest,
 ) -> tuple[nn.Module, list[dict[str, float]]]:
     """Train from the last checkpoint, or from the start, to the last epoch.
+
+    `reference`: of `score_reference`, for the logs.
 
     Returns:
         the network of the best epoch on the validation part, and the history of all epochs.
@@ -279,7 +328,10 @@ def fit(
             if validated:
                 validate_epoch(run, training, validation, board)
             entry = close_epoch(run, training, validated)
-            board.scalars({k: v for k, v in entry.items() if k != "epoch"}, epoch + 1)
+            logged = {k: v for k, v in entry.items() if k != "epoch"}
+            if reference:
+                logged["validation/psnr_training_free"] = reference[1]
+            board.scalars(logged, epoch + 1)
             write_output(run.folder, facts, training.history)
             if epoch == first:
                 say(epoch_header())
@@ -401,27 +453,27 @@ def as_method(network: nn.Module, precision: str) -> Method:
 def score_test(
     run: Run,
     network: nn.Module | None,
+    bench: Bench,
+    tuned: Mapping[float, Mapping[str, Parameters]],
     history: Sequence[Mapping[str, float]],
-    facts: dict[str, list[str]],
+    reference: tuple[str, float] | None,
+    facts: Mapping[str, Sequence[str]],
     stop: StopRequest,
 ) -> dict[str, dict[str, float]]:
     """Score the network and the baselines on the test part, once, and write all results.
+
+    Args:
+        network: None: only the baselines are scored.
+        tuned: the parameters of the baselines by acceleration.
+        reference: of `score_reference`, for the curves.
 
     Returns:
         {method: {score: mean over samples, and over accelerations if several are tested}}.
     """
     s, started = run.settings, time.perf_counter()
-    bench = Bench(run.cine, run.parts, run.acquisition, s.real_image, run.device)
-    names = available_baselines(s.baselines, s.real_image)
-    tuned = {
-        acc: {name: bench.parameters(name, acc, stop) for name in names}
-        for acc in run.test_accelerations
-    }
-    if lines := baseline_lines(tuned, run.parts["train"]):
-        facts["Baselines"] = lines
     learned = {} if network is None else {s.model: as_method(network, s.precision)}
-    order = [*learned, *names]
     first = run.test_accelerations[0]
+    order = [*learned, *tuned[first]]
     methods = bench.methods(learned, tuned[first])
     gallery = Gallery(order[0] if learned else order[-1], methods, s.num_pictures)
     journal = Journal(run.folder / run_folder.JOURNAL, identity_of_test(run, network, tuned))
@@ -436,7 +488,8 @@ def score_test(
     minutes = (time.perf_counter() - started) / 60
     conclude(run, rows, lesions, history, facts, gallery.shown, minutes)
     if history:
-        write_figure(run.folder / "curves.png", curves_figure(history), s.picture_dpi)
+        curves = curves_figure(history, reference)
+        write_figure(run.folder / "curves.png", curves, s.picture_dpi)
     at_first = [row for row in rows if row["acc"] == first]
     gallery.write(run.folder, s.picture_dpi, best_baseline(at_first))
     journal.remove()

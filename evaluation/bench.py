@@ -71,8 +71,9 @@ class Bench:
         on_batch: Callable[[Scored], None] | None = None,
         stop: StopRequest = NEVER,
         journal: Journal | None = None,
+        part: str = "test",
     ) -> list[Row]:
-        """Scores of all methods on the test part at one acceleration, as rows of `metrics.csv`.
+        """Scores of all methods on a part at one acceleration, as rows of `metrics.csv`.
 
         Training-free methods whose scores are cached are not computed again.
 
@@ -83,7 +84,7 @@ class Bench:
             on_batch: called with every batch and its new reconstructions.
             journal: of an earlier call that was stopped; scores in it are not computed again.
         """
-        batches = self.batches("test", acc, size)
+        batches = self.batches(part, acc, size)
         identities = {
             name: identity | {"parameters": chosen, "size": size}
             for name, chosen in parameters.items()
@@ -94,11 +95,11 @@ class Bench:
         to_score = {k: method for k, method in methods.items() if cached.get(k) is None}
         rows: list[Row] = []
         if to_score or on_batch:
-            for batch in tqdm(batches, f"test, acceleration {acc:g}", disable=None):
+            for batch in tqdm(batches, f"{part}, acceleration {acc:g}", disable=None):
                 key = {"acc": acc, "samples": batch.samples, "methods": list(to_score)}
                 known = journal.get(key) if journal else None
                 if known is None:
-                    stop.check("while testing")
+                    stop.check("while testing" if part == "test" else f"in {part}")
                     (scored,) = score_batches(to_score, [batch])
                     if journal:
                         journal.add(key, scored.rows)

@@ -151,8 +151,13 @@ def mask_figure(mask: np.ndarray, nx: int) -> Figure:
 
 
 @default_style
-def curves_figure(history: Sequence[Mapping[str, float]]) -> Figure:
-    """Loss, PSNR, SSIM and learning rate by epoch."""
+def curves_figure(
+    history: Sequence[Mapping[str, float]], reference: tuple[str, float] | None = None
+) -> Figure:
+    """Loss, PSNR, SSIM and learning rate by epoch.
+
+    `reference`: a training-free method and its PSNR on the validation part, drawn as a line.
+    """
     figure = Figure(figsize=(11, 7), layout="constrained")
     panels = {
         "loss": ("train/loss", "validation/loss"),
@@ -167,6 +172,8 @@ def curves_figure(history: Sequence[Mapping[str, float]]) -> Figure:
                 axis.plot(
                     *zip(*points, strict=True), label=name, marker="." if len(points) < 50 else ""
                 )
+        if reference and names == ("validation/psnr",):
+            axis.axhline(reference[1], color="0.4", linestyle="--", label=reference[0])
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set(
             xlabel="epoch", ylabel=label, yscale="log" if label.startswith("loss") else "linear"

@@ -1,18 +1,21 @@
 import subprocess
 import sys
 
+import pytest
 from helpers import ROOT
 
 from metrics import SCORES
-from tables import advantage_table, lesion_tables, score_tables
-from training.run_folder import LESIONS, write_config, write_metrics
+from tables import advantage_table, finished, lesion_tables, score_tables
+from training.run_folder import LESIONS, read_config, write_config, write_metrics
+from util.errors import InputError
 from util.files import write_csv
 
 
 def save_run(folder, model: str, psnr: float, baseline: float = 22.0, accelerations=(6,)):
     """A finished run of two test samples."""
     folder.mkdir()
-    write_config(folder, {"settings": {"split": [1, 1, 1]}, "data": {"groups": None}})
+    data = {"groups": None, "hash": "abc"}
+    write_config(folder, {"settings": {"split": [1, 1, 1]}, "data": data})
     rows = [
         {"sample": sample, "acc": acc, "method": method}
         | dict.fromkeys(SCORES, 0.5)
@@ -89,6 +92,30 @@ def test_lesions_have_a_table_where_they_were_tested(tmp_path):
         "| `unet` | - | 0.65±0.14, 0.60, - | - | - |",
         "| `view_sharing` | - | 0.85±0.14, 0.80, - | - | - |",
     ]
+
+
+def test_runs_of_other_test_samples_have_tables_of_their_own(tmp_path):
+    first = save_run(tmp_path / "a", "unet", 28.0)
+    second = save_run(tmp_path / "b", "cascade", 36.0)
+    config = read_config(second)
+    config["data"]["hash"] = "other"
+    write_config(second, config)
+    lines = score_tables([first, second], ["psnr"])
+    assert [line for line in lines if line.startswith("Tested")] == [
+        "Tested on the same 2 samples: a", "Tested on the same 2 samples: b"
+    ]  # fmt: skip
+    assert sum(line.startswith("| method") for line in lines) == 2
+
+
+def test_unfinished_runs_are_named_with_the_way_on(tmp_path, capsys):
+    done = save_run(tmp_path / "a", "unet", 28.0)
+    half = save_run(tmp_path / "half done", "unet", 28.0)
+    (half / "metrics.csv").unlink()
+    assert finished([done, half]) == [done]
+    error = capsys.readouterr().err
+    assert "half done is unfinished and left out: continue it with python train.py '" in error
+    with pytest.raises(InputError, match="no run is finished"):
+        finished([half])
 
 
 def test_command(tmp_path):

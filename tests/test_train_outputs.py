@@ -118,6 +118,12 @@ def test_tensorboard_has_the_same_names(finished):
     expected = ["train/loss", "learning_rate", "validation/loss", "validation/psnr"]
     assert {*expected, "validation/ssim", "test/psnr", "test/view_sharing/ssim"} <= set(scalars)
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4]
+    reference = events.Scalars("validation/psnr_training_free")
+    assert [event.step for event in reference] == [1, 2, 3, 4]
+    text = report_of(folder)
+    named = re.search(r"validation/psnr of the best training-free method, (\w+): ([\d.]+)", text)
+    assert reference[0].value == pytest.approx(float(named[2]), abs=1e-3)
+    assert named[1] == "view_sharing"
     assert events.Scalars("test/psnr")[0].value == pytest.approx(
         returned["unet_resnet"]["psnr"], abs=1e-3
     )

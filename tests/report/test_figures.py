@@ -151,3 +151,16 @@ def test_a_backend_that_is_not_installed_does_no_harm():
     code = "import report.figures, train"
     backend = {"MPLBACKEND": "module://not_installed_anywhere.backend"}
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ | backend, check=True)
+
+
+def test_curves_have_whole_epochs_and_the_best_training_free_method():
+    history = [
+        {"epoch": e, "train/loss": 0.1, "validation/psnr": 30.0 + e, "learning_rate": 1e-3}
+        for e in (1, 2)
+    ]
+    figure = figures.curves_figure(history, ("kt_sparse", 36.5))
+    axis = figure.axes[1]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == [
+        "validation/psnr", "kt_sparse"
+    ]  # fmt: skip
+    assert all(tick == int(tick) for tick in axis.get_xticks())
