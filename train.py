@@ -520,7 +520,7 @@ def conclude(
     shown: str,
     minutes: float,
 ) -> None:
-    """Write report, logs and scores, and print the results; `minutes`: of tuning and test."""
+    """Write report, logs and scores, and print the results; `minutes`: of the test."""
     folder = run.folder
     notices = score_notices(run.quality, run.parts["test"])
     results = result_lines(rows, lesions, history, run.cine.groups, notices, minutes)

@@ -148,7 +148,7 @@ def result_lines(
         rows, lesions: of `metrics.csv` and `lesions.csv`.
         groups: patient of each sample of the data; None: unknown.
         notices: what touches these scores, a line each.
-        minutes: of tuning and test in this call.
+        minutes: of the test in this call.
     """
     title = result_title(len({row["sample"] for row in rows}), history, minutes)
     lines = [*wrapped([title], ""), *score_table(rows), *wrapped(notices, "")]
@@ -167,7 +167,7 @@ def result_title(n_samples: int, history: Sequence[Mapping[str, float]], minutes
             f"; the network of epoch {best['epoch']:.0f}, chosen by validation PSNR;"
             f" {training:.1f} minutes of training"
         )
-    title += f"; {minutes:.1f} minutes of tuning and test"
+    title += f"; {minutes:.1f} minutes of test"
     peak = peak_memory(history)
     return title + (f"; peak memory {peak / 1e9:.2f} GB" if peak else "")
 
