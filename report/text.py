@@ -127,9 +127,9 @@ def verdict_lines(
                 behind = difference.first if difference.interval.mean < 0 else behind
     if behind:
         lines.append(
-            f"{behind} is below the best training-free method, so not worth its training as it is:"
-            " the cascade is above (python train.py out @recipes/cascade.txt); for U-Nets"
-            " --data-consistency and longer training help"
+            f"{behind} is below the best training-free method, so not worth its training as it is."
+            " What helps: the cascade from its shipped weights (python train.py out"
+            " @recipes/cascade.txt), longer training, and for U-Nets --data-consistency"
         )
     return lines
 
