@@ -64,19 +64,24 @@ def nearest_frame(measured: DataConsistency) -> Tensor:
 
 
 def _nearest_lines(measured: DataConsistency, average: bool) -> Tensor:
-    lines, known = measured.lines, measured.known
-    filled, available = lines, known
-    for distance in range(1, lines.shape[1] // 2 + 1):
-        before, known_before = lines.roll(distance, 1), known.roll(distance, 1)
-        after, known_after = lines.roll(-distance, 1), known.roll(-distance, 1)
-        if average:
-            count = known_before.float() + known_after.float()
-            neighbour = (before + after) / count.clamp(min=1)
-        else:
-            neighbour = torch.where(known_before, before, after)
-        filled = torch.where(available, filled, neighbour)
-        available = available | known_before | known_after
-    return filled
+    """Every line (B, T, K, X) from the nearest frame that measured it; at a tie the earlier one,
+    or the `average` of both."""
+    lines, known = measured.lines, measured.known[..., 0]
+    n_frames = lines.shape[1]
+    frame = torch.arange(n_frames, device=lines.device)
+    ahead = (frame - frame[:, None]) % n_frames  # from frame T to frame S
+    later = (2 * ahead <= n_frames).int()
+    distance = torch.minimum(ahead, n_frames - ahead)
+
+    def from_nearest(tie: Tensor) -> Tensor:
+        """The lines of the nearest frames; at a tie of the one whose `tie` (T, S) is 0."""
+        rank = (2 * distance + tie)[..., None].where(known[:, None], 2 * n_frames)  # (B, T, S, K)
+        nearest = rank.argmin(dim=2)  # (B, T, K)
+        return lines.gather(1, nearest[..., None].expand_as(lines))
+
+    if not average:
+        return from_nearest(later)
+    return (from_nearest(later) + from_nearest(1 - later)) / 2
 
 
 def kt_sparse(
