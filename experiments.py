@@ -3,11 +3,10 @@
     python experiments.py output_folder [--only group ...] [--seeds n] [--setting value ...]
 
 A row is one setting of `train()` changed in its control; settings given here hold for all rows.
-Without `--precision`, all rows compute in bfloat16 on CPUs that have instructions for it. Every row
-runs with several seeds, each in a process of its own, in `runs/`; the split and the test masks are
-the same for all. Rows with equal settings share their runs, finished runs are kept, and the same
-command continues where an earlier one was stopped. The tables show mean, spread and the paired
-difference to the control (see `ablation/results.py`).
+Every row runs with several seeds, each in a process of its own, in `runs/`; the split and the test
+masks are the same for all. Rows with equal settings share their runs, finished runs are kept, and
+the same command continues where an earlier one was stopped. The tables show mean, spread and the
+paired difference to the control (see `ablation/results.py`).
 """
 
 import contextlib
@@ -69,7 +68,7 @@ def experiments(
     groups = check_given(only, seeds, settings)
     max_minutes = settings.pop("max_minutes", None)
     device = pick_device(settings.get("device"))
-    settings.setdefault("precision", fast_precision(device))
+    settings["precision"] = settings.get("precision") or fast_precision(device)
     with (
         claimed_folder(os.fspath(output_folder), partial(require_only, KNOWN)) as folder,
         StopRequest(max_minutes, SAME_COMMAND) as stop,

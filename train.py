@@ -105,6 +105,7 @@ def train(
     dropout: float = 0.0,  # unet*, cnn3d: probability of dropping an activation
     batch_norm: bool = True,  # unet*, cnn3d: batch normalisation
     data_consistency: bool = False,  # unet*, cnn3d: put the measured lines back at the end
+    start: str = "zero_filled",  # unet*, cnn3d: what they correct: also 'view_sharing', 'kt_sparse'
     branches: str = "separate",  # unet*: U-Nets 'separate', 'shared' or 'stacked'
     attention: bool = False,  # unet*: channel and spatial attention at the bottom
     stages: int = 4,  # cascade: number of stages
@@ -126,7 +127,7 @@ def train(
     ema: float = 0.0,  # decay of the moving average of the weights; 0: none is kept
     augment: tuple[str, ...] = (),  # 'flips', 'time', 'horizontal_flip', 'jitter', 'blur', 'affine'
     strip: int | None = None,  # train on strips of this many columns; None: whole images
-    precision: str = "float32",  # of the networks: 'float32' or 'bfloat16'
+    precision: str | None = None,  # of the networks: 'float32', 'bfloat16'; None: the faster here
     gradient_checkpointing: bool = False,  # recompute activations in the backward pass
     seed: int = 0,  # seed of weights, dropout, order, training masks and augmentation
     device: str | None = None,  # 'cpu', 'cuda', 'cuda:1', 'mps'; None: the best available
@@ -200,6 +201,7 @@ def prepare(folder: Path, settings: dict[str, Any], initial: Mapping[str, Any] |
     """Load and check the data, and split them."""
     s = SimpleNamespace(**settings)
     device = machine.pick_device(s.device)
+    s.precision = s.precision or machine.fast_precision(device)
     machine.make_deterministic(s.seed)
     cine = load_cine(s.data, s.n_samples, s.complex_pairs, s.normalise, s.in_channels, s.data_seed)
     quality = measure(cine.images)

@@ -129,6 +129,19 @@ GROUPS = {
             "cascade": {"model": "cascade"},
         },
     ),
+    "start": Group(
+        "What unet_resnet corrects, with and without data consistency",
+        control="zero_filled",
+        base=UNET_RESNET,
+        rows={
+            "zero_filled": {},
+            "view_sharing": {"start": "view_sharing"},
+            "kt_sparse": {"start": "kt_sparse"},
+            "zero_filled, data consistency": {"data_consistency": True},
+            "view_sharing, data consistency": {"start": "view_sharing", "data_consistency": True},
+            "kt_sparse, data consistency": {"start": "kt_sparse", "data_consistency": True},
+        },
+    ),
     "acceleration": Group(
         "Acceleration, unet_resnet; the masks differ between the rows",
         control="6",

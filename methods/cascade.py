@@ -13,7 +13,7 @@ mixes time without arithmetic. Most layers work at reduced resolution.
 
 References: J. Schlemper et al., "A deep cascade of convolutional neural networks for dynamic MR
 image reconstruction", IEEE Trans Med Imaging 37:491-503, 2018; W. Shi et al. (sub-pixels), CVPR
-2016; J. Lin et al., "TSM: temporal shift module for efficient video understanding", ICCV 2019.
+2016.
 """
 
 import contextlib
@@ -23,37 +23,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.baselines import kt_sparse, view_sharing
-from methods.layers import run_block, set_zero
+from methods.layers import ShiftBlock, as_convolved, run_block, set_zero
+from methods.start import start_images
 from physics.consistency import DataConsistency
 from physics.fourier import join_complex, split_complex
 
 SUBPIXEL = 2  # blocks of 2 x 2 pixels become channels
 LEVELS = 3  # resolutions of a stage
-START_THRESHOLD, START_FALL, START_STEPS = 0.02, 0.25, 6  # of the k-t sparse start
 BANDS = ((0,), (1,), (2, 3))  # harmonics of the heartbeat in each band; the first is the mean
-SHIFTED = 4  # 1/4 of the channels is shifted to the next frame, 1/4 to the previous one
-
-
-class ShiftBlock(nn.Module):
-    """Residual block on frames (B T, C, Y, X): temporal shift, 3x3 convolution, ReLU, 3x3
-    convolution. It starts as the identity."""
-
-    def __init__(self, features: int):
-        super().__init__()
-        self.shifted = features // SHIFTED
-        self.first = nn.Conv2d(features, features, kernel_size=3, padding=1)
-        self.second = nn.Conv2d(features, features, kernel_size=3, padding=1)
-        set_zero(self.second)
-
-    def forward(self, x: Tensor, n_frames: int) -> Tensor:
-        n, features = self.shifted, x.shape[1]
-        # channels last, as in memory: any other order would copy the tensor before and after
-        frames = x.unflatten(0, (-1, n_frames)).permute(0, 1, 3, 4, 2)  # (B, T, Y, X, C)
-        after, before, same = frames.split((n, n, features - 2 * n), dim=-1)
-        mixed = torch.cat((after.roll(1, 1), before.roll(-1, 1), same), dim=-1)
-        mixed = mixed.permute(0, 1, 4, 2, 3).flatten(0, 1)  # (B T, C, Y, X)
-        return x + self.second(F.relu(self.first(mixed), inplace=True))
 
 
 class Stage(nn.Module):
@@ -100,14 +77,6 @@ class Stage(nn.Module):
             x = block(up(x) + skips.pop(), n_frames)
         x = F.pixel_shuffle(self.project(x), SUBPIXEL)[..., :ny, :nx]  # (B T, C, Y, X)
         return x.float().unflatten(0, (-1, n_frames))
-
-
-def as_convolved(x: Tensor) -> Tensor:
-    """`x` in the type in which autocast runs convolutions: converting early moves less memory."""
-    kind = x.device.type
-    if kind == "meta" or not torch.is_autocast_enabled(kind):
-        return x
-    return x.to(torch.get_autocast_dtype(kind))
 
 
 def in_float32(device: torch.device) -> contextlib.AbstractContextManager:
@@ -167,8 +136,7 @@ class Cascade(nn.Module):
     def forward(self, aliased: Tensor, mask: Tensor) -> Tensor:
         measured = DataConsistency(aliased, mask, self.real_image)
         with torch.no_grad():
-            shared = view_sharing(measured)
-            images = kt_sparse(measured, START_THRESHOLD, START_FALL, START_STEPS, start=shared)
+            images, shared = start_images(measured)
             shared = self.parts_of(shared - images)
             bands = temporal_bands(images.shape[1]).to(images.device)
         for i, stage in enumerate(self.stages):

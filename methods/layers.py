@@ -1,8 +1,39 @@
-"""Helpers of the layers of all networks."""
+"""Layers that several networks have, and helpers for all of them."""
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+
+SHIFTED = 4  # 1/4 of the channels is shifted to the next frame, 1/4 to the previous one
+
+
+class ShiftBlock(nn.Module):
+    """Residual block on frames (B T, C, Y, X): temporal shift, 3x3 convolution, ReLU, 3x3
+    convolution. It starts as the identity.
+
+    Channels are shifted to the neighbouring frames, which mixes time without arithmetic (J. Lin et
+    al., "TSM: temporal shift module for efficient video understanding", ICCV 2019). The first and
+    the last frame are neighbours.
+    """
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.shifted = features // SHIFTED
+        self.first = nn.Conv2d(features, features, kernel_size=3, padding=1)
+        self.second = nn.Conv2d(features, features, kernel_size=3, padding=1)
+        set_zero(self.second)
+
+    def forward(self, x: Tensor, n_frames: int) -> Tensor:
+        n, features = self.shifted, x.shape[1]
+        # channels last, as in memory: any other order would copy the tensor before and after
+        frames = x.unflatten(0, (-1, n_frames)).permute(0, 1, 3, 4, 2)  # (B, T, Y, X, C)
+        after, before, same = frames.split((n, n, features - 2 * n), dim=-1)
+        mixed = torch.cat((after.roll(1, 1), before.roll(-1, 1), same), dim=-1)
+        mixed = mixed.permute(0, 1, 4, 2, 3).flatten(0, 1)  # (B T, C, Y, X)
+        return x + self.second(F.relu(self.first(mixed), inplace=True))
 
 
 def set_zero(layer: nn.Module) -> None:
@@ -11,9 +42,17 @@ def set_zero(layer: nn.Module) -> None:
         nn.init.zeros_(parameter)
 
 
-def run_block(block: nn.Module, x: Tensor, recompute: bool) -> Tensor:
-    """The output of a block; with `recompute`, only its input is stored, and its activations are
+def run_block(block: nn.Module, *inputs: Any, recompute: bool) -> Tensor:
+    """The output of a block; with `recompute`, only its inputs are stored, and its activations are
     recomputed in the backward pass."""
     if recompute and torch.is_grad_enabled():
-        return checkpoint(block, x, use_reentrant=False)
-    return block(x)
+        return checkpoint(block, *inputs, use_reentrant=False)
+    return block(*inputs)
+
+
+def as_convolved(x: Tensor) -> Tensor:
+    """`x` in the type in which autocast runs convolutions: converting early moves less memory."""
+    kind = x.device.type
+    if kind == "meta" or not torch.is_autocast_enabled(kind):
+        return x
+    return x.to(torch.get_autocast_dtype(kind))

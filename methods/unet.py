@@ -1,7 +1,7 @@
 """U-Nets: the building block in two and three dimensions, and the networks `unet` and `cnn3d`.
 
-`unet` has a U-Net for the real part and another for the imaginary part of the aliased image, with
-the frames as channels. `cnn3d` has one U-Net over frames, lines and readout. `model.py` describes
+`unet` has a U-Net for the real part and another for the imaginary part of the image, with the
+frames as channels. `cnn3d` has one U-Net over frames, lines and readout. `model.py` describes
 how networks are called.
 
 References:
@@ -20,14 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.layers import run_block, set_zero
-from physics.consistency import DataConsistency
-from physics.fourier import join_complex, split_complex
+from methods.start import Start
 
 LEVELS = 4  # poolings of a U-Net; sizes are padded to a multiple of 2**LEVELS
 SMALLEST = 32  # smallest padded size: 2 x 2 pixels at the bottom, enough for batch norm at batch 1
 ATTENTION_REDUCTION, ATTENTION_WINDOW = 16, 7
 BRANCHES = ("separate", "shared", "stacked")  # of DualUNet
-MAGNITUDE_EPSILON = 1e-12  # (1e-6 of the peak)^2: a finite gradient if both parts are zero
 
 
 class ConvBlock(nn.Sequential):
@@ -119,13 +117,13 @@ class UNet(nn.Module):
         x = F.pad(x, (0, right, 0, below))
         skips = []
         for block in self.encoder:
-            x = run_block(block, x, self.gradient_checkpointing)
+            x = run_block(block, x, recompute=self.gradient_checkpointing)
             skips.append(x)
             x = self.pool(x)
-        x = self.attention(run_block(self.bottom, x, self.gradient_checkpointing))
+        x = self.attention(run_block(self.bottom, x, recompute=self.gradient_checkpointing))
         for up, block in zip(self.up, self.decoder, strict=True):
             x = torch.cat((up(x), skips.pop()), dim=1)
-            x = run_block(block, x, self.gradient_checkpointing)
+            x = run_block(block, x, recompute=self.gradient_checkpointing)
         return self.head(x)[..., :ny, :nx]
 
 
@@ -136,15 +134,15 @@ def padding(size: int) -> int:
 
 
 class DualUNet(nn.Module):
-    """`unet`: U-Nets for the real and the imaginary part, joined by magnitude.
+    """`unet`: U-Nets for the two parts of a start (see `methods/start.py`), by default real and
+    imaginary part of the aliased image, joined by magnitude.
 
-    Each U-Net predicts a correction of its part and starts at zero: training begins at the
-    zero-filled reconstruction and learns to remove the aliasing, instead of first learning to copy
-    the image (Jin et al.).
+    Each U-Net predicts a correction of its part and starts at zero: training begins at the start
+    and learns to remove its errors, instead of first learning to copy the image (Jin et al.).
 
     `branches`: "separate", two U-Nets without shared parameters; "shared", one U-Net that takes
     each part in turn; "stacked", one U-Net with both parts as channels. With `data_consistency` the
-    parts form a complex image, and the measured lines are put back.
+    image is real, with the real-image prior, or complex, and the measured lines are put back.
     """
 
     def __init__(
@@ -155,11 +153,14 @@ class DualUNet(nn.Module):
         dropout: float,
         batch_norm: bool,
         data_consistency: bool,
+        start: str,
+        real_image: bool,
         branches: str,
         attention: bool,
     ):
         super().__init__()
-        self.branches, self.data_consistency = branches, data_consistency
+        self.data_consistency, self.start, self.real_image = data_consistency, start, real_image
+        self.branches = branches
 
         def unet(parts: int) -> UNet:
             return UNet(
@@ -175,45 +176,41 @@ class DualUNet(nn.Module):
             set_zero(child.head)  # type: ignore[arg-type]
 
     def forward(self, aliased: Tensor, mask: Tensor) -> Tensor:
-        real, imaginary = split_complex(aliased)
+        return self.correct(self.begin(aliased, mask))
+
+    def begin(self, aliased: Tensor, mask: Tensor) -> Start:
+        """What the U-Nets correct."""
+        return Start(self.start, aliased, mask, self.real_image, self.data_consistency)
+
+    def correct(self, start: Start) -> Tensor:
+        """The images (B, T, Y, X) that the U-Nets make of a start."""
         if self.branches == "separate":
-            corrections = self.real(real), self.imaginary(imaginary)
+            first, second = self.real(start.parts[0]), self.imaginary(start.parts[1])
         else:
             axis = 0 if self.branches == "shared" else 1
-            corrections = self.both(torch.cat((real, imaginary), dim=axis)).chunk(2, dim=axis)
-        real, imaginary = real + corrections[0], imaginary + corrections[1]
-        return join_parts(real, imaginary, aliased, mask, self.data_consistency)
+            first, second = self.both(torch.cat(start.parts, dim=axis)).chunk(2, dim=axis)
+        return start.corrected(first, second)
 
 
 class UNet3D(nn.Module):
-    """`cnn3d`: a residual U-Net over t, y and x with real and imaginary part as two channels. It
-    takes any number of frames."""
+    """`cnn3d`: a residual U-Net over t, y and x with the two parts of a start as channels. It takes
+    any number of frames."""
 
     def __init__(
-        self, init_features: int, dropout: float, batch_norm: bool, data_consistency: bool
+        self,
+        init_features: int,
+        dropout: float,
+        batch_norm: bool,
+        data_consistency: bool,
+        start: str,
+        real_image: bool,
     ):
         super().__init__()
-        self.data_consistency = data_consistency
+        self.data_consistency, self.start, self.real_image = data_consistency, start, real_image
         self.unet = UNet(2, 2, init_features, dropout, batch_norm, dims=3)
         set_zero(self.unet.head)
 
     def forward(self, aliased: Tensor, mask: Tensor) -> Tensor:
-        parts = torch.stack(split_complex(aliased), dim=1)  # (B, 2, T, Y, X)
-        real, imaginary = (parts + self.unet(parts)).unbind(dim=1)
-        return join_parts(real, imaginary, aliased, mask, self.data_consistency)
-
-
-def join_parts(
-    real: Tensor, imaginary: Tensor, aliased: Tensor, mask: Tensor, data_consistency: bool
-) -> Tensor:
-    """The magnitude (B, T, Y, X) float32 of the two parts; with `data_consistency` the complex
-    image with the measured lines put back."""
-    if not data_consistency:
-        return magnitude(real, imaginary)
-    measured = DataConsistency(aliased, mask, real_image=False)
-    return measured.project(join_complex(real, imaginary))
-
-
-def magnitude(real: Tensor, imaginary: Tensor) -> Tensor:
-    """sqrt(real^2 + imaginary^2), with a finite gradient at zero."""
-    return (real.square() + imaginary.square() + MAGNITUDE_EPSILON).sqrt()
+        start = Start(self.start, aliased, mask, self.real_image, self.data_consistency)
+        parts = torch.stack(start.parts, dim=1)  # (B, 2, T, Y, X)
+        return start.corrected(*self.unet(parts).unbind(dim=1))

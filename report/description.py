@@ -10,6 +10,7 @@ from CS_mask import evaluation_masks, hermitian_mirror, lines_per_frame
 from dataset import name_list
 from evaluation.tuning import N_TUNING, Parameters
 from methods.baselines import BASELINES
+from methods.start import ZERO_FILLED
 from model import Cost, count_cost
 from training.quality import data_notices
 from training.run import Run
@@ -138,14 +139,20 @@ def mask_line(
 def model_lines(run: Run, whole: Cost, step: Cost) -> list[str]:
     """The network: its settings and what it costs, on a whole image and in a training step."""
     s = run.settings
-    start = f", starting from {s.initial_weights}" if s.initial_weights else ""
-    return [
-        f"{s.model}, " + ", ".join(f"{k} {v}" for k, v in run.architecture.items()) + start,
+    origin = f", starting from {s.initial_weights}" if s.initial_weights else ""
+    lines = [
+        f"{s.model}, " + ", ".join(f"{k} {v}" for k, v in run.architecture.items()) + origin,
         f"{whole.parameters:,} parameters, {whole.macs / 1e9:.1f} G multiply-accumulates a"
         f" sample (forward), {step.activation_bytes / 1e9:.2f} GB of activations kept in a"
         f" training step on {run.pass_size} samples, in float32"
         + (", before gradient checkpointing" if s.gradient_checkpointing else ""),
     ]
+    if run.architecture.get("start") == ZERO_FILLED and not s.initial_weights:
+        lines.append(
+            "it corrects the zero-filled image, as the reference's network does, and so ends below"
+            " the training-free methods as a rule; above: --start kt_sparse --data-consistency"
+        )
+    return lines
 
 
 def optimisation_lines(s: SimpleNamespace, n_steps: int) -> list[str]:

@@ -128,8 +128,8 @@ def verdict_lines(
     if behind:
         lines.append(
             f"{behind} is below the best training-free method, so not worth its training as it is."
-            " What helps: the cascade from its shipped weights (python train.py out"
-            " @recipes/cascade.txt), longer training, and for U-Nets --data-consistency"
+            " What helps: for U-Nets --start kt_sparse --data-consistency; the cascade from its"
+            " shipped weights (python train.py out @recipes/cascade.txt); and longer training"
         )
     return lines
 

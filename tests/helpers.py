@@ -31,6 +31,7 @@ TINY = {
     "num_pictures": 1,
     "picture_dpi": 40,
     "device": "cpu",
+    "precision": "float32",
     "baselines": ("zero_filled", "time_average", "view_sharing"),
 }
 

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from methods.refiner import Refiner, ResidualBlock
-from methods.unet import Attention, DualUNet, UNet, magnitude
+from methods.refiner import BLOCKS, Refiner
+from methods.start import ZERO_FILLED, magnitude
+from methods.unet import Attention, DualUNet, UNet
 from model import (
     MODELS,
     architecture_settings,
@@ -21,6 +22,8 @@ ARCHITECTURE = {
     "dropout": 0.0,
     "batch_norm": True,
     "data_consistency": False,
+    "start": ZERO_FILLED,
+    "real_image": True,
     "branches": "separate",
     "attention": False,
 }
@@ -230,7 +233,8 @@ def test_refiner_uses_neighbouring_frames_and_time_is_cyclic():
     changed = image.clone()
     changed[:, 0] += 1
     reach = (refiner(changed) - refiner(image)).abs().amax(dim=(0, 2, 3)) > 1e-6
-    assert reach.tolist() == [True] * 5 + [False] * 3 + [True] * 4  # four blocks, a frame each
+    near = [True] * BLOCKS  # a frame for each block
+    assert reach.tolist() == [True, *near, *[False] * (11 - 2 * BLOCKS), *near]
     rolled = refiner(image.roll(3, dims=1))
     torch.testing.assert_close(rolled, refiner(image).roll(3, dims=1), atol=1e-4, rtol=1e-4)
 
@@ -241,21 +245,6 @@ def test_refiner_can_correct_single_pixels():
     correction = refiner(image) - image
     checkerboard = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(8, 8)  # the highest frequency
     assert (correction * checkerboard).mean().abs() > 1e-3
-
-
-def test_temporal_convolution_equals_conv3d():
-    block = ResidualBlock(3)
-    torch.nn.init.normal_(block.time.weight)
-    x = torch.randn(2, 6, 3, 8, 8)
-    conv = torch.nn.Conv3d(3, 3, (3, 1, 1), bias=False)
-    before, same, after = block.time.weight[..., 0, 0].detach().chunk(3)  # (C, C) each
-    with torch.no_grad():
-        conv.weight.copy_(torch.stack((before, same, after), dim=-1)[..., None, None])
-        hidden = torch.relu(block.space(x.flatten(0, 1))).unflatten(0, (2, 6))
-        hidden = hidden.transpose(1, 2)  # (B, C, T, Y, X)
-        cyclic = torch.cat((hidden[:, :, -1:], hidden, hidden[:, :, :1]), dim=2)
-        expected = x + conv(cyclic).transpose(1, 2)
-        torch.testing.assert_close(block(x), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_dropout_and_batch_norm_are_settings():

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from methods.start import ZERO_FILLED
 from model import MODELS, architecture_settings, build_model, channels_last
 from util.errors import InputError
 from util.files import whole_file
@@ -22,6 +23,7 @@ BEST, LAST = "checkpoint_best.pt", "checkpoint_last.pt"
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 SHIPPED = {"cascade_phantom": "phantom.pt"}  # names of files in WEIGHTS
 FORMAT = 2
+BEFORE = {"start": ZERO_FILLED, "real_image": False}  # of U-Nets in checkpoints of version 0.1.0
 KEYS = {
     "format": int,  # FORMAT
     "model": str,  # name in model.MODELS
@@ -76,14 +78,15 @@ def load_network(weights: str | Path, device: torch.device | str = "cpu") -> nn.
 
 def architecture_of(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     """The settings that build a checkpoint's network; InputError if they are not its model's."""
-    model, architecture = checkpoint["model"], checkpoint["architecture"]
+    model = checkpoint["model"]
     if model not in MODELS:
         raise InputError(f"{path} holds the unknown model {model!r}")
-    if set(architecture) != set(architecture_settings(model)):
+    known = architecture_settings(model)
+    architecture = (BEFORE if "start" in known else {}) | checkpoint["architecture"]
+    if set(architecture) != set(known):
         raise InputError(
-            f"{path} describes its {model} by {', '.join(architecture)},"
-            f" expected {', '.join(architecture_settings(model))}: use the version of the code"
-            " that wrote it"
+            f"{path} describes its {model} by {', '.join(architecture)}, expected"
+            f" {', '.join(known)}: use the version of the code that wrote it"
         )
     return architecture
 
@@ -134,6 +137,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path} has checkpoint format {checkpoint['format']}, this code reads {FORMAT}:"
             " use the version of the code that wrote it"
+        )
+    if checkpoint["model"] == "unet_resnet" and "start" not in checkpoint["architecture"]:
+        raise InputError(
+            f"{path} holds a unet_resnet with the refiner of version 0.1.0, which this code does"
+            " not have: use that version, or train the network again"
         )
     return checkpoint
 

@@ -10,6 +10,7 @@ import torch
 from CS_mask import cartesian_mask
 from dataset import Cine
 from methods.baselines import BASELINES
+from methods.start import STARTS, ZERO_FILLED
 from methods.unet import BRANCHES
 from model import MODELS, architecture_settings
 from training.augmentation import AUGMENTATIONS
@@ -41,6 +42,7 @@ CHOICES: dict[str, Collection[str]] = {
     "baselines": BASELINES,
     "augment": AUGMENTATIONS,
     "branches": BRANCHES,
+    "start": STARTS,
 }
 
 Settings = Mapping[str, Any]  # the keywords of train()
@@ -82,7 +84,10 @@ def check_settings(settings: Settings) -> None:
 
 def with_architecture(settings: Settings, checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     """The settings with the model and architecture of the checkpoint that training starts from."""
-    return {**settings, "model": checkpoint["model"], **architecture_of(checkpoint, path)}
+    architecture = architecture_of(checkpoint, path)
+    if architecture.get("start") == ZERO_FILLED:
+        del architecture["real_image"]  # which such a network does not use: the data decide
+    return {**settings, "model": checkpoint["model"], **architecture}
 
 
 def architecture_changes(settings: Settings, checkpoint: dict[str, Any], path: Path) -> list[str]:

@@ -16,6 +16,8 @@ import torch
 from util.errors import InputError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of glibc's mallopt, from its malloc.h
+FIRST_BFLOAT16 = (8, 0)  # compute capability of CUDA devices
+CPU_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # instructions, as torch names them
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -78,11 +80,14 @@ def reuse_memory(needed: float) -> None:
 
 
 def fast_precision(device: torch.device) -> str:
-    """The faster `precision` of CPUs: "bfloat16" if they have instructions for it, else "float32";
-    always "float32" on GPUs."""
-    known: dict = getattr(torch.cpu, "get_capabilities", dict)()  # since torch 2.10
-    native = any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    return "bfloat16" if native and device.type == "cpu" else "float32"
+    """The faster precision of convolutions: "bfloat16" if the device has instructions for it, else
+    "float32". CUDA devices have them from compute capability 8.0 on."""
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device) >= FIRST_BFLOAT16
+    else:
+        known: dict = getattr(torch.cpu, "get_capabilities", dict)()  # since torch 2.10
+        native = device.type == "cpu" and any(known.get(name) for name in CPU_BFLOAT16)
+    return "bfloat16" if native else "float32"
 
 
 @contextlib.contextmanager

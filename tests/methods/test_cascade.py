@@ -2,17 +2,9 @@ import pytest
 import torch
 
 from CS_mask import evaluation_masks
-from methods.baselines import kt_sparse
-from methods.cascade import (
-    BANDS,
-    START_FALL,
-    START_STEPS,
-    START_THRESHOLD,
-    Cascade,
-    ShiftBlock,
-    Stage,
-    temporal_bands,
-)
+from methods.cascade import BANDS, Cascade, Stage, temporal_bands
+from methods.layers import ShiftBlock
+from methods.start import start_images
 from model import build_model
 from physics.consistency import DataConsistency
 from physics.fourier import fftc, undersample
@@ -58,9 +50,7 @@ def test_any_number_of_frames_and_any_size(real_image, size):
 def test_training_starts_at_the_training_free_start(real_image):
     _, mask, aliased = example()
     network = Cascade(**SETTINGS | {"real_image": real_image})
-    start = kt_sparse(
-        DataConsistency(aliased, mask, real_image), START_THRESHOLD, START_FALL, START_STEPS
-    )
+    start, _ = start_images(DataConsistency(aliased, mask, real_image))
     torch.testing.assert_close(network(aliased, mask), start, atol=1e-5, rtol=1e-5)
 
 

@@ -64,13 +64,16 @@ def test_freed_memory_is_used_again_where_there_is_room(needed, reused):
     [
         ({"avx512_bf16": True}, "cpu", "bfloat16"),
         ({"avx512_bf16": False, "avx2": True}, "cpu", "float32"),
-        ({"bf16": True}, "cuda", "float32"),
+        ({"bf16": True}, "mps", "float32"),
+        ((8, 0), "cuda", "bfloat16"),
+        ((7, 5), "cuda", "float32"),
     ],
 )
-def test_bfloat16_is_fast_where_the_processor_has_instructions_for_it(
+def test_bfloat16_is_fast_where_the_device_has_instructions_for_it(
     monkeypatch, known, device, precision
 ):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: known)
     assert machine.fast_precision(torch.device(device)) == precision
 
 

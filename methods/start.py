@@ -1,0 +1,85 @@
+"""What a U-Net corrects: the aliased image, or a training-free reconstruction from it.
+
+A start is computed from the aliased image and its mask alone, without gradient. "zero_filled" is
+the aliased image itself, as in the reference system; "view_sharing" and "kt_sparse" are the
+training-free methods of these names (see `methods/baselines.py`), k-t sparse with a few steps.
+"""
+
+import torch
+from torch import Tensor
+
+from methods.baselines import kt_sparse, view_sharing, zero_filled
+from physics.consistency import DataConsistency
+from physics.fourier import join_complex, split_complex
+
+ZERO_FILLED, VIEW_SHARING, KT_SPARSE = "zero_filled", "view_sharing", "kt_sparse"
+STARTS = (ZERO_FILLED, VIEW_SHARING, KT_SPARSE)
+KT_THRESHOLD, KT_FALL, KT_STEPS = 0.02, 0.25, 6  # of the k-t sparse start
+MAGNITUDE_EPSILON = 1e-12  # (1e-6 of the peak)^2: a finite gradient if both parts are zero
+
+
+def start_images(measured: DataConsistency) -> tuple[Tensor, Tensor]:
+    """A short k-t sparse reconstruction, and the view-shared images that it begins with, each
+    (B, T, Y, X): real with the real-image prior, else complex."""
+    shared = view_sharing(measured)
+    return kt_sparse(measured, KT_THRESHOLD, KT_FALL, KT_STEPS, start=shared), shared
+
+
+class Start:
+    """The start of a batch in two real parts, and how corrections of the parts give an image.
+
+    Attributes:
+        parts: real and imaginary part of the start, (B, T, Y, X) float32 each. With the real-image
+            prior a start is real: the second part is then the difference of the zero-filled images
+            to it, which shows the aliasing. "zero_filled" never uses the prior.
+    """
+
+    def __init__(
+        self, name: str, aliased: Tensor, mask: Tensor, real_image: bool, data_consistency: bool
+    ):
+        """
+        Args:
+            name: one of `STARTS`.
+            aliased: (B, T, Y, X) complex64, with its centred mask (B, T, Y, 1).
+            real_image: assume real-valued images.
+            data_consistency: whether `consistent` puts the measured lines back.
+        """
+        self.real_image = real_image and name != ZERO_FILLED
+        self.data_consistency = data_consistency
+        if name == ZERO_FILLED:
+            self.parts = split_complex(aliased)
+            if not data_consistency:
+                return
+        self.measured = DataConsistency(aliased, mask, self.real_image)
+        if name != ZERO_FILLED:
+            with torch.no_grad():
+                self.parts = self._parts(name)
+
+    def _parts(self, name: str) -> tuple[Tensor, Tensor]:
+        measured = self.measured
+        images = start_images(measured)[0] if name == KT_SPARSE else view_sharing(measured)
+        if self.real_image:
+            return images, zero_filled(measured) - images
+        return split_complex(images)
+
+    def corrected(self, first: Tensor, second: Tensor) -> Tensor:
+        """The images (B, T, Y, X) that two corrections give, (B, T, Y, X) float32 each.
+
+        With the real-image prior both correct the start. Otherwise they correct its real and its
+        imaginary part, which form a complex image, or without data consistency a magnitude.
+        """
+        if self.real_image:
+            return self.consistent(self.parts[0] + first + second)
+        first, second = self.parts[0] + first, self.parts[1] + second
+        if not self.data_consistency:
+            return magnitude(first, second)
+        return self.consistent(join_complex(first, second))
+
+    def consistent(self, images: Tensor) -> Tensor:
+        """The images with the measured lines put back, if that was asked for."""
+        return self.measured.project(images) if self.data_consistency else images
+
+
+def magnitude(real: Tensor, imaginary: Tensor) -> Tensor:
+    """sqrt(real^2 + imaginary^2), with a finite gradient at zero."""
+    return (real.square() + imaginary.square() + MAGNITUDE_EPSILON).sqrt()

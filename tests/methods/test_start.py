@@ -1,0 +1,155 @@
+import pytest
+import torch
+
+from CS_mask import evaluation_masks
+from methods.baselines import kt_sparse, view_sharing
+from methods.start import (
+    KT_FALL,
+    KT_SPARSE,
+    KT_STEPS,
+    KT_THRESHOLD,
+    STARTS,
+    VIEW_SHARING,
+    ZERO_FILLED,
+    Start,
+    start_images,
+)
+from model import build_model
+from physics.consistency import DataConsistency
+from physics.fourier import undersample
+
+ARCHITECTURE = {
+    "in_channels": 8,
+    "out_channels": 8,
+    "init_features": 2,
+    "dropout": 0.0,
+    "batch_norm": True,
+    "data_consistency": True,
+    "branches": "separate",
+    "attention": False,
+}
+UNETS = ("unet", "unet_resnet", "cnn3d")
+PRIOR = pytest.mark.parametrize("real_image", [True, False])
+BETTER = pytest.mark.parametrize("start", [VIEW_SHARING, KT_SPARSE])
+
+
+def example(n_frames: int = 8, ny: int = 32, nx: int = 36, phase: bool = False):
+    """A random series, its mask and its aliased image."""
+    target = torch.rand(2, n_frames, ny, nx, generator=torch.manual_seed(0))
+    if phase:
+        target = target * torch.exp(1j * torch.linspace(0, 3, ny)[:, None])
+    mask = torch.from_numpy(evaluation_masks(range(2), (n_frames, ny), (4, 4), 4, data_seed=0))
+    return target, mask, undersample(target, mask)
+
+
+def make(model: str, start: str, real_image: bool, **changes) -> torch.nn.Module:
+    settings = ARCHITECTURE | {"start": start, "real_image": real_image} | changes
+    if model == "cnn3d":
+        for name in ("in_channels", "out_channels", "branches", "attention"):
+            del settings[name]
+    torch.manual_seed(0)
+    return build_model(model, **settings).eval()
+
+
+def randomised(network: torch.nn.Module) -> torch.nn.Module:
+    """The network with no layer left at zero."""
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    return network
+
+
+@PRIOR
+def test_a_start_is_the_training_free_method_of_its_name(real_image):
+    _, mask, aliased = example()
+    measured = DataConsistency(aliased, mask, real_image)
+    images, shared = start_images(measured)
+    assert torch.equal(shared, view_sharing(measured))
+    assert torch.equal(images, kt_sparse(measured, KT_THRESHOLD, KT_FALL, KT_STEPS))
+
+
+@PRIOR
+@BETTER
+@pytest.mark.parametrize("model", UNETS)
+@pytest.mark.parametrize("data_consistency", [True, False])
+def test_training_starts_at_the_start(model, start, real_image, data_consistency):
+    _, mask, aliased = example(phase=not real_image)
+    network = make(model, start, real_image, data_consistency=data_consistency)
+    images = start_images(DataConsistency(aliased, mask, real_image))[start == VIEW_SHARING]
+    made = network(aliased, mask)
+    assert made.is_complex() is (data_consistency and not real_image)
+    if not (made.is_complex() or real_image):
+        images = images.abs()
+    torch.testing.assert_close(made, images, atol=1e-5, rtol=1e-5)
+
+
+@PRIOR
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("model", UNETS)
+def test_measured_lines_are_kept_exactly(model, start, real_image):
+    _, mask, aliased = example(phase=not real_image)
+    network = randomised(make(model, start, real_image))
+    with torch.no_grad():
+        images = network(aliased, mask)
+    if start == ZERO_FILLED:  # it never uses the prior
+        assert images.is_complex()
+        real_image = False
+    before, after = (
+        DataConsistency(x, m, real_image)
+        for x, m in ((aliased, mask), (images, torch.ones_like(mask)))
+    )
+    # with the prior their mirrors too, which `known` and `lines` hold
+    torch.testing.assert_close(after.lines * before.known, before.lines, atol=1e-4, rtol=1e-4)
+
+
+@PRIOR
+@BETTER
+def test_a_shift_in_time_shifts_a_start(start, real_image):
+    _, mask, aliased = example()
+    first, second = (
+        Start(start, aliased.roll(k, 1), mask.roll(k, 1), real_image, data_consistency=True)
+        for k in (0, 3)
+    )
+    for before, after in zip(first.parts, second.parts, strict=True):
+        torch.testing.assert_close(after, before.roll(3, 1), atol=1e-5, rtol=1e-5)
+
+
+@PRIOR
+@BETTER
+@pytest.mark.parametrize("size", [(8, 33, 47), (3, 21, 17), (1, 16, 16)])
+def test_any_number_of_frames_and_any_size(start, real_image, size):
+    _, mask, aliased = example(*size)
+    for model in UNETS:
+        network = make(model, start, real_image, in_channels=size[0], out_channels=size[0])
+        with torch.no_grad():
+            images = randomised(network)(aliased, mask)
+        assert images.shape == aliased.shape
+        assert images.isfinite().all()
+
+
+@PRIOR
+@BETTER
+@pytest.mark.parametrize("model", UNETS)
+@pytest.mark.parametrize("data_consistency", [True, False])
+def test_a_gradient_reaches_every_parameter_after_some_steps(
+    model, start, real_image, data_consistency
+):
+    _, mask, aliased = example(phase=not real_image)
+    network = make(model, start, real_image, data_consistency=data_consistency).train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-2)
+    for _ in range(3):  # layers that start at zero pass a gradient on after their first steps
+        optimizer.zero_grad()
+        error = network(aliased, mask) - torch.rand(aliased.shape, generator=torch.manual_seed(1))
+        error.abs().square().mean().backward()
+        optimizer.step()
+    without = {name for name, p in network.named_parameters() if not p.grad.any()}
+    # a constant is the line ky = 0, which was measured: the last bias of a U-Net can change nothing
+    assert without <= ({"unet.head.bias"} if data_consistency else set())
+
+
+@PRIOR
+@BETTER
+def test_a_start_has_no_gradient(start, real_image):
+    _, mask, aliased = example()
+    parts = Start(start, aliased.requires_grad_(), mask, real_image, data_consistency=False).parts
+    assert not any(part.requires_grad for part in parts)
