@@ -11,18 +11,19 @@ SHIFTED = 4  # 1/4 of the channels is shifted to the next frame, 1/4 to the prev
 
 
 class ShiftBlock(nn.Module):
-    """Residual block on frames (B T, C, Y, X): temporal shift, 3x3 convolution, ReLU, 3x3
-    convolution. It starts as the identity.
+    """Residual block on frames (B T, C, Y, X): temporal shift, 3x3 convolution, batch norm if asked
+    for, ReLU, 3x3 convolution. It starts as the identity.
 
     Channels are shifted to the neighbouring frames, which mixes time without arithmetic (J. Lin et
     al., "TSM: temporal shift module for efficient video understanding", ICCV 2019). The first and
     the last frame are neighbours.
     """
 
-    def __init__(self, features: int):
+    def __init__(self, features: int, batch_norm: bool = False):
         super().__init__()
         self.shifted = features // SHIFTED
-        self.first = nn.Conv2d(features, features, kernel_size=3, padding=1)
+        self.first = nn.Conv2d(features, features, kernel_size=3, padding=1, bias=not batch_norm)
+        self.norm = nn.BatchNorm2d(features) if batch_norm else nn.Identity()
         self.second = nn.Conv2d(features, features, kernel_size=3, padding=1)
         set_zero(self.second)
 
@@ -33,7 +34,7 @@ class ShiftBlock(nn.Module):
         after, before, same = frames.split((n, n, features - 2 * n), dim=-1)
         mixed = torch.cat((after.roll(1, 1), before.roll(-1, 1), same), dim=-1)
         mixed = mixed.permute(0, 1, 4, 2, 3).flatten(0, 1)  # (B T, C, Y, X)
-        return x + self.second(F.relu(self.first(mixed), inplace=True))
+        return x + self.second(F.relu(self.norm(self.first(mixed)), inplace=True))
 
 
 def set_zero(layer: nn.Module) -> None:

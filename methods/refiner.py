@@ -14,7 +14,7 @@ from methods.layers import ShiftBlock, as_convolved, run_block, set_zero
 from methods.unet import DualUNet
 from physics.fourier import join_complex, split_complex
 
-BLOCKS = 2
+BLOCKS = 1
 SUBPIXEL = 4  # every 4 x 4 block of pixels becomes 16 channels, and back
 
 
@@ -28,12 +28,13 @@ class Refiner(nn.Module):
 
     gradient_checkpointing = False
 
-    def __init__(self, init_features: int):
+    def __init__(self, init_features: int, batch_norm: bool):
         super().__init__()
         features = max(32, init_features // 2)
         phases = SUBPIXEL**2
-        self.lift = nn.Conv2d(phases, features, kernel_size=3, padding=1)
-        self.blocks = nn.ModuleList(ShiftBlock(features) for _ in range(BLOCKS))
+        self.lift = nn.Conv2d(phases, features, kernel_size=3, padding=1, bias=not batch_norm)
+        self.norm = nn.BatchNorm2d(features) if batch_norm else nn.Identity()
+        self.blocks = nn.ModuleList(ShiftBlock(features, batch_norm) for _ in range(BLOCKS))
         self.project = nn.Conv2d(features, phases, kernel_size=1)
         set_zero(self.project)
 
@@ -41,7 +42,8 @@ class Refiner(nn.Module):
         n_frames, ny, nx = image.shape[1:]
         x = as_convolved(image.flatten(0, 1).unsqueeze(1))  # (B T, 1, Y, X)
         x = F.pixel_unshuffle(F.pad(x, (0, -nx % SUBPIXEL, 0, -ny % SUBPIXEL)), SUBPIXEL)
-        x = self.lift(x.contiguous(memory_format=torch.channels_last))  # (B T, C, Y/4, X/4)
+        x = self.lift(x.contiguous(memory_format=torch.channels_last))
+        x = F.relu(self.norm(x), inplace=True)  # (B T, C, Y/4, X/4)
         for block in self.blocks:
             x = run_block(block, x, n_frames, recompute=self.gradient_checkpointing)
         correction = F.pixel_shuffle(self.project(x), SUBPIXEL)[..., :ny, :nx]  # (B T, 1, Y, X)
@@ -73,7 +75,7 @@ class UNetResNet(nn.Module):
             in_channels, out_channels, init_features, dropout, batch_norm, data_consistency,
             start, real_image, branches, attention,
         )  # fmt: skip
-        self.refiner = Refiner(init_features)
+        self.refiner = Refiner(init_features, batch_norm)
 
     def forward(self, aliased: Tensor, mask: Tensor) -> Tensor:
         start = self.unet.begin(aliased, mask)

@@ -19,7 +19,7 @@ from util.errors import InputError, Interrupted
 from util.files import claimed_folder
 from util.stop import StopRequest
 
-SMALL = {k: v for k, v in TINY.items() if k not in ("num_pictures", "picture_dpi")}
+SMALL = {k: v for k, v in TINY.items() if k not in ("num_pictures", "picture_dpi", "precision")}
 
 
 @pytest.fixture

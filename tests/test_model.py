@@ -224,11 +224,11 @@ def test_magnitude_has_a_finite_gradient_at_zero():
 
 def test_refiner_starts_as_the_identity():
     image = torch.rand(2, 4, 9, 11)
-    assert torch.equal(Refiner(16)(image), image)
+    assert torch.equal(Refiner(16, batch_norm=True)(image), image)
 
 
 def test_refiner_uses_neighbouring_frames_and_time_is_cyclic():
-    refiner = randomised(Refiner(16))
+    refiner = randomised(Refiner(16, batch_norm=True)).eval()
     image = torch.rand(1, 12, 8, 8)
     changed = image.clone()
     changed[:, 0] += 1
@@ -240,7 +240,7 @@ def test_refiner_uses_neighbouring_frames_and_time_is_cyclic():
 
 
 def test_refiner_can_correct_single_pixels():
-    refiner = randomised(Refiner(16))
+    refiner = randomised(Refiner(16, batch_norm=True)).eval()
     image = torch.rand(1, 3, 16, 16)
     correction = refiner(image) - image
     checkerboard = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(8, 8)  # the highest frequency

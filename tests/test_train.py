@@ -81,7 +81,7 @@ def test_cascade_beats_its_start_and_the_average_is_what_is_kept(tmp_path, tiny_
 
 def test_bfloat16_is_close_to_float32_and_not_the_same(tmp_path, tiny_npz):
     scores = [
-        train(str(tmp_path / name), data=str(tiny_npz), **CASCADE, precision=name)["cascade"]
+        train(str(tmp_path / name), data=str(tiny_npz), **CASCADE | {"precision": name})["cascade"]
         for name in ("float32", "bfloat16")
     ]
     assert scores[0]["psnr"] == pytest.approx(scores[1]["psnr"], abs=0.3)
@@ -215,7 +215,7 @@ def test_no_epochs_scores_a_checkpoint_and_names_what_it_was_trained_on(
         initial_weights=finished[0] / ckpt.BEST,
         **{
             name: TINY[name]
-            for name in ("acc", "sample_n", "num_pictures", "picture_dpi", "baselines")
+            for name in ("acc", "sample_n", "num_pictures", "picture_dpi", "precision", "baselines")
         },
     )
     assert done.returncode == 0, done.stderr
