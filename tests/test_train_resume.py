@@ -17,6 +17,7 @@ from helpers import (
     command,
     copy_run,
     error_of,
+    report_of,
 )
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -25,7 +26,7 @@ from evaluation import bench, lesion_score
 from report import pictures
 from train import train
 from training import checkpoint as ckpt
-from training.run_folder import is_finished
+from training.run_folder import is_finished, read_config
 from util.errors import EXIT_INTERRUPTED, InputError, Interrupted
 
 LONG = TINY | {"num_epochs": 30, "dropout": 0.1}  # long enough to be interrupted
@@ -364,3 +365,24 @@ def test_a_finished_run_is_trained_longer_from_its_weights(tmp_path, finished, t
     start = str(finished[0] / ckpt.LAST)
     settings = TINY | {"num_epochs": 1, "initial_weights": start}
     assert train(str(tmp_path / "longer"), data=str(tiny_npz), **settings)
+
+
+def test_the_precision_chosen_on_the_first_machine_is_recorded_and_kept(
+    tmp_path, tiny_npz, monkeypatch
+):
+    settings = {k: v for k, v in TINY.items() if k != "precision"}
+    monkeypatch.setattr(train_script.machine, "fast_precision", lambda device: "bfloat16")
+    train(str(tmp_path / "whole"), data=str(tiny_npz), **settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(train_script, "StopRequest", StopAfter)
+        patch.setattr(StopAfter, "calls", 4)
+        with pytest.raises(Interrupted):
+            train(str(tmp_path / "broken"), data=str(tiny_npz), **settings)
+    assert read_config(tmp_path / "broken")["settings"]["precision"] == "bfloat16"
+    assert "--precision bfloat16" in (tmp_path / "broken" / "settings.txt").read_text()
+
+    monkeypatch.setattr(train_script.machine, "fast_precision", lambda device: "float32")
+    train(str(tmp_path / "broken"), resume=True)
+    assert ", cosine, bfloat16" in report_of(tmp_path / "broken")
+    metrics = [(tmp_path / name / "metrics.csv").read_bytes() for name in ("whole", "broken")]
+    assert metrics[0] == metrics[1]

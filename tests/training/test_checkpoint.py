@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import ROOT
+from helpers import ROOT, random_complex
 
+from model import build_model
 from training import checkpoint as ckpt
+from training.checks import with_architecture
 from util import files
 from util.errors import InputError
 
@@ -162,3 +164,39 @@ def test_random_states_are_restored():
     drawn = torch.rand(3)
     ckpt.restore_random_states(states, device)
     assert torch.equal(torch.rand(3), drawn)
+
+
+OF_UNET = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "init_features": 2,
+    "dropout": 0.0,
+    "batch_norm": True,
+    "data_consistency": True,
+    "branches": "separate",
+    "attention": False,
+}
+
+
+def test_a_unet_of_before_the_starts_loads_as_zero_filled(tmp_path):
+    now = OF_UNET | {"start": "zero_filled", "real_image": True}
+    network = build_model("unet", **now).eval()
+    saved = example(model="unet", architecture=OF_UNET, weights=network.state_dict())
+    ckpt.save_checkpoint(tmp_path / "old.pt", saved)
+    aliased, mask = random_complex(1, 4, 32, 32), torch.ones(1, 4, 32, 1)
+    mask[:, :, 1::2] = 0
+    with torch.no_grad():
+        loaded = ckpt.load_network(tmp_path / "old.pt")(aliased, mask)
+        assert torch.equal(loaded, network(aliased, mask))
+    assert loaded.is_complex()
+
+    settings = {"model": "cnn3d", "real_image": None}  # the data decide on the prior, as before
+    changed = with_architecture(settings, saved, tmp_path / "old.pt")
+    assert changed["real_image"] is None
+    assert changed["start"] == "zero_filled"
+
+
+def test_a_unet_resnet_of_before_the_new_refiner_says_what_it_needs(tmp_path):
+    ckpt.save_checkpoint(tmp_path / "old.pt", example(model="unet_resnet", architecture=OF_UNET))
+    with pytest.raises(InputError, match=r"the refiner of version 0\.1\.0, .* use that version"):
+        ckpt.load_network(tmp_path / "old.pt")
