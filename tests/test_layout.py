@@ -16,8 +16,8 @@ FLOORS = [
     {"training"},
     {"evaluation"},
     {"report"},
-    {"ablation", "train", "tables"},
-    {"experiments"},
+    {"ablation", "timing", "train", "tables"},
+    {"experiments", "benchmark"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 SOURCES = sorted(

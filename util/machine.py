@@ -108,6 +108,11 @@ def peak_memory(device: torch.device) -> float:
     the interpreter and the data; 0 if the system does not report it."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
+    with contextlib.suppress(OSError, ValueError):  # Linux; getrusage would include the parent's
+        text = Path("/proc/self/status").read_text()
+        for line in text.splitlines():
+            if line.startswith("VmHWM"):
+                return float(line.split()[1]) * 1024
     try:
         import resource
     except ImportError:  # Windows has none
@@ -160,6 +165,15 @@ def versions() -> dict[str, str]:
         "matplotlib": matplotlib.__version__,
         "platform": f"{platform.system()} {platform.machine()}",
     }
+
+
+def processor() -> str:
+    """The name of the processor."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def hardware(device: torch.device) -> str:

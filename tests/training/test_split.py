@@ -70,6 +70,8 @@ def test_near_duplicates_are_found_and_reported(images):
     shifted = np.clip(images[3] * 0.9 + 0.02, 0, 1)  # another contrast of the same place
     with_copy = torch.from_numpy(np.concatenate([images, shifted[None]]))
     assert near_duplicates(with_copy) == [(3, 9)]
+    turned = with_copy * torch.exp(1j * torch.linspace(0, 3, len(with_copy)))[:, None, None, None]
+    assert near_duplicates(turned) == [(3, 9)]  # whatever the phase
     cine = Cine(with_copy, None, [], "cine.npz", [])
     line = leakage_notice(cine, {"train": list(range(9)), "test": [9]})
     assert "1 pairs, 1 of them across parts: 3-9 (train, test)" in line

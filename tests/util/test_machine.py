@@ -87,3 +87,16 @@ def test_the_limit_of_a_container_or_job_counts_with_what_it_uses(tmp_path, monk
     (tmp_path / "memory.limit_in_bytes").write_text("500000\n")
     (tmp_path / "memory.usage_in_bytes").write_text("600000\n")
     assert machine.available_memory() == 0
+
+
+OWN_PEAK = (
+    "import torch; from util.machine import peak_memory; print(peak_memory(torch.device('cpu')))"
+)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems are left alone")
+def test_peak_memory_is_that_of_the_process_and_not_of_its_parent():
+    large = torch.ones(2**28)  # 1 GiB
+    command = [sys.executable, "-c", OWN_PEAK]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert 1e7 < float(done.stdout) < 2**30 < machine.peak_memory(large.device)
