@@ -38,8 +38,7 @@ def benchmark(
     # -- what is measured
     models: tuple[str, ...] | None = None,  # networks; None: all
     init_features: tuple[int, ...] = (16, 64),  # of the U-Nets and of the control
-    precision: tuple[str, ...]
-    | None = None,  # 'float32', 'bfloat16'; None: the fastest and float32
+    precision: tuple[str, ...] | None = None,  # None: the fastest here, and float32
     batch_size: int = 2,  # samples in a step; growth begins at 1
     frames: int = 20,  # of a sample
     size: int = 192,  # lines and columns of a sample, a multiple of 16
