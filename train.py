@@ -330,10 +330,7 @@ def fit(
             if validated:
                 validate_epoch(run, training, validation, board)
             entry = close_epoch(run, training, validated)
-            logged = {k: v for k, v in entry.items() if k != "epoch"}
-            if reference:
-                logged["validation/psnr_training_free"] = reference[1]
-            board.scalars(logged, epoch + 1)
+            board.curves(entry, reference)
             write_output(run.folder, facts, training.history)
             if epoch == first:
                 say(epoch_header())
@@ -413,7 +410,8 @@ def validate_epoch(
     """Score the validation part; now and then its first samples go to TensorBoard."""
     started, s = time.perf_counter(), run.settings
     epoch = len(training.history) + 1
-    logged = epoch % max(1, s.num_epochs // LOGGED_EPOCHS) == 0
+    interval = s.validate_every * max(1, s.num_epochs // s.validate_every // LOGGED_EPOCHS)
+    logged = epoch % interval == 0 or epoch == s.num_epochs
     method = as_method(training.evaluated, s.precision)
     training.scores, examples = validate(method, batches, LOGGED_SAMPLES if logged else 0)
     board.examples(epoch, examples)
@@ -532,9 +530,7 @@ def conclude(
         write_csv(folder / run_folder.LESIONS, lesions)
     run_folder.write_metrics(folder, rows)
     board = TensorBoard(folder, vars(run.settings), len(history))
-    for method, means in mean_scores(rows).items():
-        prefix = "test/" if method == shown else f"test/{method}/"
-        board.scalars({prefix + name: value for name, value in means.items()}, len(history))
+    board.results(rows, shown, verdict, len(history))
     board.close()
     for line in (*results, "", *wrapped(verdict, "")):
         say(line)

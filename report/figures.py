@@ -23,6 +23,7 @@ from evaluation.heart_view import HeartView
 
 WINDOW = (0.0, 1.0)  # the range of the data: the same in every picture
 ERROR_WINDOW = (0.0, 0.2)  # of |reconstruction - target|: the same in every picture
+PROGRESS_ERROR_WINDOW = (0.0, 0.1)  # of the same while a network is trained
 ERROR_CMAP = "inferno"
 TILE = 2.0  # inches per frame
 CAPTION, PANEL = 14, 128  # pixels of a film: above a panel, and its width and height
@@ -229,6 +230,47 @@ def heart_figure(series: Mapping[str, np.ndarray], view: HeartView, sample: int)
         axis.set_ylabel(f"error, frame {frame}", fontsize=8)
     low, high = view.window
     figure.suptitle(f"sample {sample}: the heart, gray window {low:.2f} to {high:.2f}", fontsize=11)
+    return figure
+
+
+@default_style
+def progress_figure(series: Mapping[str, np.ndarray], view: HeartView, title: str) -> Figure:
+    """The heart while a network is trained: its extremes, its motion over two beats, the error.
+
+    The scales are the same for every epoch.
+
+    Args:
+        series: (T, Y, X) by name: the truth first, the reconstruction last.
+        view: of the truth.
+    """
+    truth, *_, reconstruction = (view.crop(images) for images in series.values())
+    panels = {name: view.crop(images) for name, images in series.items()}
+    panels["error"] = np.abs(reconstruction - truth)
+    figure = Figure(figsize=(1.3 * len(panels) + 0.9, 4.6))
+    axes = figure.subplots(3, len(panels), squeeze=False)
+    # by hand: a layout engine takes as long as the rest
+    figure.subplots_adjust(left=0.08, right=0.9, top=0.86, bottom=0.01, wspace=0.05, hspace=0.05)
+    for column, (name, images) in enumerate(panels.items()):
+        gray = name != "error"
+        low, high = view.window if gray else PROGRESS_ERROR_WINDOW
+        scale = {"cmap": "gray" if gray else ERROR_CMAP, "vmin": low, "vmax": high}
+        axes[0, column].set_title(name, fontsize=8)
+        axes[0, column].imshow(images[view.end_diastole], **scale)
+        axes[1, column].imshow(images[view.end_systole], **scale)
+        profile = np.tile(images[:, :, view.size // 2], (2, 1))  # (2 T, Y)
+        shown = axes[2, column].imshow(profile.T, aspect="auto", **scale)
+    labels = [f"end-diastole\nframe {view.end_diastole}", f"end-systole\nframe {view.end_systole}"]
+    labels += ["line over\ntwo beats"]
+    for axis, label in zip(axes[:, 0], labels, strict=True):
+        axis.set_ylabel(label, fontsize=8)
+    for axis in axes[:2, 0]:
+        axis.axvline(view.size // 2, color="orange", linewidth=1)
+    for axis in axes.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
+    place = figure.add_axes((0.915, 0.2, 0.015, 0.5))
+    figure.colorbar(shown, cax=place, extend="max").ax.tick_params(labelsize=7)
+    figure.suptitle(title, fontsize=9)
     return figure
 
 

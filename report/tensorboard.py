@@ -1,4 +1,11 @@
-"""TensorBoard logs of a run: scores by epoch, some validation samples as pictures, the settings."""
+"""TensorBoard logs of a run: curves by epoch, pictures of validation samples, settings, results.
+
+A run has the name of its folder in TensorBoard, which draws a line for each run in the chart of a
+tag. Further lines therefore are runs beside it: `name-train` with the training loss, and for
+instance `name-kt_sparse` with the best training-free method. Capitals sort first, and so the group
+`Validation` does. `name` alone has hyperparameters: their table lists the settings that differ
+first, because no description of the experiment, which would fix its columns, is written.
+"""
 
 import contextlib
 import math
@@ -7,33 +14,59 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
-from torchvision.utils import make_grid
+from torch.utils.tensorboard.summary import hparams
 
-from evaluation.scoring import Example
-from report.figures import WINDOW
-from training.run_folder import TENSORBOARD
+from evaluation.heart_view import find_heart
+from evaluation.intervals import spread
+from evaluation.scoring import Example, mean_scores
+from metrics import SCORES, psnr
+from model import MODELS, architecture_settings
+from report.figures import default_style, progress_figure
+from report.markdown import DIGITS, TITLES, mean_and_spread, table
+from training.run_folder import TENSORBOARD, of_the_run
 from util.errors import InputError
 from util.files import as_bytes, not_written
+
+HYPERPARAMETER_SCORES = ("psnr", "ssim")  # of the test, beside the settings in the tab HPARAMS
+WITHOUT_EFFECT = ("baselines", "lesions", "num_pictures", "picture_dpi")  # on these scores
 
 
 class TensorBoard:
     """The logs in a run's folder."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], epoch: int):
-        """Log into `folder`; drop entries after `epoch`, so that a run can be continued."""
-        self.path = folder / TENSORBOARD
-        new = not self.path.exists()
-        if not new:
+        """Log into `folder`; drop entries after `epoch`, so that a run can be continued.
+
+        Logs that are there are continued, whatever the folder was called when they began.
+        """
+        self.root = folder / TENSORBOARD
+        there = [path.parent for path in self.root.rglob("events.*")]
+        there.sort(key=lambda path: (len(path.parts), path.name))  # the run before those beside it
+        self.path = there[0] if there else self.root / as_text(folder.resolve().name)
+        self.settings, self.epoch = settings, epoch
+        self.writers: dict[str, SummaryWriter] = {}
+        if there:
             # Readers order files by the second and process in their names: await the next second.
             time.sleep(1 - time.time() % 1)
+            return
+        rows = [[name, as_text(value)] for name, value in settings.items()]
         with self.explained():
-            self.writer = SummaryWriter(str(self.path), purge_step=epoch + 1)
-            if new:
-                table = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
-                table = f"| setting | value |\n|---|---|\n{table}"
-                self.writer.add_text("settings", as_bytes(table).decode())
+            writer = self.writer()
+            writer.add_text("settings", "\n".join(table(["setting", "value"], rows)))
+            _, start, _ = hparams(hyperparameters(settings), {})
+            writer.file_writer.add_summary(start)  # type: ignore[attr-defined]
+            writer.flush()
+
+    def writer(self, name: str = "") -> SummaryWriter:
+        """The writer of the run, or of the run `name` beside it."""
+        if name not in self.writers:
+            path = self.root / f"{self.path.name}-{name}" if name else self.path
+            self.writers[name] = SummaryWriter(str(path), purge_step=self.epoch + 1)
+        return self.writers[name]
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
@@ -43,28 +76,124 @@ class TensorBoard:
         except OSError as error:
             raise InputError(not_written(self.path, error)) from None
 
-    def scalars(self, values: Mapping[str, float], epoch: int) -> None:
-        """Log each finite value under its name."""
+    def scalars(self, values: Mapping[str, float], epoch: int, name: str = "") -> None:
+        """Log each finite value under its tag, for the run or for the run `name` beside it."""
         with self.explained():
-            for name, value in values.items():
+            writer = self.writer(name)
+            for tag, value in values.items():
                 if math.isfinite(value):
-                    self.writer.add_scalar(name, value, epoch)
-            self.writer.flush()
+                    writer.add_scalar(tag, value, epoch)
+            writer.flush()
+
+    def curves(self, entry: Mapping[str, float], reference: tuple[str, float] | None) -> None:
+        """Log an epoch.
+
+        Args:
+            entry: of the history.
+            reference: the best training-free method and its PSNR on the validation part.
+        """
+        epoch, mse = int(entry["epoch"]), self.settings["loss"] == "mse"
+        values = {
+            name.replace("validation/", "Validation/"): value
+            for name, value in entry.items()
+            if name.startswith("validation/")
+        } | {
+            "training/learning_rate": entry["learning_rate"],
+            "training/seconds": entry["seconds"],
+            "training/peak_memory_GB": entry["peak_memory"] / 1e9,
+        }
+        if not mse:  # of another size than the loss of the validation
+            values[f"training/loss_{self.settings['loss']}"] = entry["train/loss"]
+        self.scalars(values, epoch)
+        if mse:
+            self.scalars({"Validation/loss": entry["train/loss"]}, epoch, "train")
+        if reference:
+            self.scalars({"Validation/psnr": reference[1]}, epoch, reference[0])
 
     def examples(self, epoch: int, examples: Sequence[Example]) -> None:
-        """The first frame of some validation samples: aliased, reconstruction and target."""
+        """The heart in some validation samples, as it is reconstructed after `epoch`."""
         for example in examples:
-            series = (example.aliased, example.reconstruction, example.target)
-            self.images(
-                epoch, f"validation/sample_{example.sample:04d}", [images[0] for images in series]
+            target, aliased, reconstruction = (
+                images.cpu() for images in (example.target, example.aliased, example.reconstruction)
             )
+            scores = [psnr(images, target).item() for images in (aliased, reconstruction)]
+            figure = progress_figure(
+                {
+                    "truth": target.numpy(),
+                    f"undersampled\n{scores[0]:.2f} dB": aliased.numpy(),
+                    f"reconstruction\n{scores[1]:.2f} dB": reconstruction.numpy(),
+                },
+                find_heart(target),
+                f"validation sample {example.sample}, epoch {epoch} (PSNR of all frames)",
+            )
+            with self.explained():
+                tag = f"Validation_pictures/sample_{example.sample:04d}"
+                self.writer().add_image(tag, rendered(figure), epoch, dataformats="HWC")
 
-    def images(self, epoch: int, name: str, panels: Sequence[Tensor]) -> None:
-        """Panels (Y, X) side by side, all on the window of the data."""
-        grid = make_grid([panel.cpu()[None] for panel in panels], nrow=len(panels), pad_value=1)
+    def results(
+        self, rows: Sequence[Mapping[str, Any]], shown: str, verdict: Sequence[str], epoch: int
+    ) -> None:
+        """The results of the test: verdict and scores as text, a few scores as numbers.
+
+        Args:
+            rows: of `metrics.csv`.
+            shown: the method whose scores are logged as numbers.
+            verdict: the results in short, a line each.
+        """
+        means = mean_scores(rows)[shown]
+        self.scalars({f"test/{score}": means[score] for score in HYPERPARAMETER_SCORES}, epoch)
+        text = "\n".join([*(f"- {line}" for line in verdict), "", *score_table(rows)])
         with self.explained():
-            self.writer.add_image(name, grid.clamp(*WINDOW), epoch)
+            self.writer().add_text("results", text, epoch)
+            _, _, end = hparams({}, {})
+            self.writer().file_writer.add_summary(end)  # type: ignore[attr-defined]
 
     def close(self) -> None:
         with self.explained():
-            self.writer.close()
+            for writer in self.writers.values():
+                writer.close()
+
+
+def hyperparameters(settings: Mapping[str, Any]) -> dict[str, float | str]:
+    """The settings that the scores of a network depend on, as numbers or text."""
+    of_models = {name for model in MODELS for name in architecture_settings(model)}
+    unused = {*WITHOUT_EFFECT, *of_models} - {*architecture_settings(settings["model"])}
+    return {
+        name: value if type(value) in (int, float) else as_text(value)
+        for name, value in of_the_run(settings).items()
+        if name not in unused
+    }
+
+
+def as_text(value: Any) -> str:
+    """A setting as it is given as a flag; file names that are not text are escaped."""
+    words = value if isinstance(value, tuple) else (value,)
+    text = " ".join("none" if word is None else str(word) for word in words) or "none"
+    return as_bytes(text).decode()
+
+
+def score_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Markdown of mean ± std (n - 1) over the test samples, a line for each method; a table for
+    each acceleration."""
+    lines = []
+    for acc in dict.fromkeys(row["acc"] for row in rows):
+        own = [row for row in rows if row["acc"] == acc]
+        cells = []
+        for method in dict.fromkeys(row["method"] for row in own):
+            cells.append([method])
+            for name in SCORES:
+                values = np.array([row[name] for row in own if row["method"] == method])
+                text = mean_and_spread(float(values.mean()), spread(values), DIGITS[name])
+                cells[-1].append(text)
+        heads = [f"acceleration {float(acc):g}", *(TITLES[name] for name in SCORES)]
+        lines += [*table(heads, cells), ""]
+    n_samples = len({row["sample"] for row in rows})
+    return [*lines, f"Mean ± standard deviation over {n_samples} test samples."]
+
+
+@default_style
+def rendered(figure: Figure) -> np.ndarray:
+    """A figure as (Y, X, 3) uint8."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]

@@ -111,24 +111,47 @@ def test_config_says_what_was_run(finished, tiny_npz):
     assert {"git_commit", "device", "threads"} <= config.keys()
 
 
-def test_tensorboard_has_the_same_names(finished):
+def test_tensorboard_has_curves_pictures_settings_and_results(finished):
     folder, returned = finished
-    events = EventAccumulator(str(folder / "tensorboard")).Reload()
-    scalars = events.Tags()["scalars"]
-    expected = ["train/loss", "learning_rate", "validation/loss", "validation/psnr"]
-    assert {*expected, "validation/ssim", "test/psnr", "test/view_sharing/ssim"} <= set(scalars)
-    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4]
-    reference = events.Scalars("validation/psnr_training_free")
-    assert [event.step for event in reference] == [1, 2, 3, 4]
-    text = report_of(folder)
-    named = re.search(r"validation/psnr of the best training-free method, (\w+): ([\d.]+)", text)
-    assert reference[0].value == pytest.approx(float(named[2]), abs=1e-3)
-    assert named[1] == "view_sharing"
-    assert events.Scalars("test/psnr")[0].value == pytest.approx(
-        returned["unet_resnet"]["psnr"], abs=1e-3
+    logs = {path.name: path for path in (folder / "tensorboard").iterdir()}
+    assert sorted(logs) == ["run", "run-train", "run-view_sharing"]  # named as the folder
+    network, training, free = (EventAccumulator(str(logs[name])).Reload() for name in sorted(logs))
+    history = read_history(folder)
+    for events, tag, name in (
+        (network, "Validation/psnr", "validation/psnr"),
+        (network, "Validation/loss", "validation/loss"),
+        (network, "training/learning_rate", "learning_rate"),
+        (training, "Validation/loss", "train/loss"),
+    ):
+        points = events.Scalars(tag)
+        assert [event.step for event in points] == [1, 2, 3, 4]
+        assert [event.value for event in points] == pytest.approx([e[name] for e in history])
+    line = r"validation/psnr of the best training-free method, view_sharing: ([\d.]+)"
+    reference = float(re.search(line, report_of(folder))[1])
+    values = [event.value for event in free.Scalars("Validation/psnr")]
+    assert values == pytest.approx([reference] * 4, abs=1e-3)
+    (score,) = network.Scalars("test/psnr")
+    assert score.value == pytest.approx(returned["unet_resnet"]["psnr"], abs=1e-3)
+    tests = [tag for tag in network.Tags()["scalars"] if tag.startswith("test/")]
+    assert tests == ["test/psnr", "test/ssim"]
+    (tag,) = network.Tags()["images"]  # the validation part has one sample
+    assert [event.step for event in network.Images(tag)] == [1, 2, 3, 4]
+    (results,) = network.Tensors("results/text_summary")
+    text = results.tensor_proto.string_val[0].decode()
+    assert text.startswith("- acceleration 4, mean PSNR of 3 test samples in dB: ")
+    assert re.findall(r"^\| (\w+) \|", text, re.MULTILINE) == METHODS
+    assert "settings/text_summary" in network.Tags()["tensors"]
+
+
+def test_pictures_are_logged_whenever_a_short_run_is_validated(tmp_path, tiny_npz):
+    train(
+        str(tmp_path / "run"), data=str(tiny_npz), **TINY | {"num_epochs": 5, "validate_every": 2}
     )
-    assert any(tag.startswith("validation/sample_") for tag in events.Tags()["images"])
-    assert "settings/text_summary" in events.Tags()["tensors"]
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard" / "run")).Reload()
+    (tag,) = events.Tags()["images"]
+    assert [event.step for event in events.Images(tag)] == [2, 4, 5]
+    assert [event.step for event in events.Scalars("Validation/psnr")] == [2, 4, 5]
+    assert [event.step for event in events.Scalars("training/learning_rate")] == [1, 2, 3, 4, 5]
 
 
 def test_film_beats(finished):

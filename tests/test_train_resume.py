@@ -79,8 +79,9 @@ def test_interrupted_and_resumed_is_bit_equal(tmp_path, tiny_npz, whole, number)
         first, second = (ckpt.load_checkpoint(folder / name) for folder in (whole, broken))
         for key, value in first["weights"].items():
             assert torch.equal(value, second["weights"][key]), key
-    events = EventAccumulator(str(broken / "tensorboard")).Reload()
-    assert [event.step for event in events.Scalars("train/loss")] == list(range(1, 31))
+    for name, tag in (("broken", "Validation/psnr"), ("broken-train", "Validation/loss")):
+        events = EventAccumulator(str(broken / "tensorboard" / name)).Reload()
+        assert [event.step for event in events.Scalars(tag)] == list(range(1, 31))
 
 
 @pytest.mark.parametrize("calls", [1, 2, 4, 12, 13])

@@ -1,7 +1,7 @@
 """The folder of a run: the names of its files, reading and writing its tables, its settings.
 
 The results of the test go to a journal first. `metrics.csv` is written when there are all, pictures
-follow, and the journal is removed: then the run is finished. Scores have one name everywhere:
+follow, and the journal is removed: then the run is finished. Scores have one name in all files:
 `train/loss`, `validation/psnr`, `test/ssim`.
 """
 

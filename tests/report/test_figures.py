@@ -125,6 +125,28 @@ def test_heart_figure_has_a_column_for_every_method(images):
     figure.savefig(io.BytesIO())
 
 
+def test_progress_figure_has_the_same_scales_for_every_reconstruction(images):
+    series, view = views(images)
+    for name in ("best", "net"):
+        shown = {
+            "truth": series["truth"],
+            "undersampled": series["zero_filled"],
+            name: series[name],
+        }
+        figure = figures.progress_figure(shown, view, "sample 3, epoch 5")
+        titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+        assert titles == ["truth", "undersampled", name, "error"]
+        assert figure.get_suptitle() == "sample 3, epoch 5"
+        panels = shown_images(figure)[:12]  # the thirteenth is the colour bar
+        windows = [*[view.window] * 3, figures.PROGRESS_ERROR_WINDOW] * 3
+        assert [panel.get_clim() for panel in panels] == windows
+        errors = np.abs(view.crop(series[name] - series["truth"]))
+        np.testing.assert_array_equal(panels[3].get_array(), errors[view.end_diastole])
+        np.testing.assert_array_equal(panels[7].get_array(), errors[view.end_systole])
+        motion = np.tile(view.crop(series[name])[:, :, view.size // 2], (2, 1)).T
+        np.testing.assert_array_equal(panels[10].get_array(), motion)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
