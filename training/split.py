@@ -91,8 +91,9 @@ def near_duplicates(images: Tensor) -> list[tuple[int, int]]:
     Time-averaged thumbnails without their local mean are correlated; different patients have no
     fine structure in common. Slices farther apart, or rotated, are not detected.
     """
-    mean = torch.stack([sample.abs().mean(dim=0) for sample in images])[:, None]  # (N, 1, Y, X)
-    thumbnails = F.adaptive_avg_pool2d(mean, DUPLICATE_SIZE)
+    thumbnails = torch.empty(len(images), 1, DUPLICATE_SIZE, DUPLICATE_SIZE)
+    for thumbnail, sample in zip(thumbnails, images, strict=True):
+        thumbnail[:] = F.adaptive_avg_pool2d(sample.abs().mean(dim=0)[None], DUPLICATE_SIZE)
     detail = thumbnails - F.avg_pool2d(thumbnails, 3, stride=1, padding=1, count_include_pad=False)
     detail = F.normalize((detail - detail.mean(dim=(-2, -1), keepdim=True)).flatten(1))
     alike = (detail @ detail.T).triu(diagonal=1) > DUPLICATE_CORRELATION
