@@ -136,6 +136,7 @@ def train(
     lesions: bool = False,  # also test how small lesions in the heart are reconstructed
     num_pictures: int = 5,  # test samples to draw pictures of
     picture_dpi: int = 100,  # resolution of the pictures; a frame is two inches wide
+    arrays: str = "all",  # reconstructions.npz: 'all', 'small' (float16, no aliased) or 'none'
     validate_every: int = 1,  # epochs between validations; the last is always validated
     resume: bool = False,  # continue the run in output_folder, with its settings
 ) -> dict[str, dict[str, float]]:
@@ -475,7 +476,7 @@ def score_test(
     first = run.test_accelerations[0]
     order = [*learned, *tuned[first]]
     methods = bench.methods(learned, tuned[first])
-    gallery = Gallery(order[0] if learned else order[-1], methods, s.num_pictures)
+    gallery = Gallery(order[0] if learned else order[-1], methods, s.num_pictures, s.arrays)
     journal = Journal(run.folder / run_folder.JOURNAL, identity_of_test(run, network, tuned))
     rows: list[Row] = []
     for acc in run.test_accelerations:

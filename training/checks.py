@@ -41,6 +41,7 @@ CHOICES: dict[str, Collection[str]] = {
     "baselines": BASELINES,
     "augment": AUGMENTATIONS,
     "branches": BRANCHES,
+    "arrays": ("all", "small", "none"),
 }
 
 Settings = Mapping[str, Any]  # the keywords of train()
