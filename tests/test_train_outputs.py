@@ -124,8 +124,13 @@ def test_report_reads_on_its_own(finished):
     assert "patients: unknown" in text
     assert re.search(r"unet_resnet, in_channels 8.*\n  [\d,]+ parameters, .* activations", text)
     raw = (folder / "output.txt").read_text()
-    epochs = re.findall(r"^ +(\d)  +\S+e-\d+  +\S+e-\d+ +[\d.]+  +-?[\d.]+ ", raw, re.MULTILINE)
+    epochs = re.findall(r"^ +(\d)  +\S+e-\d+  +\S+e-\d+ +[\d.]+ +[+-][\d.]+ ", raw, re.MULTILINE)
     assert epochs == ["1", "2", "3", "4"]
+    best = float(re.search(r"of the best training-free method, view_sharing: ([\d.]+)", text)[1])
+    rows = re.findall(r"^ +\d  +\S+ +\S+ +([\d.]+) +([+-][\d.]+) ", raw, re.MULTILINE)
+    assert len(rows) == 4
+    for validated, advantage in rows:
+        assert float(advantage) == pytest.approx(float(validated) - best, abs=0.006)
     for method in METHODS:
         assert re.search(rf"^{method} +\d\.\d+ +\d+\.\d+ ± \d\.\d+ +[\d.]+ ± ", text, re.MULTILINE)
     line = r"acceleration 4: psnr [+-]\d+\.\d+ \[.*\] \(\w+\), ssim .*, moving_psnr .*\)$"
