@@ -6,16 +6,18 @@ A data file is an `.npz` with the key `dataset` (or a plain `.npy`): fully sampl
 cyclic, and the last frame is followed by the first.
 
 Headers and sizes are read, and compared with the file and the memory, before anything is allocated;
-nothing is ever unpickled. An input that cannot be used raises `InputError`, which names the
+samples are then read one at a time, so that only images in single precision are ever held. Nothing
+is ever unpickled. An input that cannot be used raises `InputError`, which names the
 problem, what was expected and what to do.
 """
 
+import contextlib
 import hashlib
 import io
 import math
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -41,6 +43,8 @@ MOST_NAMED = 20  # samples in one line; all are in config.json
 REAL_EXCESS = 2.0**-24  # over 1: float32 rounds this to 1
 COMPLEX_EXCESS = 1e-5  # over 1: the rounded magnitude of values divided by their magnitude
 LONGEST_HEADER = 10_000  # bytes; numpy's limit
+CHUNK = 2**16  # bytes read at a time
+COPIES = 4  # of one sample, while it is checked and measured
 
 
 @dataclass
@@ -84,50 +88,52 @@ def load_cine(
     Raises:
         InputError: the file cannot be used.
     """
-    notices: list[str] = []
-    groups = None
+    groups, notices = None, list[str]()
     if data == PHANTOM:
         if complex_pairs:
             raise InputError("--complex-pairs is for a file: for a phantom with phase give --phase")
         shape = (n_frames, *PHANTOM_SIZE)
         array = load_phantom(n_samples or PHANTOM_SAMPLES, shape, data_seed)
+        check_values(array, array, normalise, data)
     else:
-        array, groups, notices = read_arrays(Path(data))
-        if complex_pairs:
-            array = join_pairs(array, data)
-        check_axes(array, groups, n_samples, data)
-        if groups is not None and groups.dtype.kind == "S":
-            groups = np.char.decode(groups, "utf-8", "backslashreplace")  # as JSON wants names
-        array, groups = array[:n_samples], None if groups is None else groups[:n_samples]
-    images = torch.from_numpy(check_values(array, normalise, data))
+        array, groups, notices = read_file(Path(data), n_samples, complex_pairs, normalise)
+    images = torch.from_numpy(array)
     hashes = [hashlib.sha256(memoryview(sample.numpy())).hexdigest()[:16] for sample in images]
     return Cine(images, groups, hashes, PHANTOM if data == PHANTOM else Path(data).name, notices)
 
 
-def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
-    """The dataset, its groups (or None) and notices, as stored in an .npz or .npy file."""
+def read_file(
+    path: Path, n_samples: int | None, complex_pairs: bool, normalise: bool
+) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
+    """The images of an .npz or .npy file, as `Cine` has them, the groups (or None) and notices."""
     try:
         if path.exists() and not path.is_file():
             kind = "a directory" if path.is_dir() else "not a regular file"
             raise InputError(f"{path} is {kind}; {EXPECTED}: name a file")
+        groups, notices = None, list[str]()
         with path.open("rb") as file:
             magic = file.read(6)
             file.seek(0)
             if magic == npy_format.MAGIC_PREFIX:
-                size = path.stat().st_size
-                return read_npy(lambda: path.open("rb"), size, str(path)), None, []
-            if magic[:2] == b"PK":
-                return read_npz(file, path)
+                stored = Stored(lambda: path.open("rb"), path.stat().st_size, str(path))
+            elif magic[:2] == b"PK":
+                stored, groups, notices = read_npz(file, path)
+            else:
+                problem = f"is neither .npz nor .npy (it begins with {magic!r})"
+                problem = problem if magic else "is empty"
+                raise InputError(f"{path} {problem}; {EXPECTED}: {REMEDY}")
+            images = read_images(stored, groups, n_samples, complex_pairs, normalise, str(path))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; {EXPECTED}: {REMEDY}") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); {EXPECTED}") from None
-    problem = "is empty" if not magic else f"is neither .npz nor .npy (it begins with {magic!r})"
-    raise InputError(f"{path} {problem}; {EXPECTED}: {REMEDY}")
+    if groups is not None and groups.dtype.kind == "S":
+        groups = np.char.decode(groups, "utf-8", "backslashreplace")  # as JSON wants names
+    return images, None if groups is None else groups[:n_samples], notices
 
 
-def read_npz(file: IO[bytes], path: Path) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
-    """Read the dataset and the groups from an open .npz file."""
+def read_npz(file: IO[bytes], path: Path) -> tuple["Stored", np.ndarray | None, list[str]]:
+    """The dataset of an open .npz file, its groups (or None) and notices."""
     try:
         archive = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
@@ -143,57 +149,146 @@ def read_npz(file: IO[bytes], path: Path) -> tuple[np.ndarray, np.ndarray | None
         key = others[0]
         notices.append(f"no key '{KEY}' in {path.name}; its only array, '{key}', is used")
 
-    def read(name: str) -> np.ndarray:
+    def stored(name: str) -> Stored:
         info = members[name]
-        where = f"'{name}' in {path}"
+        return Stored(lambda: archive.open(info), info.file_size, f"'{name}' in {path}")
+
+    groups = None
+    if GROUPS_KEY in members:
+        of_groups = stored(GROUPS_KEY)
+        require_memory(of_groups.n_bytes, of_groups)
+        groups = of_groups.whole()
+    return stored(key), groups, notices
+
+
+class Stored:
+    """An array in a file: its header is read and checked at once, its values when asked for."""
+
+    def __init__(self, opened: Callable[[], IO[bytes]], size: int, where: str):
+        """`opened` opens its `size` bytes, header included; `where`: its place, for messages."""
+        self.opened, self.where = opened, where
         try:
-            return read_npy(lambda: archive.open(info), info.file_size, where)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as e:
+            with opened() as file:
+                self.shape, self.is_fortran, self.dtype, self.header_size = read_header(file)
+        except Exception as error:  # numpy parses the header as Python, which fails in many ways
+            reason = str(error).partition("\n")[0]
+            raise InputError(f"{where} has a damaged header ({reason}); {EXPECTED}") from None
+        if self.dtype.hasobject:
             raise InputError(
-                f"{where} is truncated or damaged ({e}): copy the file again"
-            ) from None
+                f"{where} holds Python objects, which are never unpickled; {EXPECTED}: save it"
+                " again as an array of numbers, names as np.array(names, dtype=str)"
+            )
+        self.n_bytes = math.prod(self.shape) * self.dtype.itemsize
+        if self.n_bytes != size - self.header_size:
+            raise InputError(
+                f"{where} claims {self.shape} {self.dtype}, {self.n_bytes} bytes, but holds"
+                f" {size - self.header_size}: it is truncated or damaged, copy it again"
+            )
 
-    return read(key), read(GROUPS_KEY) if GROUPS_KEY in members else None, notices
-
-
-def read_npy(opened: Callable[[], IO[bytes]], size: int, where: str) -> np.ndarray:
-    """Read one array of `size` bytes, header included, after checking what its header claims."""
-    try:
-        with opened() as file:
-            shape, dtype, header_size = read_header(file)
-    except Exception as error:  # numpy parses the header as Python, which fails in many ways
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{where} has a damaged header ({reason}); {EXPECTED}") from None
-    if dtype.hasobject:
-        raise InputError(
-            f"{where} holds Python objects, which are never unpickled; {EXPECTED}: save it again as"
-            " an array of numbers, names as np.array(names, dtype=str)"
-        )
-    claimed = math.prod(shape) * dtype.itemsize
-    if claimed != size - header_size:
-        raise InputError(
-            f"{where} claims {shape} {dtype}, {claimed} bytes, but holds {size - header_size}:"
-            " it is truncated or damaged, copy it again"
-        )
-    kept = np.dtype(np.complex64 if dtype.kind == "c" else np.float32)
-    needed = claimed + math.prod(shape) * kept.itemsize * (dtype != kept)
-    memory = available_memory()
-    if memory is not None and needed > memory:
-        raise InputError(
-            f"{where} is {shape} {dtype} and needs {needed / 1e9:.1f} GB of memory, but"
-            f" {memory / 1e9:.1f} GB are free: make a smaller file or use a larger machine"
-        )
-    try:
-        with opened() as file:
+    def whole(self) -> np.ndarray:
+        """The array."""
+        with self._explained(), self.opened() as file:
             array = npy_format.read_array(file, allow_pickle=False)
             file.read(1)  # reaching the end of a zip member checks its CRC
             return array
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{where} is truncated or damaged ({error}): copy it again") from None
+
+    def samples(self, n: int) -> Iterator[np.ndarray]:
+        """The first n items of the first axis, one at a time, each in the memory of the one before;
+        from the whole array if it is in Fortran order."""
+        if self.is_fortran:
+            yield from self.whole()[:n]
+            return
+        sample = np.empty(self.shape[1:], self.dtype)
+        with self._explained(), self.opened() as file:
+            file.read(self.header_size)
+            for _ in range(n):
+                left = sample.reshape(-1).view(np.uint8)
+                while len(left):
+                    piece = file.read(min(CHUNK, len(left)))
+                    if not piece:
+                        raise EOFError("it ends too early")
+                    left[: len(piece)] = np.frombuffer(piece, np.uint8)
+                    left = left[len(piece) :]
+                yield sample
+            while isinstance(file, zipfile.ZipExtFile) and file.read(CHUNK):
+                pass  # reaching its end checks its CRC
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what a damaged file raises into an InputError."""
+        try:
+            yield
+        except (
+            zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError
+        ) as error:  # fmt: skip
+            raise InputError(
+                f"{self.where} is truncated or damaged ({error}): copy the file again"
+            ) from None
 
 
-def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, int]:
-    """Shape, dtype and size in bytes of an .npy header; ValueError if it is none."""
+def read_images(
+    stored: Stored,
+    groups: np.ndarray | None,
+    n_samples: int | None,
+    complex_pairs: bool,
+    normalise: bool,
+    data: str,
+) -> np.ndarray:
+    """The first `n_samples` (None: all) of a stored dataset, checked, in single precision."""
+    shape, dtype = stored.shape, stored.dtype
+    if complex_pairs:
+        shape, dtype = joined_pairs(shape, dtype, data)
+    check_axes(shape, dtype, groups, n_samples, data)
+    n = n_samples or shape[0]
+    require_memory(memory_needed(n, shape, dtype, stored.n_bytes * stored.is_fortran), stored)
+    images = np.empty((n, *shape[1:]), single(dtype))
+    samples = stored.samples(n)
+    if complex_pairs:
+        samples = joined(samples, np.empty(shape[1:], dtype))
+    check_values(samples, images, normalise, data)
+    return images
+
+
+def joined(pairs: Iterable[np.ndarray], sample: np.ndarray) -> Iterator[np.ndarray]:
+    """Complex samples, each in the memory of `sample`, from those whose last axis is real and
+    imaginary part."""
+    for pair in pairs:
+        sample.real, sample.imag = pair[..., 0], pair[..., 1]
+        yield sample
+
+
+def single(dtype: np.dtype) -> np.dtype:
+    """The type that values of `dtype` are kept in."""
+    return np.dtype(np.complex64 if dtype.kind == "c" else np.float32)
+
+
+def memory_needed(
+    n_samples: int, shape: Sequence[int], dtype: np.dtype, n_bytes_whole: int = 0
+) -> int:
+    """Bytes that are taken at most while images (N, T, Y, X) of `dtype` are read, checked and
+    measured: the first `n_samples`, and copies of one.
+
+    `n_bytes_whole`: of an array in Fortran order, which is read whole.
+    """
+    kept = single(dtype).itemsize
+    n_bytes_each = n_samples * kept + COPIES * max(kept, dtype.itemsize)  # of a value of a sample
+    return math.prod(shape[1:]) * n_bytes_each + n_bytes_whole
+
+
+def require_memory(needed: int, stored: Stored) -> None:
+    """Raise InputError unless so many bytes are free."""
+    memory = available_memory()
+    if memory is not None and needed > memory:
+        raise InputError(
+            f"{stored.where} is {stored.shape} {stored.dtype} and needs {needed / 1e9:.1f} GB of"
+            f" memory, but {memory / 1e9:.1f} GB are free: make a smaller file, give --n-samples,"
+            " or use a larger machine"
+        )
+
+
+def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Shape, whether it is in Fortran order, dtype, and size in bytes of an .npy header;
+    ValueError if it is none."""
     start = file.read(8)
     version = npy_format.read_magic(io.BytesIO(start))
     readers = {
@@ -208,52 +303,54 @@ def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, int]:
     if length > LONGEST_HEADER:
         raise ValueError(f"its header claims {length} bytes, more than {LONGEST_HEADER}")
     start += file.read(length)
-    shape, _, dtype = reader(io.BytesIO(start[8:]))
+    shape, is_fortran, dtype = reader(io.BytesIO(start[8:]))
     if any(isinstance(n, bool) or n < 0 for n in shape):
         raise ValueError(f"its shape is {shape}")
-    return shape, dtype, len(start)
+    return shape, is_fortran, dtype, len(start)
 
 
 def check_axes(
-    array: np.ndarray, groups: np.ndarray | None, n_samples: int | None, data: str
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    groups: np.ndarray | None,
+    n_samples: int | None,
+    data: str,
 ) -> None:
-    """InputError unless the arrays' axes and types are those of cine data."""
-    if array.ndim != 4 or 0 in array.shape:
+    """InputError unless axes, types and groups are those of cine data."""
+    if len(shape) != 4 or 0 in shape:
         remedy = ""
-        if array.ndim == 5 and array.shape[-1] == 2:
+        if len(shape) == 5 and shape[-1] == 2:
             remedy = ": --complex-pairs takes the last axis as real and imaginary part"
-        elif array.ndim == 5 and 0 not in array.shape:
+        elif len(shape) == 5 and 0 not in shape:
             remedy = (
                 ": dataset.reshape(-1, *dataset.shape[2:]) makes a sample of every slice, where the"
                 " first two axes are patient and slice"
             )
-        raise InputError(
-            f"{data}: the array is {array.shape}; {EXPECTED}, no axis of length 0{remedy}"
-        )
-    n_frames, ny, nx = array.shape[1:]
+        raise InputError(f"{data}: the array is {shape}; {EXPECTED}, no axis of length 0{remedy}")
+    n_frames, ny, nx = shape[1:]
     if 2 * nx <= min(n_frames, ny):
         raise InputError(
-            f"{data}: the array is {array.shape}, whose last axis is much the shortest, as if it"
+            f"{data}: the array is {shape}, whose last axis is much the shortest, as if it"
             f" were the frames; {EXPECTED}: np.moveaxis(dataset, -1, 1) makes it so"
         )
-    if array.dtype.names and len(array.dtype.names) == 2:
-        real, imaginary = array.dtype.names
+    if dtype.names and len(dtype.names) == 2:
+        real, imaginary = dtype.names
         raise InputError(
             f"{data}: the array has the fields {real!r} and {imaginary!r}; {EXPECTED}:"
             f" dataset[{real!r}] + 1j * dataset[{imaginary!r}] makes complex values"
         )
-    if array.dtype.kind not in "biufc":
-        raise InputError(f"{data}: the array is of type {array.dtype}; {EXPECTED}")
-    if n_samples is not None and n_samples > len(array):
-        raise InputError(f"{data} holds {len(array)} samples, --n-samples asks for {n_samples}")
+    if dtype.kind not in "biufc":
+        raise InputError(f"{data}: the array is of type {dtype}; {EXPECTED}")
+    if n_samples is not None and n_samples > shape[0]:
+        raise InputError(f"{data} holds {shape[0]} samples, --n-samples asks for {n_samples}")
     if groups is None:
         return
     known = groups.dtype.kind in "biuSU" or (
         groups.dtype.kind == "f" and bool(np.isfinite(groups).all())
     )
-    if groups.shape != (len(array),) or not known:
+    if groups.shape != shape[:1] or not known:
         raise InputError(
-            f"{data}: '{GROUPS_KEY}' is {groups.shape} {groups.dtype}; expected ({len(array)},)"
+            f"{data}: '{GROUPS_KEY}' is {groups.shape} {groups.dtype}; expected ({shape[0]},)"
             " numbers or names, the patient of each sample, none missing (NaN)"
         )
     if groups.dtype.kind in "SU" and (nameless := np.flatnonzero(np.char.strip(groups) == "")).size:
@@ -263,41 +360,54 @@ def check_axes(
         )
 
 
-def join_pairs(array: np.ndarray, data: str) -> np.ndarray:
-    """Complex values from an array whose last axis is real and imaginary part."""
-    if array.ndim != 5 or array.shape[-1] != 2 or array.dtype.kind not in "biuf":
+def joined_pairs(
+    shape: tuple[int, ...], dtype: np.dtype, data: str
+) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of complex values whose real and imaginary part are the array's last axis."""
+    if len(shape) != 5 or shape[-1] != 2 or dtype.kind not in "biuf":
         raise InputError(
-            f"{data}: the array is {array.shape} {array.dtype}, but --complex-pairs expects"
+            f"{data}: the array is {shape} {dtype}, but --complex-pairs expects"
             " [n_samples, n_frames, ny, nx, 2] of real numbers: leave the flag out"
         )
-    return array[..., 0] + 1j * array[..., 1].astype(np.float32)
+    return shape[:-1], np.result_type(dtype, np.complex64)
 
 
-def check_values(array: np.ndarray, normalise: bool, data: str) -> np.ndarray:
-    """The values as contiguous native float32 in [0, 1], or InputError; complex ones as complex64
-    of magnitude up to 1.
+def check_values(
+    samples: Iterable[np.ndarray], images: np.ndarray, normalise: bool, data: str
+) -> None:
+    """Put the samples into `images`, float32 in [0, 1], or complex64 of magnitude up to 1;
+    InputError if they cannot be.
 
-    Integers and other floats are converted without scaling.
+    Integers and other floats are converted without scaling. A sample may be an item of `images`.
     """
-    is_complex = array.dtype.kind == "c"
-    peaks, low, n_bad = [], np.inf, 0
+    is_complex = images.dtype.kind == "c"
+    limit = 1 + (COMPLEX_EXCESS if is_complex else REAL_EXCESS)
+    low, high, n_bad = np.inf, 0.0, 0
     first: tuple[int, ...] = ()
-    for i, sample in enumerate(array):  # one at a time, which needs no copies of the whole
+    for i, sample in enumerate(samples):
         finite = np.isfinite(sample)
         if not finite.all():
             n_bad += int(finite.size - np.count_nonzero(finite))
             place = (int(k) for k in np.unravel_index(finite.argmin(), sample.shape))
             first = first or (i, *place)
+            continue
         size = np.abs(sample) if is_complex else sample
-        peaks.append(size.max())
-        low = min(low, float(size.min()))
+        peak = size.max()
+        low, high = min(low, float(size.min())), max(high, float(peak))
+        if low < 0 or (high > limit and not normalise):
+            continue  # it is refused below
+        if normalise and peak > 0:
+            is_whole = sample.dtype.kind in "biu"
+            wide = np.dtype(np.float64) if is_whole else np.result_type(sample.dtype, np.float32)
+            scale = np.abs(wide.type(peak))
+            np.divide(sample, scale, out=images[i], dtype=wide, casting="same_kind")
+        else:
+            images[i] = sample
     if n_bad:
         raise InputError(
             f"{data}: {n_bad} values are NaN or infinite, the first at {first}: repair or remove"
             " these samples"
         )
-    high = float(max(peaks))
-    limit = 1 + (COMPLEX_EXCESS if is_complex else REAL_EXCESS)
     if low < 0 or (high > limit and not normalise):
         raise InputError(
             f"{data}: {'magnitudes' if is_complex else 'values'} lie in [{low:g}, {high:.7g}],"
@@ -308,16 +418,6 @@ def check_values(array: np.ndarray, normalise: bool, data: str) -> np.ndarray:
                 else "--normalise divides every sample by its maximum"
             )
         )
-    single = np.complex64 if is_complex else np.float32
-    if not normalise:
-        return np.ascontiguousarray(array, dtype=single)
-    exact = np.dtype(np.float64)  # for integers
-    wide = exact if array.dtype.kind in "biu" else np.result_type(array.dtype, np.float32)
-    in_place = array.dtype == single and array.flags.c_contiguous and array.flags.writeable
-    images = array if in_place else np.empty(array.shape, dtype=single)
-    for i, (sample, peak) in enumerate(zip(array, peaks, strict=True)):
-        images[i] = sample.astype(wide, copy=False) / (np.abs(wide.type(peak)) if peak > 0 else 1)
-    return images
 
 
 def name_list(samples: Sequence[int]) -> str:

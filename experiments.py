@@ -41,8 +41,9 @@ from util.machine import fast_precision, pick_device
 from util.stop import StopRequest
 
 KNOWN = (RUNS, *FILES)  # what its folder may hold
-EACH_RUN = {"num_pictures": 0}  # of all rows, unless given
-NOT_SHARED = ("output_folder", "resume", "initial_weights")  # settings that rows cannot share
+EACH_RUN = {"num_pictures": 0, "arrays": "none"}  # of all rows, unless given
+# settings that cannot be given for all rows
+NOT_SHARED = ("output_folder", "resume", "initial_weights", "arrays")
 DEFAULTS = defaults_of(train)
 SAME_COMMAND = "the same command again"
 GROUP_NAMES = (*(name for name in GROUPS if name != MEMORY), RATES)

@@ -38,6 +38,7 @@ from report.tensorboard import TensorBoard
 from report.text import (
     epoch_header,
     epoch_line,
+    reference_lines,
     result_lines,
     verdict_lines,
     wrapped,
@@ -137,6 +138,7 @@ def train(
     lesions: bool = False,  # also test how small lesions in the heart are reconstructed
     num_pictures: int = 5,  # test samples to draw pictures of
     picture_dpi: int = 100,  # resolution of the pictures; a frame is two inches wide
+    arrays: str = "all",  # reconstructions.npz: 'all', 'small' (float16, no aliased) or 'none'
     validate_every: int = 1,  # epochs between validations; the last is always validated
     resume: bool = False,  # continue the run in output_folder, with its settings
 ) -> dict[str, dict[str, float]]:
@@ -286,9 +288,9 @@ def score_reference(
     best = best_baseline(rows)
     assert best is not None
     psnr = mean_scores(rows)[best]["psnr"]
-    line = f"validation/psnr of the best training-free method, {best}: {psnr:.3f}"
-    facts["Reference"] = [line]
-    say(line)
+    facts["Reference"] = reference_lines((best, psnr))
+    for line in facts["Reference"]:
+        say(line)
     return best, psnr
 
 
@@ -301,7 +303,7 @@ def fit(
 ) -> tuple[nn.Module, list[dict[str, float]]]:
     """Train from the last checkpoint, or from the start, to the last epoch.
 
-    `reference`: of `score_reference`, for the logs.
+    `reference`: of `score_reference`, for the report and the logs.
 
     Returns:
         the network of the best epoch on the validation part, and the history of all epochs.
@@ -325,16 +327,16 @@ def fit(
         dynamic_ncols=True,
     ) as bar:
         for epoch in range(first, s.num_epochs):
-            train_epoch(run, training, epoch, bar, facts, stop)
+            train_epoch(run, training, epoch, bar, reference, facts, stop)
             validated = (epoch + 1) % s.validate_every == 0 or epoch + 1 == s.num_epochs
             if validated:
                 validate_epoch(run, training, validation, board)
             entry = close_epoch(run, training, validated)
             board.curves(entry, reference)
-            write_output(run.folder, facts, training.history)
+            write_output(run.folder, facts, training.history, reference=reference)
             if epoch == first:
-                say(epoch_header())
-            say(epoch_line(entry))
+                say(epoch_header(reference))
+            say(epoch_line(entry, reference))
     board.close()
     best = ckpt.load_checkpoint(run.folder / ckpt.BEST)
     ckpt.load_weights(training.evaluated, best, run.folder / ckpt.BEST)
@@ -346,6 +348,7 @@ def train_epoch(
     training: Training,
     epoch: int,
     bar: tqdm,
+    reference: tuple[str, float] | None,
     facts: Mapping[str, Sequence[str]],
     stop: StopRequest,
 ) -> None:
@@ -357,7 +360,7 @@ def train_epoch(
         if stop.requested():
             last = snapshot(run, training, inference_only=False)
             ckpt.save_checkpoint(run.folder / ckpt.LAST, last)
-            write_output(run.folder, facts, training.history)
+            write_output(run.folder, facts, training.history, reference=reference)
             stop.check(f"in epoch {epoch + 1}, after {step} of {n_steps} steps")
         started = time.perf_counter()
         draws = order[step * s.batch_size : (step + 1) * s.batch_size]
@@ -465,7 +468,7 @@ def score_test(
     Args:
         network: None: only the baselines are scored.
         tuned: the parameters of the baselines by acceleration.
-        reference: of `score_reference`, for the curves.
+        reference: of `score_reference`, for the report and the curves.
 
     Returns:
         {method: {score: mean over samples, and over accelerations if several are tested}}.
@@ -475,7 +478,7 @@ def score_test(
     first = run.test_accelerations[0]
     order = [*learned, *tuned[first]]
     methods = bench.methods(learned, tuned[first])
-    gallery = Gallery(order[0] if learned else order[-1], methods, s.num_pictures)
+    gallery = Gallery(order[0] if learned else order[-1], methods, s.num_pictures, s.arrays)
     journal = Journal(run.folder / run_folder.JOURNAL, identity_of_test(run, network, tuned))
     rows: list[Row] = []
     for acc in run.test_accelerations:
@@ -486,7 +489,7 @@ def score_test(
     if s.lesions:
         lesions = lesion_rows(methods, bench.batches("test", first, size=1), stop, journal)
     minutes = (time.perf_counter() - started) / 60
-    conclude(run, rows, lesions, history, facts, gallery.shown, minutes)
+    conclude(run, rows, lesions, history, reference, facts, gallery.shown, minutes)
     if history:
         curves = curves_figure(history, reference)
         write_figure(run.folder / "curves.png", curves, s.picture_dpi)
@@ -516,6 +519,7 @@ def conclude(
     rows: list[Row],
     lesions: list[dict[str, Any]],
     history: Sequence[Mapping[str, float]],
+    reference: tuple[str, float] | None,
     facts: Mapping[str, Sequence[str]],
     shown: str,
     minutes: float,
@@ -525,7 +529,7 @@ def conclude(
     notices = score_notices(run.quality, run.parts["test"])
     results = result_lines(rows, lesions, history, run.cine.groups, notices, minutes)
     verdict = verdict_lines(rows, run.cine.groups)
-    write_output(folder, facts, history, results, caveats(run), verdict)
+    write_output(folder, facts, history, results, caveats(run), verdict, reference)
     if lesions:
         write_csv(folder / run_folder.LESIONS, lesions)
     run_folder.write_metrics(folder, rows)

@@ -79,7 +79,8 @@ def write_film(folder: Path, series: Mapping[str, np.ndarray], view: HeartView) 
 
 
 def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """`reconstructions.npz`: index, target, mask, aliased, reconstruction of the test samples."""
+    """`reconstructions.npz`: index, target, mask, aliased, reconstruction of the test samples;
+    without the aliased images if they are small."""
     with whole_file(folder / ARRAYS) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
@@ -90,35 +91,46 @@ class Gallery:
     `add` collects while the methods are scored, `write` draws when the scores are on disk.
     """
 
-    def __init__(self, shown: str, methods: Mapping[str, Method], num_pictures: int):
+    def __init__(self, shown: str, methods: Mapping[str, Method], num_pictures: int, arrays: str):
         """
         Args:
             shown: the method of which all frames are drawn and kept.
             methods: all methods of the test.
             num_pictures: samples to draw.
+            arrays: which arrays of all samples to keep: "all", "small" or "none".
         """
         self.shown, self.methods, self.num_pictures = shown, methods, num_pictures
         self.drawn: list[tuple[Batch, dict[str, Tensor]]] = []  # a sample, and what is known of it
-        self.arrays: dict[str, list[np.ndarray]] = {
-            "index": [], "target": [], "mask": [], "aliased": [], "reconstruction": []
-        }  # fmt: skip
+        self.kept = arrays
+        self.arrays: dict[str, list[np.ndarray]] = {}
 
     @torch.no_grad()
     def add(self, scored: Scored) -> None:
         """Collect the arrays of a batch."""
         batch, images = scored.batch, scored.images
+        n_left = max(1, self.num_pictures) - len(self.drawn)  # the film needs one
+        if self.kept == "none" and not n_left:
+            return
         shown = images.get(self.shown)
         if shown is None:  # its scores were cached
             shown = self.methods[self.shown](batch.aliased, batch.mask).abs()
-        for i in range(len(batch.samples)):
-            if len(self.drawn) < max(1, self.num_pictures):  # the film needs one
-                one = {name: array[i : i + 1] for name, array in images.items()}
-                self.drawn.append((batch.sample(i), one | {self.shown: shown[i : i + 1]}))
-        self.arrays["index"].append(np.array(batch.samples))
-        self.arrays["target"].append(batch.target.cpu().numpy())
-        self.arrays["mask"].append(batch.mask[..., 0].cpu().numpy().astype(np.uint8))
-        self.arrays["aliased"].append(batch.aliased.cpu().numpy())
-        self.arrays["reconstruction"].append(shown.cpu().numpy())
+        for i in range(len(batch.samples[:n_left])):
+            one = {name: array[i : i + 1] for name, array in images.items()}
+            self.drawn.append((batch.sample(i), one | {self.shown: shown[i : i + 1]}))
+        if self.kept == "none":
+            return
+        known = {
+            "index": torch.tensor(batch.samples),
+            "target": batch.target,
+            "mask": batch.mask[..., 0].to(torch.uint8),
+            "aliased": batch.aliased,
+            "reconstruction": shown,
+        }
+        if self.kept == "small":
+            known |= {name: known[name].half() for name in ("target", "reconstruction")}
+            del known["aliased"]  # target and mask give it
+        for name, array in known.items():
+            self.arrays.setdefault(name, []).append(array.cpu().numpy())
 
     @torch.no_grad()
     def write(self, folder: Path, dpi: int, best: str | None) -> None:
@@ -126,9 +138,11 @@ class Gallery:
 
         `best`: the training-free method to show beside; None: there is none.
         """
-        write_arrays(folder, {k: np.concatenate(pieces) for k, pieces in self.arrays.items()})
-        lines = self.arrays["mask"][0][0]
-        nx = self.arrays["target"][0].shape[-1]
+        if self.arrays:
+            names = list(self.arrays)  # popped, so that memory holds one of them twice, not all
+            write_arrays(folder, {name: np.concatenate(self.arrays.pop(name)) for name in names})
+        first = self.drawn[0][0]
+        lines, nx = first.mask[0, ..., 0].cpu().numpy().astype(np.uint8), first.target.shape[-1]
         write_figure(folder / "mask.png", figures.mask_figure(lines, nx), dpi)
         names = [best, *BESIDE] if best else list(BESIDE)
         beside = [name for name in names if name in self.methods and name != self.shown]

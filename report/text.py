@@ -26,14 +26,16 @@ from util.files import as_bytes, write_bytes, write_csv
 
 WIDTH = 100  # columns
 WITHOUT_SPREAD = ("loss", "nmse")  # in the table of scores, whose width is limited
+ADVANTAGE = "advantage"  # of the network over the best training-free method, a column
 EPOCH_COLUMNS = {  # width and format
     "epoch": (5, "d"),
-    "train/loss": (13, ".3e"),
+    "train/loss": (10, ".3e"),
     "validation/loss": (15, ".3e"),
     "validation/psnr": (15, ".3f"),
+    ADVANTAGE: (9, "+.2f"),
     "validation/ssim": (15, ".4f"),
     "learning_rate": (13, ".3e"),
-    "seconds": (8, ".1f"),
+    "seconds": (7, ".1f"),
 }
 LESION_MEANING = f"""\
 A disc of contrast {" or ".join(f"{c:+g}" for c in CONTRASTS)}, with a smooth edge, is added to
@@ -52,6 +54,7 @@ def write_output(
     results: Sequence[str] = (),
     caveats: Sequence[str] = (),
     verdict: Sequence[str] = (),
+    reference: tuple[str, float] | None = None,
 ) -> None:
     """`output.txt`, and its epochs as `history.csv`.
 
@@ -61,12 +64,14 @@ def write_output(
         results: lines about the test set, once there are any.
         caveats: limits of the results, a line each.
         verdict: the results in short, which come first.
+        reference: see `epoch_line`.
     """
     parts = ["\n".join(["Verdict", *wrapped(verdict)])] if verdict else []
     parts += ["\n".join([heading, *wrapped(lines)]) for heading, lines in facts.items()]
     if history:
         write_csv(folder / HISTORY, history)
-        parts.append("\n".join(["Training", epoch_header(), *map(epoch_line, history)]))
+        epochs = [epoch_line(entry, reference) for entry in history]
+        parts.append("\n".join(["Training", epoch_header(reference), *epochs]))
     if results:
         meaning = [f"{name}: {text}" for name, text in definitions().items()]
         parts += ["\n".join(results), "\n".join(["Definitions", *wrapped(meaning)])]
@@ -90,18 +95,37 @@ def wrapped(lines: Sequence[str], indent: str = "  ") -> list[str]:
     ]
 
 
-def epoch_header() -> str:
+def epoch_columns(reference: tuple[str, float] | None) -> dict[str, tuple[int, str]]:
+    """The columns of `epoch_line`, with width and format."""
+    return {k: column for k, column in EPOCH_COLUMNS.items() if reference or k != ADVANTAGE}
+
+
+def epoch_header(reference: tuple[str, float] | None) -> str:
     """The names above the columns of `epoch_line`."""
-    return "  ".join(f"{name:>{width}}" for name, (width, _) in EPOCH_COLUMNS.items())
+    return " ".join(f"{name:>{width}}" for name, (width, _) in epoch_columns(reference).items())
 
 
-def epoch_line(entry: Mapping[str, float]) -> str:
-    """An epoch of the history as a line; "-" if it was not validated."""
-    cells = {
-        name: format(entry[name], form) if name in entry else "-"
-        for name, (_, form) in EPOCH_COLUMNS.items()
-    }
-    return "  ".join(f"{cells[name]:>{width}}" for name, (width, _) in EPOCH_COLUMNS.items())
+def epoch_line(entry: Mapping[str, float], reference: tuple[str, float] | None) -> str:
+    """An epoch of the history as a line; "-" if it was not validated.
+
+    `reference`: the best training-free method and its PSNR on the validation part, in dB; with it,
+    a column has the difference to it.
+    """
+    if reference and "validation/psnr" in entry:
+        entry = {**entry, ADVANTAGE: entry["validation/psnr"] - reference[1]}
+    return " ".join(
+        f"{format(entry[name], form) if name in entry else '-':>{width}}"
+        for name, (width, form) in epoch_columns(reference).items()
+    )
+
+
+def reference_lines(reference: tuple[str, float]) -> list[str]:
+    """What the epochs are compared with; see `epoch_line`."""
+    best, psnr = reference
+    return [
+        f"validation/psnr of the best training-free method, {best}: {psnr:.3f}",
+        f"{ADVANTAGE}: validation/psnr of the network minus this",
+    ]
 
 
 def verdict_lines(

@@ -2,6 +2,7 @@ import contextlib
 import io
 import pickle
 import struct
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -66,6 +67,18 @@ def test_compressed_npz_and_plain_npy_hold_the_same(tmp_path, images):
     np.savez_compressed(tmp_path / "small.npz", dataset=images)
     np.save(tmp_path / "plain.npy", images)
     assert load(tmp_path / "small.npz").hash == load(tmp_path / "plain.npy").hash == expected
+
+
+def test_fortran_order_and_the_first_samples_hold_the_same(tmp_path, images):
+    """Also of complex pairs."""
+    expected = load(save(tmp_path, dataset=images)).images
+    np.save(tmp_path / "turned.npy", np.asfortranarray(images))
+    for n in (9, 4):
+        assert torch.equal(load(tmp_path / "turned.npy", n_samples=n).images, expected[:n])
+    pairs = np.asfortranarray(np.stack((images, 0 * images), axis=-1))
+    assert torch.equal(
+        load(save(tmp_path, dataset=pairs), complex_pairs=True).images.real, expected
+    )
 
 
 def test_missing_file_or_directory(tmp_path):
@@ -157,9 +170,52 @@ def test_zip_bomb_is_compared_with_the_memory_before_it_is_read(tmp_path, monkey
     np.savez_compressed(path, dataset=zeros)
     assert path.stat().st_size < zeros.nbytes / 100
     monkeypatch.setattr(dataset, "available_memory", lambda: 10**6)
-    monkeypatch.setattr(dataset.npy_format, "read_array", lambda *a, **k: pytest.fail("was read"))
-    with pytest.raises(InputError, match=r"needs 0.0 GB of memory, but 0.0 GB are free"):
+    monkeypatch.setattr(dataset.Stored, "samples", lambda *a: pytest.fail("was read"))
+    with pytest.raises(InputError, match=r"needs 0.0 GB of memory, but 0.0 GB are free: .*--n-sam"):
         load(path)
+    monkeypatch.undo()
+    monkeypatch.setattr(dataset, "available_memory", lambda: 10**6)
+    assert len(load(path, n_samples=1).images) == 1  # the remedy
+
+
+REAL_TYPES = ["u1", "i2", "f2", "f4", "f8"]
+FORMS = ["npy", "npz", "compressed", "Fortran order", "first samples"]
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize(
+    ("form", "dtype"),
+    [
+        *((form, dtype) for form in FORMS for dtype in [*REAL_TYPES, "c8", "c16"]),
+        *(("complex pairs", dtype) for dtype in REAL_TYPES),
+    ],
+)
+def test_memory_is_what_was_counted(tmp_path, monkeypatch, form, dtype, normalise):
+    array = np.zeros((40, 4, 96, 96), dtype)
+    array[:, 0, 0, 0] = 1
+    if form == "complex pairs":
+        array = np.stack((array, array * 0), axis=-1)
+    if form == "Fortran order":
+        array = np.asfortranarray(array)
+    path = tmp_path / "data"
+    with path.open("wb") as file:
+        if form == "npz":
+            np.savez(file, dataset=array)
+        elif form == "compressed":
+            np.savez_compressed(file, dataset=array)
+        else:
+            np.save(file, array)
+    changes = {"n_samples": 30 if form == "first samples" else None, "normalise": normalise}
+    changes["complex_pairs"] = form == "complex pairs"
+    counted = []
+    monkeypatch.setattr(dataset, "require_memory", lambda needed, stored: counted.append(needed))
+    tracemalloc.start()
+    try:
+        load(path, **changes)
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert taken <= counted[0] <= 1.2 * taken
 
 
 @pytest.mark.parametrize("shape", [(9, 8, 32), (0, 8, 32, 36), (9, 8, 0, 36), ()])

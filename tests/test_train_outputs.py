@@ -10,6 +10,7 @@ import torch
 from helpers import (
     CASCADE,
     METHODS,
+    ROOT,
     TINY,
     report_of,
     rows_of,
@@ -69,6 +70,41 @@ def test_arrays_reproduce_the_scores_and_the_physics(finished, images):
         assert float(rows[index[i], "unet_resnet"]["psnr"]) == pytest.approx(value, abs=1e-4)
 
 
+def remade(arrays) -> torch.Tensor:
+    """The aliased images, by the line on the Python page."""
+    lines = (ROOT / "docs" / "python.md").read_text().splitlines()
+    (line,) = (x for x in lines if x.startswith("aliased = undersample(target,"))
+    target, mask = torch.from_numpy(arrays["target"]), torch.from_numpy(arrays["mask"])
+    return eval(line.removeprefix("aliased = "), globals(), {"target": target, "mask": mask})
+
+
+def test_small_arrays_are_the_same_in_half_precision(finished, tmp_path, tiny_npz):
+    settings = TINY | {"data": str(tiny_npz), "arrays": "small"}
+    assert train(str(tmp_path / "run"), **settings) == finished[1]
+    with (
+        np.load(finished[0] / "reconstructions.npz") as whole,
+        np.load(tmp_path / "run" / "reconstructions.npz") as small,
+    ):
+        assert set(whole.files) - set(small.files) == {"aliased"}
+        for name in ("index", "mask"):
+            assert np.array_equal(small[name], whole[name])
+        for name in ("target", "reconstruction"):
+            assert small[name].dtype == np.float16
+            np.testing.assert_allclose(small[name], whole[name], rtol=2**-11, atol=2**-24)
+        aliased = torch.from_numpy(whole["aliased"])
+        torch.testing.assert_close(remade(whole), aliased)
+        torch.testing.assert_close(remade(small), aliased, rtol=0, atol=5e-4)
+    assert "--arrays small" in (tmp_path / "run" / "settings.txt").read_text()
+
+
+def test_arrays_are_left_out_and_everything_else_is_there(finished, tmp_path, tiny_npz):
+    folder = tmp_path / "run"
+    assert train(str(folder), data=str(tiny_npz), **TINY, arrays="none") == finished[1]
+    assert not (folder / "reconstructions.npz").exists()
+    for name in ("metrics.csv", "cine.gif", "mask.png"):
+        assert (folder / name).read_bytes() == (finished[0] / name).read_bytes(), name
+
+
 def test_report_reads_on_its_own(finished):
     folder, _ = finished
     text = report_of(folder)
@@ -88,8 +124,13 @@ def test_report_reads_on_its_own(finished):
     assert "patients: unknown" in text
     assert re.search(r"unet_resnet, in_channels 8.*\n  [\d,]+ parameters, .* activations", text)
     raw = (folder / "output.txt").read_text()
-    epochs = re.findall(r"^ +(\d)  +\S+e-\d+  +\S+e-\d+ +[\d.]+  +-?[\d.]+ ", raw, re.MULTILINE)
+    epochs = re.findall(r"^ +(\d)  +\S+e-\d+  +\S+e-\d+ +[\d.]+ +[+-][\d.]+ ", raw, re.MULTILINE)
     assert epochs == ["1", "2", "3", "4"]
+    best = float(re.search(r"of the best training-free method, view_sharing: ([\d.]+)", text)[1])
+    rows = re.findall(r"^ +\d  +\S+ +\S+ +([\d.]+) +([+-][\d.]+) ", raw, re.MULTILINE)
+    assert len(rows) == 4
+    for validated, advantage in rows:
+        assert float(advantage) == pytest.approx(float(validated) - best, abs=0.006)
     for method in METHODS:
         assert re.search(rf"^{method} +\d\.\d+ +\d+\.\d+ ± \d\.\d+ +[\d.]+ ± ", text, re.MULTILINE)
     line = r"acceleration 4: psnr [+-]\d+\.\d+ \[.*\] \(\w+\), ssim .*, moving_psnr .*\)$"

@@ -49,6 +49,7 @@ from util.files import claimed_folder
         ({"test_acc": (4, 33)}, "acc=33"),
         ({"loss": "huber"}, "--loss is 'huber', expected one of mse, l1"),
         ({"precision": "float16"}, "expected one of float32, bfloat16"),
+        ({"arrays": "tiny"}, "--arrays is 'tiny', expected one of all, small, none"),
         ({"baselines": ("magic",)}, "--baselines is 'magic', expected one of zero_filled"),
         ({"ema": 1.0}, "--ema is 1.0"),
         ({"augment": ("rotation",)}, "--augment is 'rotation', expected one of flips, time"),

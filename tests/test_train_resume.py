@@ -347,6 +347,19 @@ def test_a_keyword_that_equals_its_default_contradicts_a_run_too(tmp_path, finis
         train(str(folder), resume=True, acc=6)
 
 
+@pytest.mark.parametrize("given", [{}, {"arrays": "none"}])
+def test_a_run_begun_before_arrays_were_a_setting_goes_on(tmp_path, finished, given):
+    folder = copy_run(finished, tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    del config["settings"]["arrays"]
+    (folder / "config.json").write_text(json.dumps(config))
+    last = ckpt.load_checkpoint(folder / ckpt.LAST)
+    del last["settings"]["arrays"]
+    torch.save(last, folder / ckpt.LAST)
+    assert train(str(folder), resume=True, **given) == finished[1]
+    assert (folder / "reconstructions.npz").exists() == (not given)
+
+
 def test_a_damaged_last_checkpoint_beside_a_good_one(tmp_path, finished, tiny_npz):
     folder = copy_run(finished, tmp_path / "run")
     (folder / ckpt.LAST).write_bytes((folder / ckpt.LAST).read_bytes()[:-500])

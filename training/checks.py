@@ -43,6 +43,7 @@ CHOICES: dict[str, Collection[str]] = {
     "augment": AUGMENTATIONS,
     "branches": BRANCHES,
     "start": STARTS,
+    "arrays": ("all", "small", "none"),
 }
 
 Settings = Mapping[str, Any]  # the keywords of train()

@@ -61,7 +61,7 @@ def measure(images: Tensor) -> Quality:
         offsets.append(int(energy.argmax()) - len(energy) // 2 if peak else 0)
         if (sample == sample[0, 0, 0]).all():
             constant.append(i)
-        elif len(sample) > 1 and (sample - sample[0]).abs().max() <= STILL:
+        elif len(sample) > 1 and all((frame - sample[0]).abs().max() <= STILL for frame in sample):
             still.append(i)
         elif not size.amax(dim=(-2, -1)).all():
             dark.append(i)

@@ -21,7 +21,8 @@ LESIONS, HISTORY = "lesions.csv", "history.csv"
 ARRAYS, TENSORBOARD = "reconstructions.npz", "tensorboard"
 SETTINGS = "settings.txt"  # an argument file
 JOURNAL = "test_rows.jsonl"  # results of a test that is not finished
-OF_THE_CALL = ("resume", "max_minutes", "data", "device")  # limits and places, not the run itself
+# limits, places and the size of a file, not the run itself
+OF_THE_CALL = ("resume", "max_minutes", "data", "device", "arrays")
 
 
 def is_run(folder: Path) -> bool:
@@ -56,7 +57,7 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
 def write_settings(folder: Path, settings: Mapping[str, Any], command: str | None) -> None:
     """`settings.txt`: the settings as an argument file, which makes the same run again."""
     origin = f"with: {command}" if command else "from Python"
-    wanted = of_the_run(settings) | {"data": settings["data"]}
+    wanted = of_the_run(settings) | {name: settings[name] for name in ("data", "arrays")}
     text = f"# A run begun {origin}\n# The same again: python train.py new_folder @this_file\n"
     write_bytes(folder / SETTINGS, as_bytes(text + as_argument_file(wanted)))
 

@@ -91,9 +91,11 @@ def near_duplicates(images: Tensor) -> list[tuple[int, int]]:
     Time-averaged thumbnails without their local mean are correlated; different patients have no
     fine structure in common. Slices farther apart, or rotated, are not detected.
     """
-    # numpy's magnitude of complex numbers is several times as fast as torch's
-    means = np.stack([np.abs(sample).mean(axis=0) for sample in images.numpy()])
-    thumbnails = F.adaptive_avg_pool2d(torch.from_numpy(means)[:, None], DUPLICATE_SIZE)
+    thumbnails = torch.empty(len(images), 1, DUPLICATE_SIZE, DUPLICATE_SIZE)
+    for thumbnail, sample in zip(thumbnails, images, strict=True):
+        # numpy's magnitude of complex numbers is several times as fast as torch's
+        mean = torch.from_numpy(np.abs(sample.numpy()).mean(axis=0))
+        thumbnail[:] = F.adaptive_avg_pool2d(mean[None], DUPLICATE_SIZE)
     detail = thumbnails - F.avg_pool2d(thumbnails, 3, stride=1, padding=1, count_include_pad=False)
     detail = F.normalize((detail - detail.mean(dim=(-2, -1), keepdim=True)).flatten(1))
     alike = (detail @ detail.T).triu(diagonal=1) > DUPLICATE_CORRELATION

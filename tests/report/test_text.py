@@ -7,6 +7,7 @@ from report.text import (
     epoch_header,
     epoch_line,
     lesion_table,
+    reference_lines,
     score_table,
     verdict_lines,
     wrapped,
@@ -59,9 +60,25 @@ def test_the_verdict_sorts_the_methods_and_says_what_helps_a_network_that_is_beh
 
 
 def test_epochs_without_validation_have_a_dash():
-    line = epoch_line({"epoch": 3, "train/loss": 0.5, "learning_rate": 1e-3, "seconds": 2})
+    line = epoch_line({"epoch": 3, "train/loss": 0.5, "learning_rate": 1e-3, "seconds": 2}, None)
     assert line.split() == ["3", "5.000e-01", "-", "-", "-", "1.000e-03", "2.0"]
-    assert len(line) == len(epoch_header())
+    assert len(line) == len(epoch_header(None))
+
+
+def test_epochs_are_compared_with_the_best_training_free_method():
+    entry = {"epoch": 3, "train/loss": 0.5, "learning_rate": 1e-3, "seconds": 12345.6}
+    validated = entry | {f"validation/{name}": 9.5 for name in ("loss", "psnr", "ssim")}
+    reference = ("kt_sparse", 35.87)
+    header = epoch_header(reference)
+    assert header.split()[3:5] == ["validation/psnr", "advantage"]
+    for line, cells in (
+        (epoch_line(validated, reference), ["9.500", "-26.37"]),
+        (epoch_line(entry, reference), ["-", "-"]),
+    ):
+        assert line.split()[3:5] == cells
+        assert len(line) == len(header) <= 100
+    assert "advantage" not in epoch_header(None)
+    assert "best training-free method, kt_sparse: 35.870" in reference_lines(reference)[0]
 
 
 def test_the_report_writes_its_epochs_as_a_table(tmp_path):
