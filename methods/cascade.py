@@ -16,21 +16,17 @@ image reconstruction", IEEE Trans Med Imaging 37:491-503, 2018; W. Shi et al. (s
 2016.
 """
 
-import contextlib
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.layers import ShiftBlock, as_convolved, run_block, set_zero
+from methods.layers import BANDS, ShiftBlock, as_convolved, run_block, set_zero, temporal_views
 from methods.start import start_images
 from physics.consistency import DataConsistency
 from physics.fourier import join_complex, split_complex
 
 SUBPIXEL = 2  # blocks of 2 x 2 pixels become channels
 LEVELS = 3  # resolutions of a stage
-BANDS = ((0,), (1,), (2, 3))  # harmonics of the heartbeat in each band; the first is the mean
 
 
 class Stage(nn.Module):
@@ -79,26 +75,6 @@ class Stage(nn.Module):
         return x.float().unflatten(0, (-1, n_frames))
 
 
-def in_float32(device: torch.device) -> contextlib.AbstractContextManager:
-    """A context in which nothing is computed in bfloat16, whatever the precision of the network."""
-    if device.type == "meta":  # costs are being counted
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, enabled=False)
-
-
-def temporal_bands(n_frames: int) -> Tensor:
-    """Projections of a cyclic series onto the bands of temporal frequency in `BANDS`, (N, T, T)."""
-    time = torch.arange(n_frames)
-    angle = 2 * math.pi * (time[:, None] - time) / n_frames
-    bands = torch.zeros(len(BANDS), n_frames, n_frames)
-    for band, harmonics in zip(bands, BANDS, strict=True):
-        for harmonic in harmonics:
-            if 2 * harmonic <= n_frames:
-                twice = 1 if 2 * harmonic in (0, n_frames) else 2  # with the negative frequency
-                band += twice * (harmonic * angle).cos() / n_frames
-    return bands
-
-
 class Cascade(nn.Module):
     """Unrolled network of `stages` stages; called like all networks (see `model.py`).
 
@@ -138,9 +114,8 @@ class Cascade(nn.Module):
         with torch.no_grad():
             images, shared = start_images(measured)
             shared = self.parts_of(shared - images)
-            bands = temporal_bands(images.shape[1]).to(images.device)
         for i, stage in enumerate(self.stages):
-            channels = self.views(images, shared, bands)
+            channels = self.views(images, shared)
             correction = run_block(stage, channels, recompute=self.gradient_checkpointing)
             parts = correction.unbind(dim=2)
             images = images + (parts[0] if self.real_image else join_complex(*parts))
@@ -148,12 +123,10 @@ class Cascade(nn.Module):
             images = measured.project(images, weight)
         return images
 
-    def views(self, images: Tensor, shared: Tensor, bands: Tensor) -> Tensor:
+    def views(self, images: Tensor, shared: Tensor) -> Tensor:
         """The input of a stage, (B, T, channels, Y, X)."""
         parts = self.parts_of(images)  # (B, T, parts, Y, X)
-        with in_float32(images.device):  # rounding would look like motion
-            mean, *faster = torch.einsum("nst,btcyx->nbscyx", bands, parts)
-        return torch.cat((parts, shared, mean - parts, *faster), dim=2)
+        return torch.cat((parts, shared, *temporal_views(parts)), dim=2)
 
     def parts_of(self, images: Tensor) -> Tensor:
         """Real images, or the two parts of complex ones, as channels: (B, T, parts, Y, X)."""

@@ -1,5 +1,7 @@
 """Layers that several networks have, and helpers for all of them."""
 
+import contextlib
+import math
 from typing import Any
 
 import torch
@@ -7,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+BANDS = ((0,), (1,), (2, 3))  # harmonics of the heartbeat in each band; the first is the mean
 SHIFTED = 4  # 1/4 of the channels is shifted to the next frame, 1/4 to the previous one
 
 
@@ -57,3 +60,32 @@ def as_convolved(x: Tensor) -> Tensor:
     if kind == "meta" or not torch.is_autocast_enabled(kind):
         return x
     return x.to(torch.get_autocast_dtype(kind))
+
+
+def in_float32(device: torch.device) -> contextlib.AbstractContextManager:
+    """A context in which nothing is computed in bfloat16, whatever the precision of the network."""
+    if device.type == "meta":  # costs are being counted
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
+
+
+def temporal_bands(n_frames: int) -> Tensor:
+    """Projections of a cyclic series onto the bands of temporal frequency in `BANDS`, (N, T, T)."""
+    time = torch.arange(n_frames)
+    angle = 2 * math.pi * (time[:, None] - time) / n_frames
+    bands = torch.zeros(len(BANDS), n_frames, n_frames)
+    for band, harmonics in zip(bands, BANDS, strict=True):
+        for harmonic in harmonics:
+            if 2 * harmonic <= n_frames:
+                twice = 1 if 2 * harmonic in (0, n_frames) else 2  # with the negative frequency
+                band += twice * (harmonic * angle).cos() / n_frames
+    return bands
+
+
+def temporal_views(images: Tensor) -> list[Tensor]:
+    """What shows all motion of the series (B, T, ...) at once, each of their shape: the difference
+    of their temporal mean to them, and their projections onto the faster bands in `BANDS`."""
+    bands = temporal_bands(images.shape[1]).to(images.device)
+    with in_float32(images.device):  # rounding would look like motion
+        mean, *faster = torch.einsum("nst,bt...->nbs...", bands, images)
+    return [mean - images, *faster]

@@ -10,20 +10,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.layers import ShiftBlock, as_convolved, run_block, set_zero
+from methods.layers import BANDS, ShiftBlock, as_convolved, run_block, set_zero, temporal_views
 from methods.unet import DualUNet
 from physics.fourier import join_complex, split_complex
 
-BLOCKS = 1
+BLOCKS = 1  # of a refiner
+STEPS = 3  # refiners in a row, where the measured lines are put back after each
 SUBPIXEL = 4  # every 4 x 4 block of pixels becomes 16 channels, and back
 
 
 class Refiner(nn.Module):
     """Residual network on a real image series: (B, T, Y, X) to the same, any Y and X.
 
-    It starts as the identity. There is no pooling and no stride: pixels are rearranged into
-    channels (Shi et al.), so that few large tensors are moved, which is what limits small networks
-    on CPUs and GPUs, and convolutions reach far. The correction has full resolution.
+    It starts as the identity. Its input are the images and their temporal views (see
+    `methods/layers.py`). There is no pooling and no stride: pixels are rearranged into channels
+    (Shi et al.), which makes tensors small, moving which limits such networks on CPUs and GPUs, and
+    convolutions wide. The correction has full resolution.
     """
 
     gradient_checkpointing = False
@@ -31,8 +33,8 @@ class Refiner(nn.Module):
     def __init__(self, init_features: int, batch_norm: bool):
         super().__init__()
         features = max(32, init_features // 2)
-        phases = SUBPIXEL**2
-        self.lift = nn.Conv2d(phases, features, kernel_size=3, padding=1, bias=not batch_norm)
+        phases, views = SUBPIXEL**2, 1 + len(BANDS)
+        self.lift = nn.Conv2d(views * phases, features, 3, padding=1, bias=not batch_norm)
         self.norm = nn.BatchNorm2d(features) if batch_norm else nn.Identity()
         self.blocks = nn.ModuleList(ShiftBlock(features, batch_norm) for _ in range(BLOCKS))
         self.project = nn.Conv2d(features, phases, kernel_size=1)
@@ -40,7 +42,8 @@ class Refiner(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         n_frames, ny, nx = image.shape[1:]
-        x = as_convolved(image.flatten(0, 1).unsqueeze(1))  # (B T, 1, Y, X)
+        views = torch.stack((image, *temporal_views(image)), dim=2)  # (B, T, C, Y, X)
+        x = as_convolved(views.flatten(0, 1))
         x = F.pixel_unshuffle(F.pad(x, (0, -nx % SUBPIXEL, 0, -ny % SUBPIXEL)), SUBPIXEL)
         x = self.lift(x.contiguous(memory_format=torch.channels_last))
         x = F.relu(self.norm(x), inplace=True)  # (B T, C, Y/4, X/4)
@@ -51,10 +54,10 @@ class Refiner(nn.Module):
 
 
 class UNetResNet(nn.Module):
-    """`unet_resnet`: the U-Nets of `unet` (same arguments) and a refiner of their magnitude image.
+    """`unet_resnet`: the U-Nets of `unet` (same arguments) and a refiner of their images.
 
-    With `data_consistency` the same refiner corrects the real and the imaginary part of the U-Nets'
-    image, and the measured lines are put back again.
+    With `data_consistency` there are three refiners in a row, after each of which the measured
+    lines are put back. A refiner of complex images corrects real and imaginary part alike.
     """
 
     def __init__(
@@ -75,13 +78,16 @@ class UNetResNet(nn.Module):
             in_channels, out_channels, init_features, dropout, batch_norm, data_consistency,
             start, real_image, branches, attention,
         )  # fmt: skip
-        self.refiner = Refiner(init_features, batch_norm)
+        steps = STEPS if data_consistency else 1
+        self.refiners = nn.ModuleList(Refiner(init_features, batch_norm) for _ in range(steps))
 
     def forward(self, aliased: Tensor, mask: Tensor) -> Tensor:
         start = self.unet.begin(aliased, mask)
-        image = self.unet.correct(start)
-        if image.is_complex():
-            image = join_complex(*self.refiner(torch.cat(split_complex(image))).chunk(2))
-        else:
-            image = self.refiner(image)
-        return start.consistent(image)
+        images = self.unet.correct(start)
+        for refiner in self.refiners:
+            if images.is_complex():
+                images = join_complex(*refiner(torch.cat(split_complex(images))).chunk(2))
+            else:
+                images = refiner(images)
+            images = start.consistent(images)
+        return images

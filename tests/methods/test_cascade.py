@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from CS_mask import evaluation_masks
-from methods.cascade import BANDS, Cascade, Stage, temporal_bands
-from methods.layers import ShiftBlock
+from methods.cascade import Cascade, Stage
 from methods.start import start_images
 from model import build_model
 from physics.consistency import DataConsistency
@@ -120,41 +119,6 @@ def test_weight_of_data_consistency():
     assert not torch.allclose(kept, fftc(target, axes=(-2,)) * mask, atol=1e-2)
     names = dict(Cascade(**SETTINGS | {"dc_weight": 2.0}).named_buffers())
     torch.testing.assert_close(names["log_weight"].exp(), torch.full((2,), 2.0))
-
-
-def test_what_stands_still_does_not_seem_to_move_in_bfloat16():
-    still = torch.rand(1, 1, 24, 20).expand(-1, 8, -1, -1)
-    network = Cascade(**SETTINGS)
-    with torch.autocast("cpu", torch.bfloat16):
-        views = network.views(still, torch.zeros(1, 8, 1, 24, 20), temporal_bands(8))
-    assert views.dtype == torch.float32
-    assert views.shape == (1, 8, 5, 24, 20)
-    assert views[:, :, 2:].abs().max() < 1e-5  # mean - own, and the harmonics
-
-
-def test_shift_block_reaches_one_frame_to_either_side():
-    block = randomised(ShiftBlock(16))
-    x = torch.rand(8, 16, 6, 6)
-    changed = x.clone()
-    changed[3] += 1
-    with torch.no_grad():
-        reach = (block(changed, 8) - block(x, 8)).abs().amax(dim=(1, 2, 3)) > 1e-6
-    assert reach.tolist() == [False, False, True, True, True, False, False, False]
-
-
-@pytest.mark.parametrize("n_frames", [1, 2, 3, 4, 7, 20])
-def test_temporal_bands_are_projections_on_harmonics(n_frames):
-    bands = temporal_bands(n_frames)
-    torch.testing.assert_close(bands @ bands, bands, atol=1e-5, rtol=0)
-    series = torch.rand(n_frames, 5)
-    spectrum = torch.fft.rfft(series, dim=0)
-    for band, harmonics in zip(bands, BANDS, strict=True):
-        kept = torch.zeros_like(spectrum)
-        for harmonic in harmonics:
-            if harmonic < len(spectrum):
-                kept[harmonic] = spectrum[harmonic]
-        expected = torch.fft.irfft(kept, n=n_frames, dim=0)
-        torch.testing.assert_close(band @ series, expected, atol=1e-5, rtol=0)
 
 
 def test_stage_starts_at_zero_and_the_default_is_small():
