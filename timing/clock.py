@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from util.command_line import say
+from util.progress import say
 
 Key = TypeVar("Key", bound=Hashable)
 Row = dict[str, Any]

@@ -17,8 +17,8 @@ from timing.control import Control
 from training.batches import Acquisition, Batch, TrainingDraws, training_batch
 from training.optimisation import make_optimizer, training_loss
 from training.run import acceleration_range
-from util.command_line import say
 from util.machine import make_deterministic, peak_memory, reuse_memory
+from util.progress import say
 
 CONTROL = "control"
 TRAINING, INFERENCE = MODES = ("training", "inference")
