@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 from model import MODELS, architecture_settings
+from timing.benchmark_report import FILES, write_report
 from timing.clock import Clock, Row
 from timing.pipeline import epoch_seconds, pipeline_rows
 from timing.speed import CONTROL, GROWING, Setup, growth_rows, prepare, speed_rows
-from timing.summary import FILES, write_report
 from train import train
 from util.command_line import as_flags, defaults_of, flag, main, parse_command_line, typed
 from util.errors import InputError

@@ -7,8 +7,8 @@ from helpers import ROOT
 
 from benchmark import benchmark
 from model import MODELS
+from timing.benchmark_report import FILES
 from timing.speed import CONTROL
-from timing.summary import FILES
 from util.command_line import as_flags, settings_of
 from util.errors import InputError
 from util.files import read_csv

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from timing.summary import (
+from timing.benchmark_report import (
     FILES,
     benchmark_figure,
     exponent,
