@@ -35,10 +35,11 @@ from ablation.summary import FILES, write_rates, write_report
 from train import train
 from training.checks import CHOICES, check_settings
 from training.run_folder import is_finished
-from util.command_line import defaults_of, flag, main, parse_command_line, say, typed
+from util.command_line import defaults_of, flag, main, parse_command_line, typed
 from util.errors import InputError, Interrupted
 from util.files import claimed_folder, require_only, write_bytes
 from util.machine import fast_precision, pick_device
+from util.progress import say
 from util.stop import StopRequest
 
 KNOWN = (RUNS, *FILES)  # what its folder may hold

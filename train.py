@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from dataset import load_cine, name_list
 from evaluation.bench import Bench
+from evaluation.forecast import Forecast, forecast
 from evaluation.lesion_score import lesion_rows
 from evaluation.scoring import Row, best_baseline, mean_scores, validate
 from evaluation.tuning import Parameters, available_baselines
@@ -33,13 +34,14 @@ from methods.baselines import Method
 from model import build_model, channels_last, run_network, set_checkpointing
 from report.description import baseline_lines, caveats, changes, configuration, describe
 from report.figures import curves_figure
-from report.pictures import Gallery, write_figure
+from report.pictures import BESIDE, Gallery, seconds_of_pictures, write_figure
 from report.tensorboard import TensorBoard
 from report.text import (
     epoch_header,
     epoch_line,
     reference_lines,
     result_lines,
+    time_line,
     verdict_lines,
     wrapped,
     write_output,
@@ -65,16 +67,17 @@ from util.command_line import (
     main,
     notes_explicit,
     parse_command_line,
-    say,
     typed,
 )
 from util.errors import InputError
 from util.files import claimed_folder, write_csv
 from util.journal import Journal
+from util.progress import duration, say
 from util.stop import StopRequest
 
 CODE = source_hash("train")  # of the whole suite, as it was imported
-WARM_STEPS = 3  # steps after which the total time is estimated
+WARM_STEPS = 3  # steps after which the time left is estimated
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"  # of training
 MEMORY_MARGIN = 2.5  # a step may take this multiple of the counted activations
 LOGGED_SAMPLES = 2  # validation samples whose pictures go to TensorBoard
 LOGGED_EPOCHS = 20  # how often in a run these are logged
@@ -176,7 +179,7 @@ def train(
             reference = None
             if network is not None and run.settings.num_epochs:
                 reference = score_reference(run, bench, tuned, facts, stop)
-                network, history = fit(run, network, reference, facts, stop)
+                network, history = fit(run, network, bench, tuned, reference, facts, stop)
             return score_test(run, network, bench, tuned, history, reference, facts, stop)
 
 
@@ -295,13 +298,17 @@ def score_reference(
 def fit(
     run: Run,
     network: nn.Module,
+    bench: Bench,
+    tuned: Mapping[float, Mapping[str, Parameters]],
     reference: tuple[str, float] | None,
     facts: Mapping[str, Sequence[str]],
     stop: StopRequest,
 ) -> tuple[nn.Module, list[dict[str, float]]]:
     """Train from the last checkpoint, or from the start, to the last epoch.
 
-    `reference`: of `score_reference`, for the report and the logs.
+    Args:
+        bench, tuned: of `tune_baselines`, for the time that the test will take.
+        reference: of `score_reference`, for the report and the logs.
 
     Returns:
         the network of the best epoch on the validation part, and the history of all epochs.
@@ -316,6 +323,9 @@ def fit(
         )
     )
     first = len(training.history)
+    expected = Forecast(0.0, 0.0)
+    if first < s.num_epochs:
+        expected = measured_forecast(run, training.evaluated, bench, tuned)
     board = TensorBoard(run.folder, vars(s), first)
     with tqdm(
         total=s.num_epochs * run.n_steps,
@@ -323,9 +333,11 @@ def fit(
         unit="step",
         disable=None,
         dynamic_ncols=True,
+        bar_format=BAR,
     ) as bar:
         for epoch in range(first, s.num_epochs):
-            train_epoch(run, training, epoch, bar, reference, facts, stop)
+            train_epoch(run, training, epoch, bar, expected, reference, facts, stop)
+            started = time.perf_counter()
             validated = (epoch + 1) % s.validate_every == 0 or epoch + 1 == s.num_epochs
             if validated:
                 validate_epoch(run, training, validation, board)
@@ -338,10 +350,29 @@ def fit(
             if epoch == first:
                 say(epoch_header(reference))
             say(epoch_line(entry, reference))
+            if validated:
+                expected.validation = time.perf_counter() - started
     board.close()
     best = ckpt.load_checkpoint(run.folder / ckpt.BEST)
     ckpt.load_weights(training.evaluated, best, run.folder / ckpt.BEST)
     return training.evaluated, training.history
+
+
+def measured_forecast(
+    run: Run,
+    network: nn.Module,
+    bench: Bench,
+    tuned: Mapping[float, Mapping[str, Parameters]],
+) -> Forecast:
+    """The time that validation, test and pictures will take, measured on a sample."""
+    s = run.settings
+    learned = {s.model: as_method(network, s.precision)}
+    n_drawn = min(s.num_pictures, len(run.parts["test"]))
+    pictured = dict.fromkeys(BESIDE, n_drawn)
+    expected = forecast(bench, learned, tuned, run.pass_size, s.lesions, pictured)
+    images = run.cine.images[run.parts["test"][0]].abs().numpy()
+    expected.test += seconds_of_pictures(images, n_drawn, s.picture_dpi)
+    return expected
 
 
 def train_epoch(
@@ -349,12 +380,14 @@ def train_epoch(
     training: Training,
     epoch: int,
     bar: tqdm,
+    expected: Forecast,
     reference: tuple[str, float] | None,
     facts: Mapping[str, Sequence[str]],
     stop: StopRequest,
 ) -> None:
     """Train for the rest of an epoch; save and raise `Interrupted` if asked to stop."""
     s, n_steps = run.settings, run.n_steps
+    n_validations = math.ceil(s.num_epochs / s.validate_every) - epoch // s.validate_every
     training.network.train()
     order = epoch_draws(run.parts["train"], s.seed, epoch, run.n_rounds)
     for step in range(training.step, n_steps):
@@ -378,12 +411,16 @@ def train_epoch(
         training.step += 1
         stop.progressed()
         training.epoch_loss += loss * len(draws)
-        training.epoch_seconds += time.perf_counter() - started
-        bar.set_postfix(loss=f"{loss:.2e}", refresh=False)
+        seconds = time.perf_counter() - started
+        training.epoch_seconds += seconds
+        expected.steps.append(seconds)
+        n_left = (s.num_epochs - epoch) * n_steps - training.step
+        left = expected.left(n_left, n_validations)
+        bar.set_postfix(loss=f"{loss:.2e}", left=duration(sum(left.values())), refresh=False)
         bar.update()
-        if epoch == 0 and training.step == min(WARM_STEPS, n_steps):
-            step_minutes = training.epoch_seconds / training.step / 60
-            say(checks.time_notice(step_minutes * n_steps * s.num_epochs, s.model, run.device))
+        if len(expected.steps) == min(WARM_STEPS, n_steps):
+            for line in wrapped([checks.time_notice(left, s.model, run.device)], ""):
+                say(line)
 
 
 def train_step(run: Run, training: Training, draws: Sequence[tuple[int, int]]) -> float:
@@ -488,8 +525,8 @@ def score_test(
     lesions: list[dict[str, Any]] = []
     if s.lesions:
         lesions = lesion_rows(methods, bench.batches("test", first, size=1), stop, journal)
-    minutes = (time.perf_counter() - started) / 60
-    conclude(run, rows, lesions, history, reference, facts, gallery.shown, minutes)
+    times = time_line(bench.spent, history, time.perf_counter() - started, s.resume)
+    conclude(run, rows, lesions, history, reference, facts, gallery.shown, times)
     if history:
         curves = curves_figure(history, reference)
         write_figure(run.folder / "curves.png", curves, s.picture_dpi)
@@ -522,12 +559,12 @@ def conclude(
     reference: tuple[str, float] | None,
     facts: Mapping[str, Sequence[str]],
     shown: str,
-    minutes: float,
+    times: str,
 ) -> None:
-    """Write report, logs and scores, and print the results; `minutes`: of the test."""
+    """Write report, logs and scores, and print the results; `times`: of the parts of the run."""
     folder = run.folder
     notices = score_notices(run.quality, run.parts["test"])
-    results = result_lines(rows, lesions, history, run.cine.groups, notices, minutes)
+    results = result_lines(rows, lesions, history, run.cine.groups, notices, times)
     verdict = verdict_lines(rows, run.cine.groups)
     write_output(folder, facts, history, results, caveats(run), verdict, reference)
     if lesions:

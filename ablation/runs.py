@@ -18,10 +18,11 @@ from model import architecture_settings, count_cost
 from training.checkpoint import LAST
 from training.run import pass_size
 from training.run_folder import ARRAYS, is_finished, is_run, of_the_run, read_config
-from util.command_line import as_flags, flag, say
+from util.command_line import as_flags, flag
 from util.errors import EXIT_INTERRUPTED, InputError, Interrupted
 from util.files import in_use
 from util.machine import available_memory
+from util.progress import say
 from util.stop import StopRequest
 
 RUNS = "runs"  # the folder of all runs, in the output folder of the experiments

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from evaluation.intervals import spread
 from evaluation.lesion import CONTRASTS, DIAMETERS, find_path, ghost_contrast, kept_contrast, lesion
@@ -15,7 +14,10 @@ from methods.baselines import Method
 from physics.fourier import undersample
 from training.batches import Batch
 from util.journal import Journal
+from util.progress import progress
 from util.stop import NEVER, StopRequest
+
+N_LESIONS = len(DIAMETERS) * len(CONTRASTS)  # in each sample
 
 
 def lesion_rows(
@@ -31,7 +33,7 @@ def lesion_rows(
         journal: of an earlier call that was stopped; rows in it are not computed again.
     """
     rows: list[dict[str, Any]] = []
-    for batch in tqdm(batches, "lesions", disable=None):
+    for batch in progress(batches, "lesions", len(batches), lambda batch: 1):
         key = {"lesions": batch.samples, "acc": batch.acc, "methods": list(methods)}
         known = journal.get(key) if journal else None
         if known is None:

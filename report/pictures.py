@@ -1,6 +1,7 @@
 """Pictures, film and arrays of the test part, written into the folder of a run."""
 
 import io
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from training.run_folder import ARRAYS
 from util.files import whole_file, write_bytes
 
 BESIDE = ("view_sharing", "kt_sparse", "low_rank_sparse")  # baselines whose profiles are shown
+KINDS = 6  # pictures of a sample
 FILM_MILLISECONDS = 50  # per frame: 20 frames are one heartbeat of a second
 
 
@@ -83,6 +85,14 @@ def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
     without the aliased images if they are small."""
     with whole_file(folder / ARRAYS) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+@figures.default_style
+def seconds_of_pictures(images: np.ndarray, n_samples: int, dpi: int) -> float:
+    """Time that the pictures of so many samples will take, from one of the frames (T, Y, X)."""
+    started = time.perf_counter()
+    figures.frames_figure(images).savefig(io.BytesIO(), format="png", dpi=dpi)
+    return (time.perf_counter() - started) * KINDS * n_samples
 
 
 class Gallery:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.bench import Spent
 from evaluation.intervals import advantages, spread
 from evaluation.lesion import CONTRASTS, DIAMETERS
 from evaluation.lesion_score import kept_contrasts
@@ -23,6 +24,7 @@ from report.markdown import (
 )
 from training.run_folder import HISTORY, OUTPUT, peak_memory
 from util.files import as_bytes, write_bytes, write_csv
+from util.progress import duration
 
 WIDTH = 100  # columns
 WITHOUT_SPREAD = ("loss", "nmse")  # in the table of scores, whose width is limited
@@ -164,7 +166,7 @@ def result_lines(
     history: Sequence[Mapping[str, float]],
     groups: Sequence | np.ndarray | None,
     notices: Sequence[str],
-    minutes: float,
+    times: str,
 ) -> list[str]:
     """The results on the test set: scores, advantage over the training-free methods, lesions.
 
@@ -172,28 +174,51 @@ def result_lines(
         rows, lesions: of `metrics.csv` and `lesions.csv`.
         groups: patient of each sample of the data; None: unknown.
         notices: what touches these scores, a line each.
-        minutes: of the test in this call.
+        times: of `time_line`.
     """
-    title = result_title(len({row["sample"] for row in rows}), history, minutes)
-    lines = [*wrapped([title], ""), *score_table(rows), *wrapped(notices, "")]
+    title = result_title(len({row["sample"] for row in rows}), history)
+    lines = [*wrapped([title, times], ""), *score_table(rows), *wrapped(notices, "")]
     lines += wrapped(advantage_lines(rows, groups), "")
     return lines + (["", *lesion_table(lesions)] if lesions else [])
 
 
-def result_title(n_samples: int, history: Sequence[Mapping[str, float]], minutes: float) -> str:
-    """What was tested, the training that led to it, and the time of both."""
+def result_title(n_samples: int, history: Sequence[Mapping[str, float]]) -> str:
+    """What was tested, and the training that led to it."""
     title = f"Test: {n_samples} samples, mean ± standard deviation over samples"
     if history:
         validated = [entry for entry in history if "validation/psnr" in entry]
         best = max(validated, key=lambda entry: entry["validation/psnr"])
-        training = sum(entry["seconds"] for entry in history) / 60
-        title += (
-            f"; the network of epoch {best['epoch']:.0f}, chosen by validation PSNR;"
-            f" {training:.1f} minutes of training"
-        )
-    title += f"; {minutes:.1f} minutes of test"
+        title += f"; the network of epoch {best['epoch']:.0f}, chosen by validation PSNR"
     peak = peak_memory(history)
     return title + (f"; peak memory {peak / 1e9:.2f} GB" if peak else "")
+
+
+def time_line(
+    spent: Mapping[str, Spent],
+    history: Sequence[Mapping[str, float]],
+    test: float,
+    resumed: bool,
+) -> str:
+    """The time of search, training and test, and what of it the cache saved.
+
+    Args:
+        spent: of a `Bench`; the validation scores of the training-free methods are of the search.
+        test: its seconds, with lesions.
+        resumed: whether this call continued an earlier one, whose search and test do not count.
+    """
+
+    def text(seconds: float, *parts: Spent) -> str:
+        cached = sum(part.cached for part in parts)
+        n_results = cached + sum(part.computed for part in parts)
+        share = f"{cached} of {n_results}" if cached < n_results else "all"
+        return duration(seconds) + (f" ({share} results cached)" if cached else "")
+
+    search = spent["search"], spent["validation"]
+    times = [f"search {text(sum(part.seconds for part in search), *search)}"]
+    if history:
+        times.append(f"training {duration(sum(entry['seconds'] for entry in history))}")
+    times.append(f"test {text(test, spent['test'])}")
+    return f"Time: {', '.join(times)}" + ("; search and test in the last call" if resumed else "")
 
 
 def score_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -35,7 +35,12 @@ def test_training_learns(tmp_path, tiny_npz):
 def test_command_line_gives_the_same_bits_as_python(finished, tmp_path, tiny_npz, run_command):
     done = run_command(tmp_path / "again", data=tiny_npz, **TINY)
     assert done.returncode == 0, done.stderr
-    assert "minutes of training in all" in done.stdout
+    left = r"about .* left, on cpu: .* of training, .* of validation, .* of test and pictures"
+    assert re.search(left, done.stdout)
+    assert "\ntest, acceleration 4: 3 samples\n" in done.stdout
+    assert re.search(
+        r"^Time: search .*, training .*, test .* \(3 of 4 results cached\)$", done.stdout, re.M
+    )
     for name in ("metrics.csv", "cine.gif", "mask.png"):
         assert (tmp_path / "again" / name).read_bytes() == (finished[0] / name).read_bytes(), name
 

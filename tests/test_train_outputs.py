@@ -136,6 +136,7 @@ def test_report_reads_on_its_own(finished):
     line = r"acceleration 4: psnr [+-]\d+\.\d+ \[.*\] \(\w+\), ssim .*, moving_psnr .*\)$"
     assert re.search(line, re.sub(r"\n  (?=\S)", " ", text), re.MULTILINE)
     assert all(len(row) <= 100 for row in raw.splitlines())
+    assert re.search(r"^Time: search .*, training \S+ \w+, test ", text, re.MULTILINE)
     assert "unet_resnet minus the best training-free method, paired by sample" in text
     for word in ("retrospectively", "real-valued", "without phase or added noise", *SCORES):
         assert word in text

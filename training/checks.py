@@ -19,6 +19,7 @@ from training.run import acceleration_range
 from training.split import PARTS
 from util.command_line import flag
 from util.errors import InputError
+from util.progress import duration
 
 AT_LEAST = {
     "n_samples": 1, "data_seed": 0, "in_channels": 1, "out_channels": 1, "init_features": 1,
@@ -164,10 +165,11 @@ def memory_advice(settings: Settings) -> str:
     return f"in another folder, {', '.join(advice)}, or give --gradient-checkpointing"
 
 
-def time_notice(minutes: float, model: str, device: torch.device) -> str:
-    """The expected time of training, and on a slow device how to shorten it."""
-    notice = f"about {minutes:.0f} minutes of training in all, on {device}"
-    if minutes > SLOW_MINUTES and device.type != "cuda":
+def time_notice(seconds: Mapping[str, float], model: str, device: torch.device) -> str:
+    """The expected time of the parts of a run, and on a slow device how to shorten training."""
+    parts = ", ".join(f"{duration(value)} of {name}" for name, value in seconds.items())
+    notice = f"about {duration(sum(seconds.values()))} left, on {device}: {parts}"
+    if seconds["training"] > 60 * SLOW_MINUTES and device.type != "cuda":
         smaller = "fewer --init-features, such as 16"
         if model == "cascade":
             smaller = "fewer --stages"

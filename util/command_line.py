@@ -11,7 +11,6 @@ is given again later wins; `none` stands for None.
 """
 
 import argparse
-import contextlib
 import contextvars
 import dataclasses
 import difflib
@@ -32,7 +31,6 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from util.errors import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_KEYBOARD, InputError, Interrupted
 
@@ -111,13 +109,6 @@ def prepare_streams() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # for what its encoding lacks
-
-
-def say(line: str) -> None:
-    """Print a line for the user, at once, above any progress bar."""
-    with contextlib.suppress(OSError, ValueError):  # a closed stream must not end a run
-        tqdm.write(line)
-        sys.stdout.flush()
 
 
 def parse_command_line(

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
@@ -66,6 +67,21 @@ def test_scores_of_baselines_are_cached_and_those_of_networks_are_not(bench, mon
         arguments = {"parameters": {"zero_filled": {}}, "acc": 4, "size": 2} | other
         with pytest.raises(AssertionError):  # other numbers, if only in the last digits
             bench.score({"mine": network}, **arguments)
+
+
+def test_what_was_spent_says_what_was_cached(bench, capsys):
+    for _ in range(2):
+        bench.parameters("kt_sparse", 4)
+        bench.score({"mine": lambda aliased, mask: aliased}, {"zero_filled": {}}, 4, size=2)
+    search, test = bench.spent["search"], bench.spent["test"]
+    assert (search.computed, search.cached) == (1, 1)
+    assert (test.computed, test.cached) == (3, 1)
+    assert min(search.seconds, test.seconds) > 0
+    first, second, third, _ = capsys.readouterr().out.splitlines()
+    line = r"tuning kt_sparse, acceleration 4: threshold \S+, fall \S+, "
+    assert re.fullmatch(line + r"\S+ s", first)
+    assert second == "test, acceleration 4: 3 samples"
+    assert re.fullmatch(line + "cached", third)
 
 
 def test_a_network_cannot_have_the_name_of_a_baseline(bench):

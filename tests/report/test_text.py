@@ -1,6 +1,7 @@
 import pytest
 from helpers import ROWS
 
+from evaluation.bench import Spent
 from evaluation.lesion import DIAMETERS
 from metrics import SCORES
 from report.text import (
@@ -9,6 +10,7 @@ from report.text import (
     lesion_table,
     reference_lines,
     score_table,
+    time_line,
     verdict_lines,
     wrapped,
     write_output,
@@ -79,6 +81,19 @@ def test_epochs_are_compared_with_the_best_training_free_method():
         assert len(line) == len(header) <= 100
     assert "advantage" not in epoch_header(None)
     assert "best training-free method, kt_sparse: 35.870" in reference_lines(reference)[0]
+
+
+def test_times_say_what_was_cached():
+    spent = {"search": Spent(30, 2, 1), "validation": Spent(30, 3, 0), "test": Spent(10, 0, 9)}
+    history = [{"epoch": 1, "seconds": 40.0}, {"epoch": 2, "seconds": 60.0}]
+    assert time_line(spent, history, 10.0, resumed=False) == (
+        "Time: search 60 s (1 of 6 results cached), training 1.7 min,"
+        " test 10 s (all results cached)"
+    )
+    nothing = {name: Spent() for name in spent}
+    assert time_line(nothing, [], 8.0, resumed=True) == (
+        "Time: search 0.0 s, test 8.0 s; search and test in the last call"
+    )
 
 
 def test_the_report_writes_its_epochs_as_a_table(tmp_path):

@@ -12,11 +12,11 @@ from util.command_line import (
     given_command,
     main,
     parse_command_line,
-    say,
     settings_of,
     typed,
 )
 from util.errors import InputError, Interrupted
+from util.progress import say
 
 
 def example(
