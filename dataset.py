@@ -88,7 +88,8 @@ def load_cine(
     Raises:
         InputError: the file cannot be used.
     """
-    groups, notices = None, list[str]()
+    groups = None
+    notices: list[str] = []
     if data == PHANTOM:
         if complex_pairs:
             raise InputError("--complex-pairs is for a file: for a phantom with phase give --phase")
@@ -110,7 +111,8 @@ def read_file(
         if path.exists() and not path.is_file():
             kind = "a directory" if path.is_dir() else "not a regular file"
             raise InputError(f"{path} is {kind}; {EXPECTED}: name a file")
-        groups, notices = None, list[str]()
+        groups = None
+        notices: list[str] = []
         with path.open("rb") as file:
             magic = file.read(6)
             file.seek(0)
