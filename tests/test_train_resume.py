@@ -184,7 +184,7 @@ def test_non_finite_weights_are_not_saved(tmp_path, tiny_npz, monkeypatch):
     def explode(run, training, draws):
         if draws[0][0] == 2:
             with torch.no_grad():
-                training.network.refiner.lift.bias.fill_(torch.nan)
+                training.network.refiners[0].project.bias.fill_(torch.nan)
         return step(run, training, draws) if draws[0][0] < 2 else 0.1
 
     monkeypatch.setattr(train_script, "train_step", explode)
