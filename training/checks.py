@@ -175,7 +175,7 @@ def time_notice(seconds: Mapping[str, float], model: str, device: torch.device) 
     parts = ", ".join(f"{duration(value)} of {name}" for name, value in seconds.items())
     notice = f"about {duration(sum(seconds.values()))} left, on {device}: {parts}"
     if seconds["training"] > 60 * SLOW_MINUTES and device.type != "cuda":
-        smaller = "fewer --init-features, such as 16"
+        smaller = "fewer --init-features"
         if model == "cascade":
             smaller = "fewer --stages"
         notice += f"; to shorten it: a CUDA GPU, {smaller}, fewer --num-epochs, or --n-samples"
