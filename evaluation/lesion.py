@@ -82,15 +82,23 @@ def track(series: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     high = size - low
     steps = torch.arange(-SEARCH, SEARCH + 1, device=series.device)
     moves = torch.cartesian_prod(steps, steps)  # (M, 2)
+    inner = slice(SEARCH, -SEARCH)
     position = points.to(torch.float32)
     visited, mismatch = [position], torch.zeros(len(points), device=series.device)
     for frame in range(n_frames):
-        here = patches_at(series[frame], position[:, None])  # (N, 1, P)
-        there = (position[:, None] + moves).clamp(low, high)  # (N, M, 2)
-        cost = (patches_at(series[(frame + 1) % n_frames], there) - here).square().mean(dim=-1)
+        here = windows_at(series[frame], position, PATCH + SEARCH)[:, inner, inner]
+        there = windows_at(series[(frame + 1) % n_frames], position, PATCH + SEARCH)
+        cost = torch.stack(  # (N, M)
+            [
+                (there[:, row : row + here.shape[1], column : column + here.shape[2]] - here)
+                .square()
+                .mean(dim=(-2, -1))
+                for row, column in (moves + SEARCH).tolist()
+            ],
+            dim=1,
+        )
         lowest, best = cost.min(dim=1)
-        position = there[torch.arange(len(there)), best] + subpixel(cost, best)
-        position = position.clamp(low, high)
+        position = (position + moves[best] + subpixel(cost, best)).clamp(low, high)
         mismatch += lowest / n_frames
         visited.append(position)
     gap = visited[-1] - visited[0]  # (N, 2)
@@ -125,12 +133,13 @@ def sample_at(series: Tensor, path: Tensor) -> Tensor:
     ).squeeze(1)
 
 
-def patches_at(image: Tensor, centres: Tensor) -> Tensor:
-    """Patches (N, M, P) of an image (Y, X) around centres (N, M, 2), linearly interpolated."""
-    reach = torch.arange(-PATCH, PATCH + 1, device=image.device, dtype=torch.float32)
-    offsets = torch.cartesian_prod(reach, reach)  # (P, 2)
-    points = centres[:, :, None] + offsets  # (N, M, P, 2)
-    return _interpolate(image, points.flatten(0, 2)).view(points.shape[:-1])
+def windows_at(image: Tensor, centres: Tensor, reach: int) -> Tensor:
+    """The values (N, W, W), W = 2 reach + 1, of an image (Y, X) around centres (N, 2), linearly
+    interpolated; beyond its border the image goes on with its last values."""
+    steps = torch.arange(-reach, reach + 1, device=image.device, dtype=torch.float32)
+    offsets = torch.cartesian_prod(steps, steps)  # (W W, 2)
+    points = centres[:, None] + offsets
+    return _interpolate(image, points.flatten(0, 1)).view(len(centres), len(steps), len(steps))
 
 
 def _interpolate(image: Tensor, points: Tensor) -> Tensor:

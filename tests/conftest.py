@@ -16,6 +16,15 @@ from train import train
 matplotlib.use("agg")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def threads():
+    """The cores, shared out among the processes that run tests, and among their commands."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    n_threads = max(1, (os.cpu_count() or 1) // processes)
+    os.environ["OMP_NUM_THREADS"] = str(n_threads)
+    torch.set_num_threads(n_threads)
+
+
 @pytest.fixture(scope="session")
 def images() -> np.ndarray:
     return make_images()

@@ -15,7 +15,7 @@ from physics.fourier import fftc
 from util.errors import InputError
 
 LOWEST_PEAK = 0.5  # below it, scores cannot be compared with those of images with a peak of 1
-BRIGHT_QUANTILE, LOWEST_LEVEL = 0.999, 0.25  # a lower level: a few bright pixels set the maximum
+BRIGHT_LEVEL, LOWEST_BRIGHT = 0.25, 0.001  # fewer pixels above the level: a few set the maximum
 CLIFF = 0.05  # energy of the next lines over that of the last ones, where k-space ends
 CENTRE = 1 / 8  # of the lines on either side of the centre, whose energy falls fast anyway
 
@@ -25,7 +25,7 @@ class Quality:
     """Measured properties of N samples with Y phase-encoding lines."""
 
     peaks: np.ndarray  # (N,) maximum magnitude
-    levels: np.ndarray  # (N,) `BRIGHT_QUANTILE` of the magnitude, over the maximum
+    bright: np.ndarray  # (N,) share of the pixels above `BRIGHT_LEVEL` of the maximum
     bands: np.ndarray  # (N, 2) first and one past the last centred line that holds energy
     offsets: np.ndarray  # (N,) lines from the centre of k-space to the line of highest energy
     n_lines: int  # Y
@@ -47,16 +47,14 @@ class Quality:
 
 def measure(images: Tensor) -> Quality:
     """Measure images (N, T, Y, X), one sample at a time to save memory."""
-    peaks, levels, bands, offsets = [], [], [], []
+    peaks, bright, bands, offsets = [], [], [], []
     constant, still, dark = [], [], []
     for i, sample in enumerate(images):
         size = sample.abs()
         peak = size.max().item()
-        rank = int(BRIGHT_QUANTILE * (size.numel() - 1))
-        level = float(np.partition(size.numpy().ravel(), rank)[rank])
         energy = fftc(sample[0], axes=(-2,)).abs().square().sum(dim=-1).numpy()  # (Y,)
         peaks.append(peak)
-        levels.append(level / peak if peak else 1.0)
+        bright.append((size >= BRIGHT_LEVEL * peak).sum().item() / size.numel())
         bands.append(band_of(energy) if peak else (0, len(energy)))
         offsets.append(int(energy.argmax()) - len(energy) // 2 if peak else 0)
         if (sample == sample[0, 0, 0]).all():
@@ -67,7 +65,7 @@ def measure(images: Tensor) -> Quality:
             dark.append(i)
     return Quality(
         peaks=np.array(peaks),
-        levels=np.array(levels),
+        bright=np.array(bright),
         bands=np.array(bands),
         offsets=np.array(offsets),
         n_lines=images.shape[2],
@@ -112,7 +110,7 @@ def data_notices(quality: Quality) -> list[str]:
     """What the user should know about the data, a line each."""
     q = quality
     dim = [int(i) for i in np.flatnonzero((q.peaks < LOWEST_PEAK) & (q.peaks > 0))]
-    spiky = [int(i) for i in np.flatnonzero(q.levels < LOWEST_LEVEL)]
+    spiky = [int(i) for i in np.flatnonzero(q.bright < LOWEST_BRIGHT)]
     off_centre = [int(i) for i in np.flatnonzero(np.abs(q.offsets) > 1)]
     lines = []
     if dim:
@@ -123,9 +121,9 @@ def data_notices(quality: Quality) -> list[str]:
         )
     if spiky:
         lines.append(
-            f"WARNING: samples whose {BRIGHT_QUANTILE:.1%} quantile is below {LOWEST_LEVEL:g} of"
-            f" their maximum, which a few bright pixels set: {name_list(spiky)}; their PSNR is too"
-            " high"
+            f"WARNING: samples with less than {LOWEST_BRIGHT:.1%} of their pixels above"
+            f" {BRIGHT_LEVEL:g} of their maximum, which a few bright pixels set:"
+            f" {name_list(spiky)}; their PSNR is too high"
         )
     if q.padded:
         first, end = q.narrowest

@@ -4,14 +4,13 @@ import pytest
 import torch
 
 from evaluation.lesion import (
-    PATCH,
     find_path,
     ghost_contrast,
     kept_contrast,
     lesion,
-    patches_at,
     sample_at,
     track,
+    windows_at,
 )
 from phantom.anatomy import Canvas
 from phantom.heart import Heart
@@ -71,12 +70,13 @@ def test_a_series_without_motion_has_a_path_too():
     assert (path - path[:1]).abs().max() < 1e-3
 
 
-def test_patches_and_samples_are_linear_between_pixels():
+def test_windows_and_samples_are_linear_between_pixels():
     y, x = torch.meshgrid(torch.arange(40.0), torch.arange(50.0), indexing="ij")
     image = 2 * y + 3 * x
-    patch = patches_at(image, torch.tensor([[[20.25, 30.5]]]))[0, 0]
-    assert patch.shape == ((2 * PATCH + 1) ** 2,)
-    assert patch.mean().item() == pytest.approx(2 * 20.25 + 3 * 30.5)
+    window = windows_at(image, torch.tensor([[20.25, 30.5]]), reach=2)[0]
+    assert window.shape == (5, 5)
+    assert window[0, 1].item() == pytest.approx(2 * 18.25 + 3 * 29.5)
+    assert window.mean().item() == pytest.approx(2 * 20.25 + 3 * 30.5)
     values = sample_at(image[None].repeat(2, 1, 1), torch.tensor([[5.5, 7.25], [1.0, 2.0]]))
     torch.testing.assert_close(values, torch.tensor([2 * 5.5 + 3 * 7.25, 8.0]))
 
