@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.layers import BANDS, ShiftBlock, as_convolved, run_block, set_zero, temporal_views
+from methods.layers import ShiftBlock, as_convolved, run_block, set_zero
 from methods.unet import DualUNet
 from physics.fourier import join_complex, split_complex
 
@@ -22,10 +22,9 @@ SUBPIXEL = 4  # every 4 x 4 block of pixels becomes 16 channels, and back
 class Refiner(nn.Module):
     """Residual network on a real image series: (B, T, Y, X) to the same, any Y and X.
 
-    It starts as the identity. Its input are the images and their temporal views (see
-    `methods/layers.py`). There is no pooling and no stride: pixels are rearranged into channels
-    (Shi et al.), which makes tensors small, moving which limits such networks on CPUs and GPUs, and
-    convolutions wide. The correction has full resolution.
+    It starts as the identity. There is no pooling and no stride: pixels are rearranged into
+    channels (Shi et al.), which makes tensors small, moving which limits such networks on CPUs and
+    GPUs, and convolutions wide. The correction has full resolution.
     """
 
     gradient_checkpointing = False
@@ -33,8 +32,8 @@ class Refiner(nn.Module):
     def __init__(self, init_features: int, batch_norm: bool):
         super().__init__()
         features = max(32, init_features // 2)
-        phases, views = SUBPIXEL**2, 1 + len(BANDS)
-        self.lift = nn.Conv2d(views * phases, features, 3, padding=1, bias=not batch_norm)
+        phases = SUBPIXEL**2
+        self.lift = nn.Conv2d(phases, features, kernel_size=3, padding=1, bias=not batch_norm)
         self.norm = nn.BatchNorm2d(features) if batch_norm else nn.Identity()
         self.blocks = nn.ModuleList(ShiftBlock(features, batch_norm) for _ in range(BLOCKS))
         self.project = nn.Conv2d(features, phases, kernel_size=1)
@@ -42,8 +41,7 @@ class Refiner(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         n_frames, ny, nx = image.shape[1:]
-        views = torch.stack((image, *temporal_views(image)), dim=2)  # (B, T, C, Y, X)
-        x = as_convolved(views.flatten(0, 1))
+        x = as_convolved(image.flatten(0, 1).unsqueeze(1))  # (B T, 1, Y, X)
         x = F.pixel_unshuffle(F.pad(x, (0, -nx % SUBPIXEL, 0, -ny % SUBPIXEL)), SUBPIXEL)
         x = self.lift(x.contiguous(memory_format=torch.channels_last))
         x = F.relu(self.norm(x), inplace=True)  # (B T, C, Y/4, X/4)

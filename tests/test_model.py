@@ -227,14 +227,14 @@ def test_refiner_starts_as_the_identity():
     assert torch.equal(Refiner(16, batch_norm=True)(image), image)
 
 
-def test_refiner_uses_all_frames_and_time_is_cyclic():
+def test_refiner_uses_neighbouring_frames_and_time_is_cyclic():
     refiner = randomised(Refiner(16, batch_norm=True)).eval()
     image = torch.rand(1, 12, 8, 8)
     changed = image.clone()
     changed[:, 0] += 1
     with torch.no_grad():
         reach = (refiner(changed) - refiner(image)).abs().amax(dim=(0, 2, 3))
-        assert (reach > 1e-6).all()
+        assert (reach > 1e-6).nonzero().flatten().tolist() == [0, 1, 11]
         rolled = refiner(image.roll(3, dims=1))
         expected = refiner(image).roll(3, dims=1)
     torch.testing.assert_close(rolled, expected, atol=1e-4, rtol=1e-4)
