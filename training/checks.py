@@ -66,7 +66,10 @@ def check_settings(settings: Settings) -> None:
         value = settings[name]
         for item in value if isinstance(value, tuple) else (value,):
             if item is not None and item not in choices:
-                raise InputError(f"{flag(name)} is {item!r}, expected one of {', '.join(choices)}")
+                several = ": separate several by spaces" if "," in item else ""
+                raise InputError(
+                    f"{flag(name)} is {item!r}, expected one of {', '.join(choices)}{several}"
+                )
     for name in ("data", "initial_weights"):
         if settings[name] is not None and not settings[name].strip():
             raise InputError(f"{flag(name)} is empty text: name a file")
