@@ -7,6 +7,7 @@ moving_psnr and the lesion test assume motion. Each of these is measured here, f
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dataset import name_list
@@ -51,17 +52,18 @@ def measure(images: Tensor) -> Quality:
     constant, still, dark = [], [], []
     for i, sample in enumerate(images):
         size = sample.abs()
-        peak = size.max().item()
+        frame_peaks = size.amax(dim=(-2, -1))
+        peak = frame_peaks.max().item()
         energy = fftc(sample[0], axes=(-2,)).abs().square().sum(dim=-1).numpy()  # (Y,)
         peaks.append(peak)
-        bright.append((size >= BRIGHT_LEVEL * peak).sum().item() / size.numel())
+        bright.append(int(torch.count_nonzero(size >= BRIGHT_LEVEL * peak)) / size.numel())
         bands.append(band_of(energy) if peak else (0, len(energy)))
         offsets.append(int(energy.argmax()) - len(energy) // 2 if peak else 0)
-        if (sample == sample[0, 0, 0]).all():
+        if all((frame == sample[0, 0, 0]).all() for frame in sample):
             constant.append(i)
         elif len(sample) > 1 and all((frame - sample[0]).abs().max() <= STILL for frame in sample):
             still.append(i)
-        elif not size.amax(dim=(-2, -1)).all():
+        elif not frame_peaks.all():
             dark.append(i)
     return Quality(
         peaks=np.array(peaks),
