@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from ablation.groups import GROUPS, MEMORY, Row
 from ablation.results import Comparison, Result, compare
@@ -24,6 +23,7 @@ from report.pictures import write_figure
 from training.optimisation import SCHEDULES, learning_rate
 from util.command_line import as_flags
 from util.files import as_bytes, write_bytes, write_csv
+from util.plotting import Figure
 
 TABLES, VALUES, FIGURE = "experiments.md", "experiments.csv", "experiments.png"
 RATES_VALUES, RATES_FIGURE = "learning_rate.csv", "learning_rate.png"

@@ -10,16 +10,19 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from matplotlib import style
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure, FigureBase
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw
 
 from evaluation.heart_view import HeartView
+from util.plotting import (
+    Axes,
+    Figure,
+    FigureBase,
+    MaxNLocator,
+    Rectangle,
+    matplotlib,
+    style,
+)
 
 WINDOW = (0.0, 1.0)  # the range of the data: the same in every picture
 ERROR_WINDOW = (0.0, 0.2)  # of |reconstruction - target|: the same in every picture
@@ -285,14 +288,19 @@ def error_scale(series: Mapping[str, np.ndarray], view: HeartView) -> float:
     return max(SMALLEST_SCALE, float(np.quantile(np.stack(errors), 0.995)))
 
 
-def film_frames(series: Mapping[str, np.ndarray], view: HeartView) -> list[Image.Image]:
+def film_frames(
+    series: Mapping[str, np.ndarray], view: HeartView, compared: bool = True
+) -> list[Image.Image]:
     """The frames of a film: whole images, the heart, and its errors, a column for each method.
 
     All frames have one palette, half grays and half the colours of the error, so that gray is
-    gray. `series` and `view` as for `heart_figure`.
+    gray. `series` and `view` as for `heart_figure`; not `compared`: the first is no truth, and
+    there are no errors.
     """
     names = list(series)
-    truth, scale = view.crop(series[names[0]]), error_scale(series, view)
+    truth, scale = view.crop(series[names[0]]), error_scale(series, view) if compared else 1.0
+    n_rows = 3 if compared else 2
+    height = (PANEL + CAPTION) * n_rows + (0 if compared else CAPTION)
     low, high = view.window
     columns = []
     for name, images in series.items():
@@ -303,11 +311,11 @@ def film_frames(series: Mapping[str, np.ndarray], view: HeartView) -> list[Image
                 _levels(images),
                 _levels((heart - low) / (high - low)),
                 _levels(error) + N_GRAYS if name != names[0] else None,
-            ]
+            ][:n_rows]
         )
     frames = []
     for t in range(len(truth)):
-        film = Image.new("P", (PANEL * len(names), (PANEL + CAPTION) * 3))
+        film = Image.new("P", (PANEL * len(names), height))
         film.putpalette(_palette())
         draw = ImageDraw.Draw(film)
         for i, (name, panels) in enumerate(zip(names, columns, strict=True)):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from evaluation.heart_view import HeartView, find_heart
@@ -18,6 +17,7 @@ from report import figures
 from training.batches import Batch
 from training.run_folder import ARRAYS
 from util.files import whole_file, write_bytes
+from util.plotting import Figure
 
 BESIDE = ("view_sharing", "kt_sparse", "low_rank_sparse")  # baselines whose profiles are shown
 KINDS = 6  # pictures of a sample
@@ -69,10 +69,12 @@ def write_pictures(
     write_figure(folder / "profiles" / name, figure, dpi)
 
 
-def write_film(folder: Path, series: Mapping[str, np.ndarray], view: HeartView) -> None:
+def write_film(
+    folder: Path, series: Mapping[str, np.ndarray], view: HeartView, compared: bool = True
+) -> None:
     """`cine.gif`: whole images, the heart and its errors, beating; the first of `series` (T, Y, X)
-    is the truth."""
-    first, *others = figures.film_frames(series, view)
+    is the truth, if they are `compared`."""
+    first, *others = figures.film_frames(series, view, compared)
     content = io.BytesIO()
     first.save(
         content, "GIF", save_all=True, append_images=others, duration=FILM_MILLISECONDS, loop=0

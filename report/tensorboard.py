@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
@@ -30,6 +28,7 @@ from report.markdown import DIGITS, TITLES, mean_and_spread, table
 from training.run_folder import TENSORBOARD, of_the_run
 from util.errors import InputError
 from util.files import as_bytes, not_written
+from util.plotting import Figure, FigureCanvasAgg
 
 HYPERPARAMETER_SCORES = ("psnr", "ssim")  # of the test, beside the settings in the tab HPARAMS
 WITHOUT_EFFECT = ("baselines", "lesions", "num_pictures", "picture_dpi")  # on these scores

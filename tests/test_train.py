@@ -279,7 +279,7 @@ def test_constant_samples_train_and_score(tmp_path, images):
     assert all(np.isfinite(v) for scores in returned.values() for v in scores.values())
     text = report_of(tmp_path / "run")
     assert "samples of a single value: 0, 2, 4" in text
-    assert re.search(r"the means include \d samples of a single value", text)
+    assert re.search(r"the means include \d samples that have a single value", text)
 
 
 def test_import_starts_nothing_and_every_flag_has_help(tmp_path, run_command):

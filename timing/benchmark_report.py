@@ -5,11 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from report.figures import default_style
 from report.markdown import table
@@ -17,6 +12,15 @@ from report.pictures import write_figure
 from timing.clock import Row
 from timing.speed import CONTROL, INFERENCE, MODES
 from util.files import as_bytes, write_bytes, write_csv
+from util.plotting import (
+    Axes,
+    Axis,
+    Figure,
+    FixedLocator,
+    FuncFormatter,
+    NullLocator,
+    Patch,
+)
 
 TABLES, VALUES, FIGURE = FILES = ("benchmark.md", "benchmark.csv", "benchmark.png")
 DPI = 120

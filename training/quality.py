@@ -35,6 +35,21 @@ class Quality:
     dark: list[int]  # other samples with frames that are all zero
 
     @property
+    def dim(self) -> list[int]:
+        """Samples with a maximum far below 1, except black ones."""
+        return np.flatnonzero((self.peaks < LOWEST_PEAK) & (self.peaks > 0)).tolist()
+
+    @property
+    def spiky(self) -> list[int]:
+        """Samples whose maximum a few bright pixels set."""
+        return np.flatnonzero(self.bright < LOWEST_BRIGHT).tolist()
+
+    @property
+    def off_centre(self) -> list[int]:
+        """Samples whose k-space is not centred."""
+        return np.flatnonzero(np.abs(self.offsets) > 1).tolist()
+
+    @property
     def padded(self) -> list[int]:
         """Samples with energy in some of the phase-encoding lines only."""
         return np.flatnonzero(self.bands[:, 1] - self.bands[:, 0] < self.n_lines).tolist()
@@ -111,21 +126,18 @@ def check_range(quality: Quality, source: str) -> None:
 def data_notices(quality: Quality) -> list[str]:
     """What the user should know about the data, a line each."""
     q = quality
-    dim = [int(i) for i in np.flatnonzero((q.peaks < LOWEST_PEAK) & (q.peaks > 0))]
-    spiky = [int(i) for i in np.flatnonzero(q.bright < LOWEST_BRIGHT)]
-    off_centre = [int(i) for i in np.flatnonzero(np.abs(q.offsets) > 1)]
     lines = []
-    if dim:
+    if q.dim:
         lines.append(
             f"WARNING: samples with a maximum below {LOWEST_PEAK:g}, down to"
-            f" {q.peaks[dim].min():.3g}: {name_list(dim)}; their PSNR is too high, and --normalise"
-            " divides every sample by its maximum"
+            f" {q.peaks[q.dim].min():.3g}: {name_list(q.dim)}; their PSNR is too high, and"
+            " --normalise divides every sample by its maximum"
         )
-    if spiky:
+    if q.spiky:
         lines.append(
             f"WARNING: samples with less than {LOWEST_BRIGHT:.1%} of their pixels above"
             f" {BRIGHT_LEVEL:g} of their maximum, which a few bright pixels set:"
-            f" {name_list(spiky)}; their PSNR is too high"
+            f" {name_list(q.spiky)}; their PSNR is too high"
         )
     if q.padded:
         first, end = q.narrowest
@@ -133,11 +145,11 @@ def data_notices(quality: Quality) -> list[str]:
             f"WARNING: samples with energy in some phase-encoding lines only, down to"
             f" {end - first} of {q.n_lines}, as after zero-padding: {name_list(q.padded)}"
         )
-    if off_centre:
-        farthest = q.offsets[off_centre][np.argmax(np.abs(q.offsets[off_centre]))]
+    if q.off_centre:
+        farthest = max(q.offsets[q.off_centre], key=abs)
         lines.append(
             f"WARNING: samples whose k-space is off centre, by up to {farthest:+d} lines:"
-            f" {name_list(off_centre)}; the fully sampled centre of the masks misses it"
+            f" {name_list(q.off_centre)}; the fully sampled centre of the masks misses it"
         )
     if q.dark:
         lines.append(f"WARNING: samples with frames that are all zero: {name_list(q.dark)}")
@@ -150,23 +162,29 @@ def data_notices(quality: Quality) -> list[str]:
 
 def score_notices(quality: Quality, samples: list[int]) -> list[str]:
     """What the user should know about scores of these samples, a line each."""
-    constant = [i for i in samples if i in quality.constant]
-    still = [i for i in samples if i in quality.still]
-    padded = [i for i in samples if i in quality.padded]
+    notices = {
+        "have a single value": (quality.constant, "their scores mean nothing"),
+        "do not move": (
+            quality.still,
+            "their moving_psnr is over all pixels, and lesions in them do not move",
+        ),
+        "have frames that are all zero": (quality.dark, "their scores are too high"),
+        f"have a maximum below {LOWEST_PEAK:g}": (quality.dim, "their PSNR is too high"),
+        "have a maximum that a few bright pixels set": (quality.spiky, "their PSNR is too high"),
+        "have energy in some phase-encoding lines only": (
+            quality.padded,
+            "all their scores are too high",
+        ),
+        "have a k-space that is off centre": (
+            quality.off_centre,
+            "the centre of the masks misses it, and their scores are too low",
+        ),
+    }
     lines = []
-    if constant:
-        lines.append(
-            f"WARNING: the means include {len(constant)} samples of a single value"
-            f" ({name_list(constant)}), whose scores mean nothing"
-        )
-    if still:
-        lines.append(
-            f"WARNING: {len(still)} samples do not move ({name_list(still)}): their moving_psnr is"
-            " over all pixels, and lesions in them do not move"
-        )
-    if padded:
-        lines.append(
-            f"WARNING: {len(padded)} samples have energy in some phase-encoding lines only"
-            f" ({name_list(padded)}): all their scores are too high"
-        )
+    for what, (all_such, meaning) in notices.items():
+        if such := [i for i in samples if i in all_such]:
+            lines.append(
+                f"WARNING: the means include {len(such)} samples that {what} ({name_list(such)}):"
+                f" {meaning}"
+            )
     return lines

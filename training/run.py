@@ -142,6 +142,7 @@ def snapshot(run: Run, training: Training, inference_only: bool) -> dict[str, An
         "history": training.history,
         "data": {
             "hash": run.cine.hash,
+            "shape": list(run.cine.shape),
             "seen": {
                 role: sorted(run.seen[role] | {hashes[i] for i in run.parts[part]})
                 for role, part in {"trained": "train", "selected": "validation"}.items()

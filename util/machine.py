@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import importlib.metadata
 import os
 import platform
 import subprocess
@@ -9,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
 
@@ -162,7 +162,7 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": str(torch.__version__),  # a plain str, which checkpoints can hold
         "numpy": np.__version__,
-        "matplotlib": matplotlib.__version__,
+        "matplotlib": importlib.metadata.version("matplotlib"),
         "platform": f"{platform.system()} {platform.machine()}",
     }
 

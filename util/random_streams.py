@@ -19,6 +19,7 @@ class Stream(IntEnum):
     PHANTOM = 4
     TRAINING_SAMPLE = 5  # augmentation, strip, phase and noise
     EVALUATION_SAMPLE = 6  # phase and noise
+    ADAPTATION = 7  # lines and strips of scan-specific fine-tuning
 
 
 def generator(stream: Stream, *key: int) -> np.random.Generator:

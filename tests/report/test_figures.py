@@ -169,10 +169,24 @@ def test_pictures_do_not_depend_on_the_users_settings(tmp_path, settings):
         assert drawn("changed.png") == plain
 
 
-def test_a_backend_that_is_not_installed_does_no_harm():
-    code = "import report.figures, train"
-    backend = {"MPLBACKEND": "module://not_installed_anywhere.backend"}
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ | backend, check=True)
+@pytest.mark.parametrize(
+    "backend",
+    ["module://not_installed.backend", "module://matplotlib_inline.backend_inline", "nonsense"],
+)
+@pytest.mark.parametrize("module", ["train", "report.figures", "tables"])
+def test_a_backend_that_is_not_installed_does_no_harm(module, backend):
+    code = f"import {module}, os; assert os.environ['MPLBACKEND'] == {backend!r}"
+    environment = os.environ | {"MPLBACKEND": backend}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
+
+
+def test_a_backend_that_was_named_is_used_to_show_figures():
+    code = "import report.figures, matplotlib; print(matplotlib.get_backend())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"MPLBACKEND": "svg"}, check=True,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "svg"
 
 
 def test_curves_have_whole_epochs_and_the_best_training_free_method():
