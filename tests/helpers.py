@@ -48,6 +48,18 @@ CASCADE = TINY | {
     "clip_gradient": 1.0,
 }
 
+# a U-Net for 8 frames, without the settings that checkpoints of version 0.1.0 lack
+UNET = {
+    "in_channels": 8,
+    "out_channels": 8,
+    "init_features": 2,
+    "dropout": 0.0,
+    "batch_norm": True,
+    "data_consistency": True,
+    "branches": "separate",
+    "attention": False,
+}
+
 # scores of two methods on two samples: both have a mean of 2
 ROWS = [
     {"sample": sample, "acc": 6, "method": method, **dict.fromkeys(SCORES, value)}

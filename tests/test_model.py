@@ -1,5 +1,6 @@
 import pytest
 import torch
+from helpers import UNET
 
 from methods.refiner import STEPS, Refiner
 from methods.start import ZERO_FILLED, magnitude
@@ -15,17 +16,12 @@ from physics.fourier import undersample
 from train import train
 from util.command_line import settings_of
 
-ARCHITECTURE = {
+ARCHITECTURE = UNET | {
     "in_channels": 4,
     "out_channels": 4,
-    "init_features": 2,
-    "dropout": 0.0,
-    "batch_norm": True,
     "data_consistency": False,
     "start": ZERO_FILLED,
     "real_image": True,
-    "branches": "separate",
-    "attention": False,
 }
 UNET3D = {name: ARCHITECTURE[name] for name in architecture_settings("cnn3d")}
 OF_MODEL = {

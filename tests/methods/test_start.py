@@ -1,5 +1,6 @@
 import pytest
 import torch
+from helpers import UNET
 
 from CS_mask import evaluation_masks
 from methods.baselines import kt_sparse, view_sharing
@@ -18,16 +19,6 @@ from model import build_model
 from physics.consistency import DataConsistency
 from physics.fourier import undersample
 
-ARCHITECTURE = {
-    "in_channels": 8,
-    "out_channels": 8,
-    "init_features": 2,
-    "dropout": 0.0,
-    "batch_norm": True,
-    "data_consistency": True,
-    "branches": "separate",
-    "attention": False,
-}
 UNETS = ("unet", "unet_resnet", "cnn3d")
 PRIOR = pytest.mark.parametrize("real_image", [True, False])
 BETTER = pytest.mark.parametrize("start", [VIEW_SHARING, KT_SPARSE])
@@ -43,7 +34,7 @@ def example(n_frames: int = 8, ny: int = 32, nx: int = 36, phase: bool = False):
 
 
 def make(model: str, start: str, real_image: bool, **changes) -> torch.nn.Module:
-    settings = ARCHITECTURE | {"start": start, "real_image": real_image} | changes
+    settings = UNET | {"start": start, "real_image": real_image} | changes
     if model == "cnn3d":
         for name in ("in_channels", "out_channels", "branches", "attention"):
             del settings[name]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import ROOT, random_complex
+from helpers import ROOT, UNET, random_complex
 
 from model import build_model
 from training import checkpoint as ckpt
@@ -166,24 +166,12 @@ def test_random_states_are_restored():
     assert torch.equal(torch.rand(3), drawn)
 
 
-OF_UNET = {
-    "in_channels": 4,
-    "out_channels": 4,
-    "init_features": 2,
-    "dropout": 0.0,
-    "batch_norm": True,
-    "data_consistency": True,
-    "branches": "separate",
-    "attention": False,
-}
-
-
 def test_a_unet_of_before_the_starts_loads_as_zero_filled(tmp_path):
-    now = OF_UNET | {"start": "zero_filled", "real_image": True}
+    now = UNET | {"start": "zero_filled", "real_image": True}
     network = build_model("unet", **now).eval()
-    saved = example(model="unet", architecture=OF_UNET, weights=network.state_dict())
+    saved = example(model="unet", architecture=UNET, weights=network.state_dict())
     ckpt.save_checkpoint(tmp_path / "old.pt", saved)
-    aliased, mask = random_complex(1, 4, 32, 32), torch.ones(1, 4, 32, 1)
+    aliased, mask = random_complex(1, 8, 32, 32), torch.ones(1, 8, 32, 1)
     mask[:, :, 1::2] = 0
     with torch.no_grad():
         loaded = ckpt.load_network(tmp_path / "old.pt")(aliased, mask)
@@ -197,6 +185,6 @@ def test_a_unet_of_before_the_starts_loads_as_zero_filled(tmp_path):
 
 
 def test_a_unet_resnet_of_before_the_new_refiner_says_what_it_needs(tmp_path):
-    ckpt.save_checkpoint(tmp_path / "old.pt", example(model="unet_resnet", architecture=OF_UNET))
+    ckpt.save_checkpoint(tmp_path / "old.pt", example(model="unet_resnet", architecture=UNET))
     with pytest.raises(InputError, match=r"the refiner of version 0\.1\.0, .* use that version"):
         ckpt.load_network(tmp_path / "old.pt")
