@@ -9,10 +9,15 @@ Headers and sizes are read, and compared with the file and the memory, before an
 samples are then read one at a time, so that only images in single precision are ever held. Nothing
 is ever unpickled. An input that cannot be used raises `InputError`, which names the
 problem, what was expected and what to do.
+
+    python dataset.py convert IN... cine.npz [--setting value ...]
+
+makes such a file from scans of other formats (`formats/convert.py`).
 """
 
 import hashlib
 import math
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +28,9 @@ import torch
 from torch import Tensor
 
 from phantom.scanner import load_phantom
+from util.command_line import Parser, main, parse_command_line
 from util.errors import InputError
+from util.progress import say
 from util.stored import MAGIC, ZIP_MAGIC, Stored, require_memory, stored_in
 
 KEY, GROUPS_KEY = "dataset", "groups"
@@ -315,3 +322,18 @@ def name_list(samples: Sequence[int]) -> str:
     """Samples in words: "0, 3, 5"; only the first few of many."""
     more = len(samples) - MOST_NAMED
     return ", ".join(map(str, samples[:MOST_NAMED])) + (f" and {more} more" if more > 0 else "")
+
+
+def from_command_line() -> None:
+    """`convert()` with the arguments of the command line, and its table."""
+    from formats.convert import convert, summary  # which nothing else here needs
+
+    parser = Parser(description="Make a training file from scans; convert --help has its settings.")
+    parser.add_argument("command", choices=["convert"])
+    parser.parse_args(sys.argv[1:2])
+    given = parse_command_line(convert, sys.argv[2:], program="dataset.py convert")
+    say("\n".join(summary(*convert(**given))))
+
+
+if __name__ == "__main__":
+    sys.exit(main("dataset.py", from_command_line, "nothing was written"))
