@@ -334,7 +334,7 @@ def write_npz(
     ):
         with archive.open("dataset.npy", "w", force_zip64=True) as member:
             npy_format.write_array_header_2_0(member, header)
-            shutil.copyfileobj(samples, member, 2**20)
+            shutil.copyfileobj(samples, member)
         with archive.open("groups.npy", "w") as member:
             npy_format.write_array(member, np.array(groups, dtype=str), allow_pickle=False)
 

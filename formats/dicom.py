@@ -90,7 +90,7 @@ def headers_of(pydicom: Any, files: Sequence[Path]) -> Iterator[tuple[Path, Any]
 
 def reason_to_skip(header: Any) -> str:
     """Why a file is no image of a cine, in words that follow a number; "" if it may be one."""
-    if header is None:
+    if header is None or "SOPClassUID" not in header:
         return "damaged"
     if (modality := str(header.get("Modality", "unknown"))) != "MR":
         return f"of modality {modality[:16]}"
