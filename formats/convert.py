@@ -43,6 +43,7 @@ from physics.fourier import ifftc
 from util.command_line import typed
 from util.errors import InputError
 from util.files import whole_file
+from util.progress import progress
 
 HEADROOM, QUANTILE = 1.25, 0.999  # of the scale
 FEWEST = 0.5  # frames of a series, as a share of n_frames
@@ -112,7 +113,8 @@ def convert(
     owners = patients_of_files(scans)
     try:
         with tempfile.TemporaryFile(dir=target.parent) as samples:
-            for source, files in scans.items():
+            items = progress(scans.items(), "reading", len(scans), lambda item: 1, unit="scan")
+            for source, files in items:
                 for found in read_samples(
                     source, files, owners[source], given["axes"], shape, keep_phase
                 ):
@@ -279,8 +281,8 @@ def sample_of(images: np.ndarray, shape: tuple[int, int, int]) -> tuple[np.ndarr
     over = size > scale
     images = images / np.where(over, size, scale).astype(np.float32)
     images = np.minimum(images, 1) if images.dtype.kind != "c" else images
-    share = f", {over.mean():.2%} set to 1" if over.any() else ""
-    return np.ascontiguousarray(images), f"divided by {scale:.6g}{share}"
+    clipped = f", {over.sum()} of {over.size} values set to 1" if over.any() else ""
+    return np.ascontiguousarray(images), f"divided by {scale:.6g}{clipped}"
 
 
 def resized(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -101,7 +101,7 @@ def arrange_mask(mask: np.ndarray, axes: str, shape: Sequence[int], where: str) 
         whole = mask.transpose([order.index(letter) for letter in "stcyx" if letter in order])
         missing = [i for i, letter in enumerate("stcyx") if letter not in order]
         whole = np.expand_dims(whole, missing)  # (S, T, C, Y, X), some of length 1
-        lines: np.ndarray = whole.any((2, 4), keepdims=True)
+        lines = np.logical_or.reduce(whole, axis=(2, 4), keepdims=True)
         if (whole == lines).all():
             return lines[:, :, 0, :, 0]
     raise InputError(

@@ -21,7 +21,7 @@ def write_like(scan: Scan, reconstructions: Mapping[str, np.ndarray], folder: Pa
 
     Args:
         reconstructions: (T, Y, X) images by the name of their series, in the scale of the input.
-        folder: exists.
+        folder: made if it is not there.
 
     Returns:
         the names of the files, relative to `folder`; a folder of DICOM files is one name.

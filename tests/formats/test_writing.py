@@ -1,9 +1,11 @@
+import re
+
 import h5py
 import nibabel
 import numpy as np
 import pytest
 import scipy.io
-from helpers import make_images
+from helpers import ROOT, make_images
 from scans import with_phase, write_dicom_folder
 
 import formats.writing
@@ -91,3 +93,12 @@ def test_half_a_dicom_series_is_never_left(tmp_path, monkeypatch, error):
     with pytest.raises(InputError if isinstance(error, OSError) else KeyboardInterrupt):
         write_like(scan, reconstructed(scan), tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_code_of_the_formats_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    nibabel.save(nibabel.Nifti1Image(SLICES.transpose(3, 2, 0, 1), np.eye(4)), "scan.nii.gz")
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/formats.md").read_text(), re.DOTALL)
+    exec(compile(code, "docs/formats.md", "exec"), {})
+    written = nibabel.load("results/scan_reconstruction.nii.gz")
+    np.testing.assert_array_equal(written.get_fdata(), nibabel.load("scan.nii.gz").get_fdata())
