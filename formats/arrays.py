@@ -168,8 +168,6 @@ def understand(variables: Sequence[Variable], form: Form, axes: str | None, path
     if is_real and variable.shape[-1:] == (2,) and (named or len(variable.shape) == 5):
         variable, is_real = joined_pairs(variable), False
         notes.append("its last axis, of length 2, is taken as real and imaginary part")
-    if 0 in variable.shape:
-        raise InputError(f"{where} is {variable.shape}, which is empty; expected images")
     if variable.dtype == np.uint8 and variable.shape[-1] in COLOURS and axes is None:
         raise InputError(
             f"{where} is {variable.shape} {variable.dtype}, as colour images are; expected gray"
@@ -180,33 +178,45 @@ def understand(variables: Sequence[Variable], form: Form, axes: str | None, path
             f"{where} is {variable.dtype}; expected complex k-space: save it complex, or under the"
             " name 'dataset' if it holds images"
         )
+    require_readable(variable, where)
+    order, of_axes = order_of(variable, form, axes, where)
+    either = not is_real and last_part(variable.name) not in IMAGE_NAMES
+    is_kspace = True if named else None if either else False
+    return Choice(variable, order, is_kspace, notes + of_axes)
+
+
+def require_readable(variable: Variable, where: str) -> None:
+    """Raise InputError if an array is empty or larger than the memory."""
+    if 0 in variable.shape:
+        raise InputError(f"{where} is {variable.shape}, which is empty; expected images")
     n_bytes = math.prod(variable.shape) * variable.dtype.itemsize
     require_memory(n_bytes, f"{where} is {variable.shape} {variable.dtype}", MEMORY_REMEDY)
-    order = form.known(variable, named)
-    if axes is not None:
-        order = parse_axes(axes, variable.shape, where)
-    elif order is not None and not {"t", "y", "x"} <= set(order):
+
+
+def order_of(variable: Variable, form: Form, axes: str | None, where: str) -> tuple[str, list[str]]:
+    """The order of the axes: as given, as the format has it, or guessed; and notes."""
+    is_kspace = is_kspace_name(variable.name)
+    order = form.known(variable, is_kspace)
+    if axes is None and order is not None:
+        if {"t", "y", "x"} <= set(order):
+            return order, []
         raise InputError(
             f"{where} is {variable.shape}, in this format '{spelled(order)}' without time; expected"
             f" a cine: if one of the axes is time, name it with --axes, such as --axes"
             f" '{spelled(order.replace('s', 't'))}'"
         )
-    if order is None or axes is not None:
-        block = as_numbers(variable.take(middle(variable.shape)))
+    block = as_numbers(variable.take(middle(variable.shape)))
+    if axes is not None:
+        order = parse_axes(axes, variable.shape, where)
         try:
-            guess = Guess(block, variable.shape, form.usual, where)
-        except InputError:
-            if order is None:
-                raise
-        else:
-            notes += guess.doubt(order) if order else [guess.note]
-            order = order or guess.axes
-            if named and axes is None and sampled_along_x(block, order):
-                order = order.translate(str.maketrans("xy", "yx"))
-                notes[-1] = notes[-1].replace(guess.spelled, spelled(order))
-    assert order is not None
-    either = not is_real and last_part(variable.name) not in IMAGE_NAMES
-    return Choice(variable, order, True if named else None if either else False, notes)
+            return order, Guess(block, variable.shape, form.usual, where).doubt(order)
+        except InputError:  # more axes than can be guessed
+            return order, []
+    guess = Guess(block, variable.shape, form.usual, where)
+    if is_kspace and sampled_along_x(block, guess.axes):
+        order = guess.axes.translate(str.maketrans("xy", "yx"))
+        return order, [guess.note.replace(guess.spelled, spelled(order))]
+    return guess.axes, [guess.note]
 
 
 def sampled_along_x(block: np.ndarray, order: str) -> bool:
@@ -229,6 +239,7 @@ def scan_of_arrays(
 
     Args:
         axes: order of the axes, as the user gives it; None: known from the format, or guessed.
+
     Raises:
         InputError: no array can be used, or the axes do not fit.
     """

@@ -85,6 +85,14 @@ def test_kspace_with_its_mask(tmp_path, mask):
     np.testing.assert_array_equal(series[0].mask, LINES)
 
 
+def test_the_phase_encoding_is_where_lines_are_missing(tmp_path):
+    filed = (KSPACE[0] * LINES[..., None]).transpose(2, 1, 0)  # x y t, usually y x t
+    scipy.io.savemat(tmp_path / "a.mat", {"ksp": filed})
+    scan, series = read(tmp_path / "a.mat")
+    np.testing.assert_array_equal(series[0].values, KSPACE[0] * LINES[..., None])
+    assert "'x y t', which is a guess" in notes_of(scan, series)
+
+
 def test_one_mask_for_all_frames_and_one_for_each_slice(tmp_path):
     np.savez(tmp_path / "a.npz", kspace=KSPACE * LINES[0][:, None], us_mask=LINES[0])
     _, series = read(tmp_path / "a.npz")
