@@ -9,27 +9,29 @@ Headers and sizes are read, and compared with the file and the memory, before an
 samples are then read one at a time, so that only images in single precision are ever held. Nothing
 is ever unpickled. An input that cannot be used raises `InputError`, which names the
 problem, what was expected and what to do.
+
+    python dataset.py convert IN... cine.npz [--setting value ...]
+
+makes such a file from scans of other formats (`formats/convert.py`).
 """
 
-import contextlib
 import hashlib
-import io
 import math
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 import torch
-from numpy.lib import format as npy_format
 from torch import Tensor
 
 from phantom.scanner import load_phantom
+from util.command_line import Parser, main, parse_command_line
 from util.errors import InputError
-from util.machine import available_memory
+from util.progress import say
+from util.stored import MAGIC, ZIP_MAGIC, Stored, require_memory, stored_in
 
 KEY, GROUPS_KEY = "dataset", "groups"
 PHANTOM = "phantom"  # the name of the built-in data, in place of a file
@@ -42,8 +44,7 @@ REMEDY = (
 MOST_NAMED = 20  # samples in one line; all are in config.json
 REAL_EXCESS = 2.0**-24  # over 1: float32 rounds this to 1
 COMPLEX_EXCESS = 1e-5  # over 1: the rounded magnitude of values divided by their magnitude
-LONGEST_HEADER = 10_000  # bytes; numpy's limit
-CHUNK = 2**16  # bytes read at a time
+MEMORY_REMEDY = "make a smaller file, give --n-samples, or use a larger machine"
 COPIES = 4  # of one sample, while it is checked and measured
 
 
@@ -116,9 +117,9 @@ def read_file(
         with path.open("rb") as file:
             magic = file.read(6)
             file.seek(0)
-            if magic == npy_format.MAGIC_PREFIX:
-                stored = Stored(lambda: path.open("rb"), path.stat().st_size, str(path))
-            elif magic[:2] == b"PK":
+            if magic == MAGIC:
+                stored = Stored(lambda: path.open("rb"), path.stat().st_size, str(path), EXPECTED)
+            elif magic[:2] == ZIP_MAGIC:
                 stored, groups, notices = read_npz(file, path)
             else:
                 problem = f"is neither .npz nor .npy (it begins with {magic!r})"
@@ -134,13 +135,9 @@ def read_file(
     return images, None if groups is None else groups[:n_samples], notices
 
 
-def read_npz(file: IO[bytes], path: Path) -> tuple["Stored", np.ndarray | None, list[str]]:
+def read_npz(file: IO[bytes], path: Path) -> tuple[Stored, np.ndarray | None, list[str]]:
     """The dataset of an open .npz file, its groups (or None) and notices."""
-    try:
-        archive = zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise InputError(f"{path} is truncated or damaged ({error}): copy it again") from None
-    members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+    members = stored_in(file, path, EXPECTED)
     notices = []
     key = KEY
     if KEY not in members:
@@ -151,81 +148,12 @@ def read_npz(file: IO[bytes], path: Path) -> tuple["Stored", np.ndarray | None, 
         key = others[0]
         notices.append(f"no key '{KEY}' in {path.name}; its only array, '{key}', is used")
 
-    def stored(name: str) -> Stored:
-        info = members[name]
-        return Stored(lambda: archive.open(info), info.file_size, f"'{name}' in {path}")
-
     groups = None
     if GROUPS_KEY in members:
-        of_groups = stored(GROUPS_KEY)
-        require_memory(of_groups.n_bytes, of_groups)
+        of_groups = members[GROUPS_KEY]()
+        require_memory(of_groups.n_bytes, of_groups, MEMORY_REMEDY)
         groups = of_groups.whole()
-    return stored(key), groups, notices
-
-
-class Stored:
-    """An array in a file: its header is read and checked at once, its values when asked for."""
-
-    def __init__(self, opened: Callable[[], IO[bytes]], size: int, where: str):
-        """`opened` opens its `size` bytes, header included; `where`: its place, for messages."""
-        self.opened, self.where = opened, where
-        try:
-            with opened() as file:
-                self.shape, self.is_fortran, self.dtype, self.header_size = read_header(file)
-        except Exception as error:  # numpy parses the header as Python, which fails in many ways
-            reason = str(error).partition("\n")[0]
-            raise InputError(f"{where} has a damaged header ({reason}); {EXPECTED}") from None
-        if self.dtype.hasobject:
-            raise InputError(
-                f"{where} holds Python objects, which are never unpickled; {EXPECTED}: save it"
-                " again as an array of numbers, names as np.array(names, dtype=str)"
-            )
-        self.n_bytes = math.prod(self.shape) * self.dtype.itemsize
-        if self.n_bytes != size - self.header_size:
-            raise InputError(
-                f"{where} claims {self.shape} {self.dtype}, {self.n_bytes} bytes, but holds"
-                f" {size - self.header_size}: it is truncated or damaged, copy it again"
-            )
-
-    def whole(self) -> np.ndarray:
-        """The array."""
-        with self._explained(), self.opened() as file:
-            array = npy_format.read_array(file, allow_pickle=False)
-            file.read(1)  # reaching the end of a zip member checks its CRC
-            return array
-
-    def samples(self, n: int) -> Iterator[np.ndarray]:
-        """The first n items of the first axis, one at a time, each in the memory of the one before;
-        from the whole array if it is in Fortran order."""
-        if self.is_fortran:
-            yield from self.whole()[:n]
-            return
-        sample = np.empty(self.shape[1:], self.dtype)
-        with self._explained(), self.opened() as file:
-            file.read(self.header_size)
-            for _ in range(n):
-                left = sample.reshape(-1).view(np.uint8)
-                while len(left):
-                    piece = file.read(min(CHUNK, len(left)))
-                    if not piece:
-                        raise EOFError("it ends too early")
-                    left[: len(piece)] = np.frombuffer(piece, np.uint8)
-                    left = left[len(piece) :]
-                yield sample
-            while isinstance(file, zipfile.ZipExtFile) and file.read(CHUNK):
-                pass  # reaching its end checks its CRC
-
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn what a damaged file raises into an InputError."""
-        try:
-            yield
-        except (
-            zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError
-        ) as error:  # fmt: skip
-            raise InputError(
-                f"{self.where} is truncated or damaged ({error}): copy the file again"
-            ) from None
+    return members[key](), groups, notices
 
 
 def read_images(
@@ -242,7 +170,9 @@ def read_images(
         shape, dtype = joined_pairs(shape, dtype, data)
     check_axes(shape, dtype, groups, n_samples, data)
     n = n_samples or shape[0]
-    require_memory(memory_needed(n, shape, dtype, stored.n_bytes * stored.is_fortran), stored)
+    require_memory(
+        memory_needed(n, shape, dtype, stored.n_bytes * stored.is_fortran), stored, MEMORY_REMEDY
+    )
     images = np.empty((n, *shape[1:]), single(dtype))
     samples = stored.samples(n)
     if complex_pairs:
@@ -275,40 +205,6 @@ def memory_needed(
     kept = single(dtype).itemsize
     n_bytes_each = n_samples * kept + COPIES * max(kept, dtype.itemsize)  # of a value of a sample
     return math.prod(shape[1:]) * n_bytes_each + n_bytes_whole
-
-
-def require_memory(needed: int, stored: Stored) -> None:
-    """Raise InputError unless so many bytes are free."""
-    memory = available_memory()
-    if memory is not None and needed > memory:
-        raise InputError(
-            f"{stored.where} is {stored.shape} {stored.dtype} and needs {needed / 1e9:.1f} GB of"
-            f" memory, but {memory / 1e9:.1f} GB are free: make a smaller file, give --n-samples,"
-            " or use a larger machine"
-        )
-
-
-def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype, int]:
-    """Shape, whether it is in Fortran order, dtype, and size in bytes of an .npy header;
-    ValueError if it is none."""
-    start = file.read(8)
-    version = npy_format.read_magic(io.BytesIO(start))
-    readers = {
-        (1, 0): (2, npy_format.read_array_header_1_0),
-        (2, 0): (4, npy_format.read_array_header_2_0),
-    }
-    if version not in readers:
-        raise ValueError(f"unknown .npy version {version}")
-    n_bytes, reader = readers[version]
-    start += file.read(n_bytes)
-    length = int.from_bytes(start[8:], "little")
-    if length > LONGEST_HEADER:
-        raise ValueError(f"its header claims {length} bytes, more than {LONGEST_HEADER}")
-    start += file.read(length)
-    shape, is_fortran, dtype = reader(io.BytesIO(start[8:]))
-    if any(isinstance(n, bool) or n < 0 for n in shape):
-        raise ValueError(f"its shape is {shape}")
-    return shape, is_fortran, dtype, len(start)
 
 
 def check_axes(
@@ -426,3 +322,18 @@ def name_list(samples: Sequence[int]) -> str:
     """Samples in words: "0, 3, 5"; only the first few of many."""
     more = len(samples) - MOST_NAMED
     return ", ".join(map(str, samples[:MOST_NAMED])) + (f" and {more} more" if more > 0 else "")
+
+
+def from_command_line() -> None:
+    """`convert()` with the arguments of the command line, and its table."""
+    from formats.convert import convert, summary  # which nothing else here needs
+
+    parser = Parser(description="Make a training file from scans; convert --help has its settings.")
+    parser.add_argument("command", choices=["convert"])
+    parser.parse_args(sys.argv[1:2])
+    given = parse_command_line(convert, sys.argv[2:], program="dataset.py convert")
+    say("\n".join(summary(*convert(**given))))
+
+
+if __name__ == "__main__":
+    sys.exit(main("dataset.py", from_command_line, "nothing was written"))

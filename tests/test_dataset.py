@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import dataset
+import util.stored
 from dataset import load_cine
 from util.errors import InputError
 
@@ -169,12 +170,12 @@ def test_zip_bomb_is_compared_with_the_memory_before_it_is_read(tmp_path, monkey
     path = tmp_path / "cine.npz"
     np.savez_compressed(path, dataset=zeros)
     assert path.stat().st_size < zeros.nbytes / 100
-    monkeypatch.setattr(dataset, "available_memory", lambda: 10**6)
+    monkeypatch.setattr(util.stored, "available_memory", lambda: 10**6)
     monkeypatch.setattr(dataset.Stored, "samples", lambda *a: pytest.fail("was read"))
     with pytest.raises(InputError, match=r"needs 0.0 GB of memory, but 0.0 GB are free: .*--n-sam"):
         load(path)
     monkeypatch.undo()
-    monkeypatch.setattr(dataset, "available_memory", lambda: 10**6)
+    monkeypatch.setattr(util.stored, "available_memory", lambda: 10**6)
     assert len(load(path, n_samples=1).images) == 1  # the remedy
 
 
@@ -208,7 +209,7 @@ def test_memory_is_what_was_counted(tmp_path, monkeypatch, form, dtype, normalis
     changes = {"n_samples": 30 if form == "first samples" else None, "normalise": normalise}
     changes["complex_pairs"] = form == "complex pairs"
     counted = []
-    monkeypatch.setattr(dataset, "require_memory", lambda needed, stored: counted.append(needed))
+    monkeypatch.setattr(dataset, "require_memory", lambda needed, *rest: counted.append(needed))
     tracemalloc.start()
     try:
         load(path, **changes)

@@ -11,7 +11,8 @@ from util.cache import project_imports
 FLOORS = [
     {"util"},
     {"physics", "phantom", "CS_mask", "metrics"},
-    {"dataset", "methods"},
+    {"formats", "methods"},
+    {"dataset"},
     {"model"},
     {"training"},
     {"evaluation"},

@@ -117,14 +117,17 @@ def parse_command_line(
     more: Callable | None = None,
     without: Iterable[str] = (),
     choices: Mapping[str, Collection[str]] = MappingProxyType({}),
+    program: str | None = None,
 ) -> dict[str, Any]:
     """The arguments for `function` that the command line gives, and no others.
 
-    A positional parameter is a positional argument; every keyword is a flag with `-` for `_`; a
-    bool has `--flag` and `--no-flag`. With `more`, the keywords of this function follow, except
-    those in `without`. Exits with status 2 at an unknown flag or a wrong type.
+    A positional parameter is a positional argument, of one or more words for a tuple; every keyword
+    is a flag with `-` for `_`; a bool has `--flag` and `--no-flag`. With `more`, the keywords of
+    this function follow, except those in `without`. `program`: the command in the help, if it is
+    more than the script. Exits with status 2 at an unknown flag or a wrong type.
     """
     parser = Parser(
+        prog=program,
         description=(inspect.getdoc(function) or "").split("\n\n")[0],
         epilog="Positional arguments come first: a flag of several values would take them."
         " @file reads arguments from a file.",
@@ -152,7 +155,9 @@ def _add_arguments(
             continue
         added[setting.name] = hints[setting.name]
         if not setting.has_default:
-            parser.add_argument(setting.name, help=setting.help.replace("%", "%%"))
+            several = any(typing.get_origin(k) is tuple for k in _kinds(hints[setting.name]))
+            words = "+" if several else None
+            parser.add_argument(setting.name, help=setting.help.replace("%", "%%"), nargs=words)
             continue
         title = setting.group or "options"
         if title not in groups:

@@ -31,15 +31,17 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except (OSError, RuntimeError) as error:
+    except BaseException as error:  # an interruption, too
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if not isinstance(error, OSError) and "inline_container" not in str(error):
-            raise  # but for torch, which reports a full disk as a RuntimeError of its writer
-        raise InputError(not_written(path, error)) from None
+        # torch reports a full disk as a RuntimeError of its writer
+        is_full = isinstance(error, RuntimeError) and "inline_container" in str(error)
+        if isinstance(error, OSError) or is_full:
+            raise InputError(not_written(path, error)) from None
+        raise
 
 
-def not_written(path: Path, error: Exception) -> str:
+def not_written(path: Path, error: BaseException) -> str:
     """The message for a file that could not be written."""
     reason = error.strerror if isinstance(error, OSError) else str(error).partition("\n")[0]
     return (

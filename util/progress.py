@@ -28,15 +28,19 @@ def log(line: str) -> None:
 
 
 def progress(
-    items: Iterable[Item], title: str, n_samples: int, size: Callable[[Item], int]
+    items: Iterable[Item],
+    title: str,
+    n_samples: int,
+    size: Callable[[Item], int],
+    unit: str = "sample",
 ) -> Iterator[Item]:
     """The items, with a bar; where there are none, with a line now and then, and the time left.
 
-    `size`: of an item in samples; `n_samples`: of all items.
+    `size`: of an item in samples, or what `unit` names; `n_samples`: of all items.
     """
-    log(f"{title}: {n_samples} samples")
+    log(f"{title}: {n_samples} {unit}s")
     done, said, since = 0, 0, time.perf_counter()
-    with tqdm(total=n_samples, desc=title, unit="sample", disable=None) as bar:
+    with tqdm(total=n_samples, desc=title, unit=unit, disable=None) as bar:
         for item in items:
             yield item
             bar.update(size(item))
@@ -44,7 +48,7 @@ def progress(
             tenths = LINES * done // n_samples - LINES * said // n_samples
             if done < n_samples and tenths and now - since >= SECONDS:
                 left = (now - since) / (done - said) * (n_samples - done)
-                log(f"{title}: {done} of {n_samples} samples, {duration(left)} left")
+                log(f"{title}: {done} of {n_samples} {unit}s, {duration(left)} left")
                 said, since = done, now
 
 

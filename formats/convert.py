@@ -1,0 +1,364 @@
+"""Many scans to one training file, `cine.npz`, as `load_cine` of `dataset.py` reads it.
+
+    python dataset.py convert IN... cine.npz [--setting value ...]
+
+Every fully sampled cine becomes a sample:
+
+- one size: a crop around the median place of the moving region (`metrics.moving_region`), or zeros
+  around the image;
+- `n_frames` frames: cyclic cubic interpolation over the heartbeat (Catmull-Rom), which keeps frames
+  that are there and is local, so that a heartbeat that was not recorded to its end spoils no more
+  than its ends;
+- one scale a sample: values are divided by the smaller of the maximum and 1.25 times the 99.9 %
+  quantile, and magnitudes above 1, such as of a few hot pixels, are set to 1.
+
+Samples are written to a temporary file as they are read, so that one scan at a time is in memory.
+
+E. Catmull and R. Rom, "A class of local interpolating splines", in Computer Aided Geometric Design,
+Academic Press, 1974.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+from numpy.lib import format as npy_format
+
+from formats.dicom import read_dicom
+from formats.kspace import is_full, measured_lines
+from formats.reading import kind_of, read_file
+from formats.series import Series, require_usable
+from metrics import moving_region
+from physics.fourier import ifftc
+from util.command_line import typed
+from util.errors import InputError
+from util.files import whole_file
+from util.progress import progress
+
+HEADROOM, QUANTILE = 1.25, 0.999  # of the scale
+FEWEST = 0.5  # frames of a series, as a share of n_frames
+ROUNDS = 200_000  # of the hash that makes a pseudonym, about 0.1 s, against trying many names
+COMPRESSION = 1  # of zlib: the fastest
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of a series, or of a scan that could not be read."""
+
+    source: str
+    series: str  # "" for a whole scan
+    patient: str  # as in the file that is written; "" if skipped
+    result: str  # "read, ..." or "skipped: ..."
+
+    @property
+    def was_read(self) -> bool:
+        return bool(self.patient)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a series becomes."""
+
+    series: str
+    patient: str
+    result: str  # as of a `Row`
+    notes: list[str]
+    sample: np.ndarray | None  # (T, Y, X); None: it is skipped
+
+
+def convert(
+    inputs: tuple[str, ...],  # scans: files, and folders, which are searched
+    output: str,  # the file to write, such as cine.npz; it must not exist
+    *,
+    # -- samples
+    size: tuple[int, ...] = (192, 192),  # lines and columns of a sample
+    n_frames: int = 20,  # frames of a sample, over one heartbeat
+    keep_phase: bool = False,  # write complex images; default: magnitudes
+    # -- reading
+    axes: str | None = None,  # order of the axes in all files, such as 'x y t'
+    # -- patients
+    keep_names: bool = False,  # write the names of patients; default: pseudonyms
+) -> tuple[list[Row], list[str]]:
+    """Convert scans of any format to one training file.
+
+    Returns:
+        what became of each series, and notes on all of them.
+
+    Raises:
+        InputError: a setting cannot be used, `output` exists, or nothing could be read.
+    """
+    given = typed(convert, dict(locals()))
+    inputs, size = given["inputs"], given["size"]
+    target = checked_output(given["output"])
+    if len(size) not in (1, 2) or min(size) < 1:
+        raise InputError(f"--size is {size}, expected lines and columns, such as 192 192")
+    if n_frames < 2:
+        raise InputError(f"--n-frames is {n_frames}, expected at least 2")
+    shape = (n_frames, size[0], size[-1])
+    rows: list[Row] = []
+    groups: list[str] = []
+    notes: Counter[str] = Counter()
+    scans, others = find_scans(inputs)
+    notes.update(others)
+    owners = patients_of_files(scans)
+    try:
+        with tempfile.TemporaryFile(dir=target.parent) as samples:
+            items = progress(scans.items(), "reading", len(scans), lambda item: 1, unit="scan")
+            for source, files in items:
+                for found in read_samples(
+                    source, files, owners[source], given["axes"], shape, keep_phase
+                ):
+                    notes.update(found.notes)
+                    patient = ""
+                    if found.sample is not None:
+                        samples.write(found.sample.data)
+                        patient = found.patient if keep_names else pseudonym(found.patient)
+                        groups.append(patient)
+                    rows.append(Row(str(source), found.series, patient, found.result))
+            if not groups:
+                reasons = rows[0].result if rows else "there is no scan"
+                raise InputError(f"nothing could be read from {', '.join(inputs)}: {reasons}")
+            samples.seek(0)
+            dtype = np.dtype(np.complex64 if keep_phase else np.float32)
+            write_npz(target, samples, (len(groups), *shape), dtype, groups)
+    except OSError as error:
+        raise InputError(f"{target} could not be written ({error.strerror}): free space") from None
+    return rows, [note if n == 1 else f"{note} ({n} times)" for note, n in notes.items()]
+
+
+def checked_output(output: str) -> Path:
+    """The file to write; InputError if it cannot be, or exists."""
+    target = Path(output)
+    if target.suffix != ".npz":
+        raise InputError(f"the output is {output!r}, expected a name that ends in .npz: it is last")
+    if target.exists():
+        raise InputError(f"{target} exists and is not overwritten: name another, or remove it")
+    if not target.parent.is_dir():
+        raise InputError(f"the folder {target.parent} does not exist: make it first")
+    return target
+
+
+def find_scans(inputs: Sequence[str]) -> tuple[dict[Path, list[Path]], list[str]]:
+    """The scans among files and in folders, in order: {file or folder of DICOM files: its files};
+    and a note for each file in a folder that is of no known format.
+
+    Raises:
+        InputError: an input does not exist.
+    """
+    scans: dict[Path, list[Path]] = {}
+    others = []
+    for name in inputs:
+        path = Path(name)
+        if not path.exists():
+            raise InputError(f"{path} does not exist: name files, or folders to search")
+        files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
+        for file in files:
+            is_hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+            try:
+                kind = None if is_hidden else kind_of(file)
+            except OSError:
+                kind = "unreadable"
+            if kind == "dicom" and file != path:
+                scans.setdefault(file.parent, []).append(file)
+            elif kind is not None or file == path:
+                scans[file] = [file]
+            else:
+                suffix = file.suffix or "none"
+                others.append(f"a file of no known format is left out (suffix: {suffix})")
+    return scans, others
+
+
+def patients_of_files(scans: dict[Path, list[Path]]) -> dict[Path, str]:
+    """The patient of each scan, where its header names none: the first folder below the one that
+    all scans have in common, else the name of the file."""
+    if not scans:
+        return {}
+    parents = [path.absolute().parent for path in scans]
+    common = Path(os.path.commonpath(parents))
+    owners = {}
+    for path in scans:
+        below = path.absolute().relative_to(common).parts
+        owners[path] = below[0] if len(below) > 1 else path.name.partition(".")[0]
+    return owners
+
+
+@cache
+def pseudonym(patient: str) -> str:
+    """A name that stands for a patient, the same in every conversion.
+
+    It is a hash that is slow to compute. Who has a list of names or numbers can still find out
+    which of them are in a file.
+    """
+    digest = hashlib.pbkdf2_hmac("sha256", patient.encode("utf-8", "replace"), b"cine", ROUNDS)
+    return f"patient_{digest.hex()[:12]}"
+
+
+def read_samples(
+    source: Path,
+    files: Sequence[Path],
+    owner: str,
+    axes: str | None,
+    shape: tuple[int, int, int],
+    keep_phase: bool,
+) -> Iterator[Outcome]:
+    """What becomes of each series of a scan, in turn, or of the scan if it cannot be read.
+
+    `owner`: the patient, if neither header nor file has one.
+    """
+    try:
+        scan = read_dicom(source, None, files) if source.is_dir() else read_file(source, axes)
+        notes = scan.notes
+        for i, series in enumerate(scan.load()):
+            patient = series.patient or owner
+            if not series.patient and not scan.one_patient and len(scan) > 1:
+                patient = f"{owner}/{i}"  # of unknown patients, each sample counts as one
+            notes, sample = [*notes, *series.notes], None
+            try:
+                require_usable(series, source)
+                sample, done = sample_of(full_images(series, keep_phase), shape)
+                result = f"read, {' x '.join(map(str, series.values.shape))}, {done}"
+            except InputError as error:
+                result = f"skipped: {error}"
+            yield Outcome(series.name, patient, result, notes, sample)
+            notes = []
+    except InputError as error:
+        yield Outcome("", "", f"skipped: {error}", [], None)
+    except OSError as error:
+        yield Outcome("", "", f"skipped: {source} ({error.strerror or error})", [], None)
+
+
+def full_images(series: Series, keep_phase: bool) -> np.ndarray:
+    """The images (T, Y, X) of a series, as they are stored.
+
+    Raises:
+        InputError: it is undersampled, does not move, or has no phase although it is kept.
+    """
+    values = series.values
+    if series.is_kspace:
+        lines = measured_lines(values[:, None], series.name)
+        if not is_full(lines):
+            raise InputError("undersampled k-space, where training needs full k-space")
+        values = ifftc(torch.from_numpy(values)).numpy()
+    if series.mask is not None and not series.is_kspace and not is_full(series.mask):
+        raise InputError("images with a mask, which may be undersampled")
+    if keep_phase and values.dtype.kind != "c":
+        raise InputError("magnitudes, which have no phase (--keep-phase)")
+    if (values == values[0]).all():
+        raise InputError("all frames are equal, which is no cine")
+    return values if keep_phase else np.abs(values)
+
+
+def sample_of(images: np.ndarray, shape: tuple[int, int, int]) -> tuple[np.ndarray, str]:
+    """A sample of `shape` (T, Y, X) in [0, 1] (of such magnitude) from images, and what was done.
+
+    Raises:
+        InputError: there are too few frames.
+    """
+    n_frames, ny, nx = shape
+    if len(images) < FEWEST * n_frames:
+        raise InputError(
+            f"{len(images)} frames, fewer than half of {n_frames} (--n-frames asks for fewer)"
+        )
+    images = resized(images, (ny, nx))
+    images = with_frames(images, n_frames)
+    if images.dtype.kind != "c":
+        images = np.maximum(images, 0)
+    size = np.abs(images)
+    peak = float(size.max())
+    if peak == 0:
+        raise InputError("the part that is kept is all zero")
+    scale = min(peak, HEADROOM * float(np.quantile(size, QUANTILE))) or peak
+    over = size > scale
+    images = images / np.where(over, size, scale).astype(np.float32)
+    images = np.minimum(images, 1) if images.dtype.kind != "c" else images
+    clipped = f", {over.sum()} of {over.size} values set to 1" if over.any() else ""
+    return np.ascontiguousarray(images), f"divided by {scale:.6g}{clipped}"
+
+
+def resized(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Images (T, *size): a crop around the moving region, or the images with zeros around them."""
+    region = moving_region(torch.from_numpy(np.abs(images))[None])[0].numpy()  # (Y, X)
+    for axis, n in enumerate(size, start=1):
+        length = images.shape[axis]
+        if length > n:
+            middle = int(np.median(np.nonzero(region)[axis - 1]))
+            first = min(max(0, middle - n // 2), length - n)
+            images = images.take(range(first, first + n), axis)
+        elif length < n:
+            before = n // 2 - length // 2  # the middle of the field of view stays in the middle
+            widths = [(0, 0)] * 3
+            widths[axis] = (before, n - length - before)
+            images = np.pad(images, widths)
+    return images
+
+
+def with_frames(images: np.ndarray, n_frames: int) -> np.ndarray:
+    """Images (T, Y, X) at `n_frames` times over the heartbeat, whose first is that of frame 0, by
+    cyclic cubic (Catmull-Rom) interpolation."""
+    n = len(images)
+    if n == n_frames:
+        return images
+    at = np.arange(n_frames) * n / n_frames
+    first = np.floor(at).astype(int)
+    u = (at - first)[:, None]  # of the way from frame `first` to the next
+    weights = np.hstack(
+        (
+            -u / 2 + u**2 - u**3 / 2,
+            1 - 2.5 * u**2 + 1.5 * u**3,
+            u / 2 + 2 * u**2 - 1.5 * u**3,
+            -(u**2) / 2 + u**3 / 2,
+        )
+    ).astype(np.float32)  # (n_frames, 4), of the frames from first - 1 on
+    new = np.zeros((n_frames, *images.shape[1:]), images.dtype)
+    for k in range(4):
+        new += weights[:, k, None, None] * images[(first - 1 + k) % n]
+    return new
+
+
+def write_npz(
+    target: Path, samples: IO[bytes], shape: tuple[int, ...], dtype: np.dtype, groups: list[str]
+) -> None:
+    """Write `dataset`, copied from `samples`, and `groups`, whole or not at all."""
+    header = {"descr": npy_format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    with (
+        whole_file(target) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=COMPRESSION) as archive,
+    ):
+        with archive.open("dataset.npy", "w", force_zip64=True) as member:
+            npy_format.write_array_header_2_0(member, header)
+            shutil.copyfileobj(samples, member)
+        with archive.open("groups.npy", "w") as member:
+            npy_format.write_array(member, np.array(groups, dtype=str), allow_pickle=False)
+
+
+def summary(rows: Sequence[Row], notes: Sequence[str]) -> list[str]:
+    """The table of what was read and skipped, and why, then the notes."""
+    read = [row for row in rows if row.was_read]
+    widths = [max((len(text) for text in texts), default=0) for texts in (
+        [row.source for row in rows], [row.series for row in rows], [row.patient for row in rows]
+    )]  # fmt: skip
+    lines = [
+        "  ".join(
+            (
+                row.source.ljust(widths[0]),
+                row.series.ljust(widths[1]),
+                row.patient.ljust(widths[2]),
+                row.result,
+            )
+        )
+        for row in rows
+    ]
+    lines += [f"NOTICE: {note}" for note in notes]
+    n_patients = len({row.patient for row in read})
+    n_skipped = len(rows) - len(read)
+    return [*lines, f"{len(read)} samples of {n_patients} patients; {n_skipped} skipped"]

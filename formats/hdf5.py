@@ -1,0 +1,100 @@
+"""HDF5 files: MATLAB's v7.3, those with fastMRI's keys, and others.
+
+MATLAB stores its axes in reverse; here they are as MATLAB shows them. The k-space of CMRxRecon is
+(x, y, c, s, t), of single coils (x, y, s, t). fastMRI's k-space is (t, c, x, y) here, of single
+coils (t, x, y): its first axis is time, unless its header counts slices. Layouts:
+
+- C. Wang et al., "CMRxRecon: a publicly available k-space dataset and benchmark to advance deep
+  learning for cardiac MRI", Sci Data 11:687, 2024, and https://cmrxrecon.github.io/2025/Data.html
+- J. Zbontar et al., "fastMRI: an open dataset and benchmarks for accelerated MRI",
+  arXiv:1811.08839, 2018.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from formats.arrays import Choice, Form, Variable, last_part, scan_of_arrays
+from formats.ismrmrd import number, parse_header
+from formats.series import Scan, damage_explained, optional
+
+MATLAB_CLASS = "MATLAB_class"  # an attribute of every variable of MATLAB
+MATLAB_GROUPS = ("#refs#", "#subsystem#")  # contents of cells and objects
+FASTMRI_KEYS = ("ismrmrd_header", "reconstruction_rss", "reconstruction_esc")
+CMRXRECON = {5: "xycst", 4: "xyst"}
+CMRXRECON_NAMES = ("kspace", "kus")  # and those that begin with kspace_
+FASTMRI = {4: "tcxy", 3: "txy"}
+MATLAB_ORDERS = ("yxt", "yxst", "xyt", "xyst")
+
+
+def cmrxrecon_axes(variable: Variable, is_kspace: bool) -> str | None:
+    """The order of k-space in a MATLAB file; None: unknown."""
+    name = last_part(variable.name)
+    if is_kspace and (name in CMRXRECON_NAMES or name.startswith("kspace_")):
+        return CMRXRECON.get(len(variable.shape))
+    return None
+
+
+MATLAB = Form("MATLAB file", MATLAB_ORDERS, cmrxrecon_axes)
+
+
+def read_hdf5(path: Path, axes: str | None) -> tuple[Scan, Choice, bool]:
+    """The scan in an HDF5 file, its array, and whether MATLAB wrote it.
+
+    Raises:
+        InputError: h5py is not installed, the file is damaged, or no array can be used.
+    """
+    h5py = optional("h5py")
+    datasets: dict[str, Any] = {}
+    with damage_explained(path), h5py.File(path, "r") as file:
+
+        def note(name: str, item: Any) -> None:
+            is_array = isinstance(item, h5py.Dataset) and item.shape is not None
+            if is_array and name.split("/")[0] not in MATLAB_GROUPS:
+                datasets[name] = (item.shape, item.dtype, MATLAB_CLASS in item.attrs)
+
+        file.visititems(note)
+        is_matlab = any(of_matlab for _, _, of_matlab in datasets.values())
+        header = file["ismrmrd_header"][()] if "ismrmrd_header" in datasets else None
+        is_fastmri = not is_matlab and any(key in datasets for key in FASTMRI_KEYS)
+    variables = [
+        variable_of(h5py, path, name, shape, dtype, is_matlab)
+        for name, (shape, dtype, _) in datasets.items()
+    ]
+    if is_matlab:
+        form = MATLAB
+    elif is_fastmri:
+        form = Form("fastMRI file", (), partial(fastmri_axes, n_slices_in(header, path)))
+    else:
+        form = Form("HDF5 file", ("tyx", "styx"), lambda variable, is_kspace: None)
+    return *scan_of_arrays(path, form, variables, axes), is_matlab
+
+
+def n_slices_in(header: Any, path: Path) -> int:
+    """The slices that fastMRI's header counts; 1 if there is no header."""
+    limit = "encoding/encodingLimits/slice/maximum"
+    return 1 if header is None else number(parse_header(header, path), limit, 0) + 1
+
+
+def fastmri_axes(n_slices: int, variable: Variable, is_kspace: bool) -> str | None:
+    """The order of an array of a fastMRI file of so many slices; None: unknown."""
+    order = FASTMRI.get(len(variable.shape))
+    if order is not None and variable.shape[0] == n_slices > 1:
+        return order.replace("t", "s")
+    return order
+
+
+def variable_of(
+    h5py: Any, path: Path, name: str, shape: Sequence[int], dtype: np.dtype, reverse: bool
+) -> Variable:
+    """An array of a file, read when asked for; with `reverse` its axes are reversed."""
+
+    def take(part: tuple[slice, ...]) -> np.ndarray:
+        with damage_explained(path), h5py.File(path, "r") as file:
+            array = file[name][part[::-1] if reverse else part]
+        return array.transpose() if reverse else array
+
+    return Variable(name, tuple(shape[::-1] if reverse else shape), dtype, take)

@@ -1,0 +1,164 @@
+"""K-space as files have it: where its centre is, which lines were measured, and its coils.
+
+Axes are (T, C, Y, X): frame, coil, phase-encoding line, readout. Coil images are combined by
+sensitivity maps, `m = sum conj(S) b / sum |S|^2`, or by root-sum-of-squares, which loses the phase:
+P. B. Roemer et al., "The NMR phased array", Magn Reson Med 16:192-225, 1990.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from physics.fourier import ifftc
+from util.errors import InputError
+
+NEAR = 2  # lines or columns of the centre where the highest energy may be
+PEAK_SHARE = 0.2  # of the energy within `NEAR` of its peak, above which an array is k-space
+SCATTERED = 0.05  # share of zeros within measured lines that may be chance
+
+
+def looks_like_kspace(frames: np.ndarray) -> bool:
+    """Whether the energy of complex (T, C, Y, X) is concentrated in one place, as it is in k-space
+    (over half of it in 32 cines) and not in images (2 % at most)."""
+    energy = (np.abs(frames.astype(np.complex128)) ** 2).sum((0, 1))  # (Y, X)
+    y, x = np.unravel_index(energy.argmax(), energy.shape)
+    around = np.roll(energy, (NEAR - int(y), NEAR - int(x)), (0, 1))[: 2 * NEAR + 1, : 2 * NEAR + 1]
+    return bool(around.sum() > PEAK_SHARE * energy.sum())
+
+
+def centred(kspace: np.ndarray) -> tuple[np.ndarray, tuple[int, int], list[str]]:
+    """K-space (T, C, Y, X) with its highest energy at the centre.
+
+    Returns:
+        the k-space, by how many lines and columns it was rolled, and a note for each.
+    """
+    energy = np.square(np.abs(kspace)).sum((0, 1))  # (Y, X)
+    shifts, notes = [0, 0], []
+    for axis, what in enumerate(("lines", "columns")):
+        n = energy.shape[axis]
+        peak = int(energy.sum(1 - axis).argmax())
+        if abs(peak - n // 2) <= NEAR:
+            continue
+        is_corner = min(peak, n - peak) <= NEAR
+        shifts[axis] = n // 2 - (0 if is_corner else peak)
+        notes.append(
+            f"the centre of k-space was at {what[:-1]} {0 if is_corner else peak} of {n}: rolled by"
+            f" {shifts[axis]} {what} to {n // 2}"
+        )
+    if any(shifts):
+        kspace = np.roll(kspace, shifts, (2, 3))
+    return kspace, (shifts[0], shifts[1]), notes
+
+
+def measured_lines(kspace: np.ndarray, where: str) -> np.ndarray:
+    """(T, Y) bool: the lines of k-space (T, C, Y, X) that are not zero.
+
+    Raises:
+        InputError: the zeros are not whole lines (or whole columns, as of a partial echo).
+    """
+    filled = (kspace != 0).any(1)  # (T, Y, X)
+    lines, columns = filled.any(2), filled.any((0, 1))
+    n_expected = lines.sum() * columns.sum()
+    if (n_zeros := int(n_expected - filled.sum())) > SCATTERED * n_expected:
+        raise InputError(
+            f"{where}: {n_zeros} zeros of k-space are within lines that hold other values; expected"
+            " whole phase-encoding lines of zeros where nothing was measured (Cartesian sampling):"
+            " name the order of the axes with --axes if y is another one"
+        )
+    return lines
+
+
+def is_full(lines: np.ndarray) -> bool:
+    """Whether lines (T, Y) are all measured, but for empty ones at both ends, the same in all
+    frames: zero-padding, or partial Fourier."""
+    first = lines[0]
+    if not first.any() or (lines != first).any():
+        return False
+    at = np.flatnonzero(first)
+    return bool(first[at[0] : at[-1] + 1].all())
+
+
+def arrange_mask(mask: np.ndarray, axes: str, shape: Sequence[int], where: str) -> np.ndarray:
+    """The mask of a file as lines (S, T, Y) bool; S or T of length 1 if it is the same for all.
+
+    Its axes are those of the array (`axes` and `shape`), or some of them, in any order: (Y,),
+    (T, Y), (Y, X), all of them.
+
+    Raises:
+        InputError: its shape or its pattern fits no order.
+    """
+    mask = mask.astype(bool).squeeze()
+    size = {letter: n for letter, n in zip(axes, shape, strict=True) if letter != "-" and n > 1}
+    fitting = [
+        order
+        for order in itertools.permutations(size, mask.ndim)
+        if tuple(size[letter] for letter in order) == mask.shape and "y" in order
+    ]
+    fitting.sort(key=lambda order: ("s" in order, list(order) != [a for a in axes if a in order]))
+    for order in fitting:
+        whole = mask.transpose([order.index(letter) for letter in "stcyx" if letter in order])
+        missing = [i for i, letter in enumerate("stcyx") if letter not in order]
+        whole = np.expand_dims(whole, missing)  # (S, T, C, Y, X), some of length 1
+        lines = np.logical_or.reduce(whole, axis=(2, 4), keepdims=True)
+        if (whole == lines).all():
+            return lines[:, :, 0, :, 0]
+    raise InputError(
+        f"{where}: the mask is {mask.shape} for an array of {tuple(shape)} ('{' '.join(axes)}');"
+        " expected the measured lines (y,) or (t, y), the same for all of a line: correct the mask,"
+        " or name the order of the axes with --axes"
+    )
+
+
+def fitting_mask(
+    mask: np.ndarray, lines: np.ndarray, shift: int, where: str
+) -> tuple[np.ndarray, list[str]]:
+    """The mask (T, Y) of a file for k-space that was rolled by `shift` lines and has `lines`
+    (T, Y) that are not zero; and notes.
+
+    Raises:
+        InputError: it does not fit.
+    """
+    ny = lines.shape[1]
+    mask = np.broadcast_to(mask, lines.shape)
+    ways = [(np.roll(mask, shift, 1), ""), (mask, "with zero frequency in the middle")]
+    ways.append((np.roll(mask, ny // 2, 1), "with zero frequency first"))
+    ways.sort(key=lambda way: -np.count_nonzero(way[0] & lines))
+    ways.sort(key=lambda way: np.count_nonzero(lines & ~way[0]))
+    best, how = ways[0]
+    notes = [f"the mask is taken {how}, other than k-space"] if how and shift else []
+    if lines.all() and not best.all():
+        # full data say nothing about the mask: its centre is where it is densest
+        near = slice(max(0, ny // 2 - NEAR), ny // 2 + NEAR + 1)
+        best = max((way for way, _ in ways), key=lambda way: np.count_nonzero(way[:, near]))
+        return best.copy(), ["k-space is fully sampled, and the file has a mask for it"]
+    if outside := np.count_nonzero(lines & ~best):
+        raise InputError(
+            f"{where}: {outside} lines of k-space hold values where the mask has none; expected"
+            " zeros in the lines that were not measured: correct the mask, or leave it out"
+        )
+    if empty := np.count_nonzero(best & ~lines):
+        notes.append(f"{empty} lines that the mask calls measured are zero")
+    return best.copy(), notes
+
+
+def combine_coils(kspace: np.ndarray, maps: np.ndarray | None) -> tuple[np.ndarray, str]:
+    """Fully sampled centred k-space (T, C, Y, X) to images (T, Y, X), and a note.
+
+    With `maps` (C, Y, X) complex64, else float32 by root-sum-of-squares.
+    """
+    images = np.empty(
+        (len(kspace), *kspace.shape[2:]), np.float32 if maps is None else np.complex64
+    )
+    for frame, image in zip(kspace, images, strict=True):
+        coils = ifftc(torch.from_numpy(np.ascontiguousarray(frame))).numpy()
+        if maps is None:
+            np.sqrt(np.square(np.abs(coils)).sum(0), out=image)
+        else:
+            weight = np.square(np.abs(maps)).sum(0)
+            image[...] = (maps.conj() * coils).sum(0) / np.where(weight > 0, weight, 1)
+    n = kspace.shape[1]
+    if maps is None:
+        return images, f"{n} coils are combined by root-sum-of-squares: the phase is lost"
+    return images, f"{n} coils are combined with the sensitivity maps of the file"

@@ -1,0 +1,70 @@
+"""`.npz` and `.npy` files. Axes as in `cine.npz`, (s, t, y, x) or (t, y, x), unless they look
+otherwise. `groups` are the patients of the samples. Nothing is unpickled."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from formats.arrays import IMAGE_NAMES, Form, Variable, is_kspace_name, scan_of_arrays
+from formats.series import Scan
+from util.errors import InputError
+from util.stored import MAGIC, Stored, stored_in
+
+EXPECTED = "expected an array of images or k-space"
+FORM = Form("NumPy file", ("tyx", "styx"), lambda variable, is_kspace: None, one_patient=False)
+ALONE = "array"  # the name of the array of an .npy file
+
+
+def read_numpy(path: Path, axes: str | None) -> Scan:
+    """The scan in an .npz or .npy file.
+
+    Raises:
+        InputError: the file is damaged, or no array can be used.
+    """
+    variables = []
+    with arrays_of(path) as arrays:
+        refused: dict[str, InputError] = {}
+        for name, opened in arrays.items():
+            try:
+                variables.append(variable_of(path, name, opened()))
+            except InputError as error:
+                refused[name] = error
+    for name, problem in refused.items():
+        if not variables or name in IMAGE_NAMES or is_kspace_name(name):
+            raise problem
+    return scan_of_arrays(path, FORM, variables, axes)[0]
+
+
+@contextlib.contextmanager
+def arrays_of(path: Path) -> Iterator[dict[str, Callable[[], Stored]]]:
+    """The arrays of a file by name, while it is open."""
+    with path.open("rb") as file:
+        is_npy = file.read(len(MAGIC)) == MAGIC
+        file.seek(0)
+        if is_npy:
+            size = path.stat().st_size
+            yield {ALONE: lambda: Stored(lambda: path.open("rb"), size, str(path), EXPECTED)}
+        else:
+            yield stored_in(file, path, EXPECTED)
+
+
+def variable_of(path: Path, name: str, stored: Stored) -> Variable:
+    """An array of a file, read when asked for."""
+
+    def take(part: tuple[slice, ...]) -> np.ndarray:
+        with arrays_of(path) as arrays:
+            array = arrays[name]()
+            is_whole = all(p == slice(0, n) for p, n in zip(part, array.shape, strict=True))
+            if is_whole or array.is_fortran:
+                return array.whole()[part]
+            first, end = part[0].start, part[0].stop
+            items = enumerate(array.samples(end))
+            return np.stack([item[part[1:]].copy() for i, item in items if i >= first])
+
+    def along_first() -> Iterator[np.ndarray]:
+        with arrays_of(path) as arrays:
+            yield from arrays[name]().samples(stored.shape[0])
+
+    return Variable(name, stored.shape, stored.dtype, take, along_first)

@@ -1,0 +1,110 @@
+"""Reading a scan: which format a file or a folder has, by its content, and its series.
+
+    for series in read_scan(Path("scan.nii.gz")):
+        print(series.name, series.values.shape, series.notes)
+
+Formats: `.npz` and `.npy`, MATLAB's `.mat`, HDF5 (fastMRI's and CMRxRecon's layouts), ISMRMRD,
+NIfTI and DICOM. docs/formats.md has their keys and axes.
+"""
+
+import gzip
+import zlib
+from pathlib import Path
+
+from formats.dicom import is_dicom, read_dicom
+from formats.hdf5 import read_hdf5
+from formats.ismrmrd import raw_group, read_ismrmrd
+from formats.matlab import mat_writer, read_mat5
+from formats.nifti import read_nifti
+from formats.numpy_files import read_numpy
+from formats.series import Scan, damage_explained, optional
+from util.errors import InputError
+from util.stored import MAGIC, ZIP_MAGIC
+
+KINDS = (
+    "expected an .npz, .npy, .mat, HDF5, ISMRMRD, NIfTI or DICOM file, or a folder of DICOM files"
+)
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+HDF5_STARTS = (0, 512, 1024, 2048)  # where it may stand; MATLAB's header comes before it
+MAT5_MAGIC = b"MATLAB 5.0 MAT-file"
+NIFTI_MAGICS = (b"n+1\0", b"ni1\0", b"n+2\0", b"ni2\0")
+NIFTI_PLACES = (344, 4)  # of version 1 and 2
+GZIP_MAGIC = b"\x1f\x8b"
+HEAD = 4096  # bytes that tell the format
+
+
+def read_scan(path: Path, axes: str | None = None) -> Scan:
+    """Open a scan: iterate over it to read its series one at a time; `len` is their number.
+
+    Args:
+        path: a file, or a folder of DICOM files, which may lie in folders below it.
+        axes: order of the axes of the array, such as "x y t"; None: as the file says, else a guess,
+            which is in the notes.
+
+    Raises:
+        InputError: it cannot be read, is no cine, or has other axes. Iterating raises it, too.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            files = [file for file in sorted(path.rglob("*")) if file.is_file() and is_dicom(file)]
+            if not files:
+                raise InputError(f"{path} is a folder without DICOM files; {KINDS}")
+            return read_dicom(path, axes, files)
+        return read_file(path, axes)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; {KINDS}") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}); {KINDS}") from None
+
+
+def read_file(path: Path, axes: str | None) -> Scan:
+    """The scan in a file."""
+    kind = kind_of(path)
+    if kind == "numpy":
+        return read_numpy(path, axes)
+    if kind == "dicom":
+        return read_dicom(path, axes, [path])
+    if kind == "nifti":
+        return read_nifti(path, axes)
+    if kind == "mat5":
+        return read_mat5(path, axes)
+    if kind == "hdf5":
+        h5py = optional("h5py")
+        with damage_explained(path), h5py.File(path, "r") as file:
+            is_raw = raw_group(file) is not None
+        if is_raw:
+            return read_ismrmrd(path, axes)
+        scan, choice, is_matlab = read_hdf5(path, axes)
+        scan.write = mat_writer(scan, choice) if is_matlab else None
+        return scan
+    with path.open("rb") as opened:
+        head = opened.read(6)
+    found = f"is of no known format (it begins with {head!r})" if head else "is empty"
+    raise InputError(f"{path} {found}; {KINDS}")
+
+
+def kind_of(path: Path) -> str | None:
+    """The format of a file by its first bytes: "numpy", "hdf5", "mat5", "nifti" or "dicom"; None if
+    it is none of them.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    if head.startswith(GZIP_MAGIC):
+        try:
+            with gzip.open(path) as file:
+                head = file.read(HEAD)
+        except (EOFError, zlib.error):
+            head = b""
+    if head.startswith((MAGIC, ZIP_MAGIC)):
+        return "numpy"
+    if any(head[start : start + len(HDF5_MAGIC)] == HDF5_MAGIC for start in HDF5_STARTS):
+        return "hdf5"
+    if head.startswith(MAT5_MAGIC):
+        return "mat5"
+    if any(head[place : place + 4] in NIFTI_MAGICS for place in NIFTI_PLACES):
+        return "nifti"
+    return "dicom" if is_dicom(path) else None

@@ -1,0 +1,114 @@
+"""A scan and its cine series, the same for every file format.
+
+A series is one slice over one heartbeat, (T, Y, X): T frame, Y phase-encoding line, X readout.
+Time is cyclic. K-space is centred (zero frequency at n // 2), as in `physics/fourier.py`.
+Names and notes hold nothing of a file's header that could name a patient.
+"""
+
+import contextlib
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from util.errors import InputError
+
+# of reconstructions (T, Y, X) by the name of their series: the content of files, by name
+Writer = Callable[[Mapping[str, np.ndarray]], dict[str, bytes]]
+
+
+@dataclass
+class Series:
+    """One cine series: a slice over one heartbeat."""
+
+    name: str  # unique in its scan, safe as a file name
+    values: np.ndarray  # (T, Y, X) float32 or complex64: images, or centred k-space (complex64)
+    is_kspace: bool
+    mask: np.ndarray | None = None  # (T, Y) bool, the measured lines, if the file has a mask
+    patient: str = ""  # as the header or file names the patient; "" if it does not
+    notes: list[str] = field(default_factory=list)  # what was guessed, combined or changed
+
+
+@dataclass
+class Scan:
+    """The series of a file or a folder. Iterating reads them, one at a time."""
+
+    path: Path
+    kind: str  # of file, such as "NIfTI file"
+    names: list[str]  # of the series, in order
+    load: Callable[[], Iterator[Series]]  # reads the series, unchecked
+    notes: list[str] = field(default_factory=list)  # what was guessed or skipped
+    write: Writer | None = None  # files of this format from reconstructions; None: it has none
+    one_patient: bool = True  # all series are of one patient, if the file does not say otherwise
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[Series]:
+        for series in self.load():
+            require_usable(series, self.path)
+            yield series
+
+
+def require_usable(series: Series, path: Path) -> None:
+    """Raise InputError unless the values are those of a cine: finite, several frames, magnitudes
+    not negative, not all zero."""
+    values, where = series.values, f"{path} ({series.name})"
+    finite = np.isfinite(values)
+    if not finite.all():
+        first = tuple(int(k) for k in np.unravel_index(finite.argmin(), values.shape))
+        raise InputError(
+            f"{where}: {finite.size - np.count_nonzero(finite)} values are NaN or infinite, the"
+            f" first at frame, line, column {first}: repair or remove this series"
+        )
+    if len(values) < 2:
+        raise InputError(
+            f"{where} is {values.shape}, a single frame; expected a cine (frames, lines, columns):"
+            " if another axis is time, name the order with --axes, such as --axes 'x y t'"
+        )
+    if not values.any():
+        raise InputError(f"{where}: all values are zero: remove this series")
+    if values.dtype.kind == "f" and (low := float(values.min())) < 0:
+        raise InputError(
+            f"{where}: values begin at {low:g}; expected magnitudes, which are not negative, or"
+            " complex images: export magnitude images"
+        )
+
+
+def in_order(names: Sequence[str], reconstructions: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The reconstructions as one array (S, T, Y, X), zero for series that are missing."""
+    some = next(iter(reconstructions.values()))
+    missing = np.zeros_like(some)
+    return np.stack([reconstructions.get(name, missing) for name in names])
+
+
+def optional(module: str, package: str | None = None) -> ModuleType:
+    """Import a library that only some formats need.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = package or module
+        raise InputError(
+            f"this format needs the package {package} ({error}): pip install {package}"
+        ) from None
+
+
+@contextlib.contextmanager
+def damage_explained(path: Path) -> Iterator[None]:
+    """Turn whatever a library raises on a damaged file into an InputError."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: name a scan that does") from None
+    except Exception as error:  # libraries fail in many ways on what is not theirs
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(f"{path} is truncated or damaged ({reason}): copy it again") from None

@@ -1,0 +1,245 @@
+import os
+import subprocess
+import sys
+import tracemalloc
+
+import nibabel
+import numpy as np
+import pytest
+import scipy.io
+import torch
+from helpers import ROOT, error_of, make_images
+from scans import fft2c, with_phase, write_dicom_folder
+
+import formats.convert
+from dataset import from_command_line, load_cine
+from formats.convert import convert, pseudonym, resized, sample_of, summary, with_frames
+from metrics import moving_region
+from util.errors import InputError
+
+SLICES = make_images(3)  # (3, 8, 32, 36)
+SMALL = {"size": (32, 32), "n_frames": 8}
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """A folder of patients in formats of all kinds, with files that are none."""
+    root = tmp_path / "scans"
+    for name in ("anna", "bert", "carl", "dora"):
+        (root / name).mkdir(parents=True)
+    image = nibabel.Nifti1Image(1000 * SLICES.transpose(3, 2, 0, 1), np.eye(4))
+    nibabel.save(image, root / "anna" / "sax.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(SLICES[:, 0].T, np.eye(4)), root / "anna" / "frame01.nii.gz")
+    write_dicom_folder(root / "bert" / "dicom", np.round(SLICES[:2] * 2000).astype(np.uint16))
+    kspace = fft2c(with_phase(SLICES[:1]))
+    scipy.io.savemat(root / "carl" / "a.mat", {"kspace_single_full": kspace.transpose(3, 2, 0, 1)})
+    kspace[:, :, 1::2] = 0
+    scipy.io.savemat(root / "carl" / "b.mat", {"kspace_single_sub": kspace.transpose(3, 2, 0, 1)})
+    np.savez(root / "dora" / "c.npz", dataset=SLICES * [[[[1]]], [[[np.nan]]], [[[2]]]])
+    (root / "dora" / "notes.txt").write_text("text")
+    (root / ".DS_Store").write_text("text")
+    return root
+
+
+def load(path, n_frames=8):
+    return load_cine(str(path), None, False, False, n_frames, 0)
+
+
+def test_a_mixed_folder_becomes_one_file(mixed, tmp_path):
+    output = tmp_path / "cine.npz"
+    rows, notes = convert((str(mixed),), str(output), **SMALL)
+    cine = load(output)
+    assert cine.shape == (8, 32, 32)
+    assert len(cine.images) == 3 + 2 + 1 + 2
+    assert cine.notices == []
+    read = [row for row in rows if row.was_read]
+    assert [row.patient for row in read] == cine.groups.tolist()
+    assert len(set(cine.groups[:3])) == len(set(cine.groups[3:5])) == 1
+    assert len(set(cine.groups)) == 5  # of the .npz file each sample counts as a patient
+    assert cine.groups[3] == pseudonym("4711"), "as the DICOM header has it"
+    skipped = " | ".join(row.result for row in rows if not row.was_read)
+    assert "without time" in skipped
+    assert "undersampled k-space, where training needs full k-space" in skipped
+    assert "values are NaN" in skipped
+    assert any("no known format is left out (suffix: .txt)" in note for note in notes)
+    text = "\n".join(summary(rows, notes))
+    assert "8 samples of 5 patients; 3 skipped" in text
+    assert "read, 8 x 32 x 36, divided by" in text
+    for sample, images in zip(cine.images.numpy(), [*SLICES, *SLICES[:2]], strict=False):
+        expected, _ = sample_of(images, (8, 32, 32))
+        np.testing.assert_allclose(sample, expected, atol=2e-3)
+
+
+def test_names_are_kept_only_if_asked(mixed, tmp_path):
+    convert((str(mixed),), str(tmp_path / "cine.npz"), **SMALL)
+    content = (tmp_path / "cine.npz").read_bytes()
+    with np.load(tmp_path / "cine.npz") as arrays:
+        content += str(arrays["groups"]).encode()
+        assert set(arrays) == {"dataset", "groups"}
+    for name in (b"anna", b"4711", b"Jane", b"carl"):
+        assert name not in content
+    convert((str(mixed),), str(tmp_path / "named.npz"), keep_names=True, **SMALL)
+    groups = load(tmp_path / "named.npz").groups.tolist()
+    assert groups == ["anna"] * 3 + ["4711"] * 2 + ["carl", "dora/0", "dora/2"]
+
+
+def test_pseudonyms_are_stable_and_differ():
+    pseudonym.cache_clear()
+    first = pseudonym("4711")
+    pseudonym.cache_clear()
+    assert pseudonym("4711") == first != pseudonym("4712")
+
+
+def test_files_by_name_are_a_patient_each(tmp_path):
+    for name in ("p1", "p2"):
+        scipy.io.savemat(tmp_path / f"{name}.mat", {"cine": SLICES[0].transpose(1, 2, 0)})
+    paths = (str(tmp_path / "p1.mat"), str(tmp_path / "p2.mat"))
+    convert(paths, str(tmp_path / "cine.npz"), keep_names=True, **SMALL)
+    assert load(tmp_path / "cine.npz").groups.tolist() == ["p1", "p2"]
+
+
+def test_complex_images_keep_their_phase(tmp_path):
+    np.savez(tmp_path / "a.npz", kspace=fft2c(with_phase(SLICES)), groups=[5, 6, 6])
+    np.savez(tmp_path / "b.npz", dataset=SLICES)
+    inputs = (str(tmp_path / "a.npz"), str(tmp_path / "b.npz"))
+    rows, _ = convert(inputs, str(tmp_path / "c.npz"), keep_phase=True, size=(32, 36), n_frames=8)
+    images = load(tmp_path / "c.npz").images.numpy()
+    assert images.dtype == np.complex64
+    assert [row.was_read for row in rows] == [True] * 3 + [False] * 3
+    assert "magnitudes, which have no phase" in rows[-1].result
+    np.testing.assert_allclose(np.angle(images * with_phase(SLICES).conj()), 0 * SLICES, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(40, 40), (24, 28), (20, 50), (33, 35)])
+def test_images_are_cropped_around_motion_or_padded(size):
+    images = resized(SLICES[0], size)
+    assert images.shape == (8, *size)
+    assert images.max() == SLICES[0].max()
+    if max(size) < 30:
+        region = moving_region(torch.from_numpy(SLICES[:1]))[0].numpy()
+        y, x = (int(np.median(places)) for places in np.nonzero(region))
+        inside = SLICES[0][:, y - 6 : y + 6, x - 6 : x + 6]
+        assert any(
+            np.array_equal(images[:, i : i + 12, j : j + 12], inside)
+            for i in range(size[0] - 11)
+            for j in range(size[1] - 11)
+        )
+
+
+def test_padding_keeps_the_middle_in_the_middle():
+    image = np.zeros((2, 5, 6), np.float32)
+    image[:, 5 // 2, 6 // 2] = 1
+    padded = resized(image, (8, 9))
+    assert padded[0, 8 // 2, 9 // 2] == 1
+
+
+def test_interpolation_is_cyclic_and_exact_for_frames_that_are_there():
+    wave = (2 + np.cos(2 * np.pi * np.arange(24) / 24 + 1))[:, None, None].astype(np.float32)
+    for n in (12, 20, 24, 30, 48):
+        expected = 2 + np.cos(2 * np.pi * np.arange(n) / n + 1)
+        np.testing.assert_allclose(with_frames(wave, n)[:, 0, 0], expected, atol=1e-3)
+    np.testing.assert_array_equal(with_frames(SLICES[0], 16)[::2], SLICES[0])
+    turned = with_frames(np.roll(SLICES[0], 2, 0), 16)
+    np.testing.assert_allclose(turned, np.roll(with_frames(SLICES[0], 16), 4, 0), atol=1e-6)
+
+
+def test_scale_ignores_a_hot_pixel():
+    images = SLICES[0] * 700
+    hot = images.copy()
+    hot[3, 4, 5] = 1e6
+    sample, done = sample_of(hot, (8, 32, 36))
+    assert sample.max() == 1
+    assert " of 9216 values set to 1" in done
+    assert np.quantile(sample, 0.999) == pytest.approx(0.8, abs=0.01)
+    sample, done = sample_of(images, (8, 32, 36))
+    np.testing.assert_allclose(sample, images / images.max(), rtol=1e-6)
+    assert "set to 1" not in done
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"inputs": ("none",)}, "none does not exist: name files, or folders"),
+        ({"output": "cine.npy"}, "expected a name that ends in .npz"),
+        ({"output": "no/cine.npz"}, "the folder no does not exist"),
+        ({"output": "a.npz"}, "a.npz exists and is not overwritten"),
+        ({"size": (1, 2, 3)}, "--size is (1, 2, 3), expected lines and columns"),
+        ({"n_frames": 1}, "--n-frames is 1"),
+        ({"n_frames": 20}, "nothing could be read from a.npz: skipped: 8 frames, fewer than half"),
+        ({"axes": "x y"}, "nothing could be read from a.npz: skipped: --axes is 'x y'; expected"),
+    ],
+)
+def test_refusals_leave_nothing(tmp_path, monkeypatch, arguments, problem):
+    monkeypatch.chdir(tmp_path)
+    np.savez("a.npz", dataset=SLICES)
+    with pytest.raises(InputError) as error:
+        convert(**{"inputs": ("a.npz",), "output": "cine.npz"} | SMALL | arguments)
+    assert problem in str(error.value)
+    assert "\n" not in str(error.value)
+    assert os.listdir() == ["a.npz"]
+
+
+def test_memory_is_that_of_one_scan(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        np.save(tmp_path / f"{i}.npy", rng.random((8, 96, 96), dtype=np.float32))
+    inputs = tuple(str(tmp_path / f"{i}.npy") for i in range(8))
+    peaks = []
+    for n in (1, 8):
+        tracemalloc.start()
+        convert(inputs[:n], str(tmp_path / f"cine{n}.npz"), size=(96, 96), n_frames=8)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
+
+
+def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
+    np.savez(tmp_path / "a.npz", dataset=SLICES)
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    for name in ("sample_of", "write_npz"):
+        with monkeypatch.context() as patch:
+            patch.setattr(formats.convert, name, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                convert((str(tmp_path / "a.npz"),), str(tmp_path / "cine.npz"), **SMALL)
+    monkeypatch.setattr(formats.convert.shutil, "copyfileobj", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        convert((str(tmp_path / "a.npz"),), str(tmp_path / "cine.npz"), **SMALL)
+    assert os.listdir(tmp_path) == ["a.npz"]
+
+
+def run_convert(folder, *words):
+    return subprocess.run(
+        [sys.executable, "-W", "error", str(ROOT / "dataset.py"), *words],
+        cwd=folder, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def test_the_real_command(mixed, tmp_path):
+    words = ("convert", "scans", "cine.npz", "--size", "32", "36", "--n-frames", "8")
+    done = run_convert(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1] == "8 samples of 5 patients; 3 skipped"
+    assert load(tmp_path / "cine.npz").shape == (8, 32, 36)
+    assert "exists and is not overwritten" in error_of(run_convert(tmp_path, *words))
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["make"], "invalid choice: 'make'"),
+        ([], "the following arguments are required: command"),
+        (["convert", "--help"], "usage: dataset.py convert [-h]"),
+        (["convert", "cine.npz"], "the following arguments are required: output"),
+        (["convert", "a", "b", "--nframes", "3"], "did you mean --n-frames for --nframes?"),
+    ],
+)
+def test_the_command_line(monkeypatch, capsys, words, text):
+    monkeypatch.setattr(sys, "argv", ["dataset.py", *words])
+    with pytest.raises(SystemExit):
+        from_command_line()
+    captured = capsys.readouterr()
+    assert text in captured.out + captured.err

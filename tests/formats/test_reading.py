@@ -1,0 +1,464 @@
+"""Each format, from a file that its own library writes."""
+
+import gzip
+import sys
+
+import h5py
+import ismrmrd
+import nibabel
+import numpy as np
+import pytest
+import scipy.io
+import torch
+from helpers import make_images
+from scans import fft2c, with_phase
+
+from CS_mask import cartesian_mask
+from formats.reading import read_scan
+from physics.fourier import ifftc
+from util.errors import InputError
+
+SLICES = make_images(3)  # (3, 8, 32, 36)
+KSPACE = fft2c(with_phase(SLICES)).astype(np.complex64)
+LINES = cartesian_mask((8, 32, 1), acc=2, sample_n=6, centred=True, seed=0)[..., 0] > 0  # (T, Y)
+
+
+def read(path, axes=None):
+    scan = read_scan(path, axes)
+    series = list(scan)
+    assert len(scan) == len(series)
+    assert [s.name for s in series] == scan.names
+    assert len(set(scan.names)) == len(scan)
+    return scan, series
+
+
+def images_of(series):
+    """The images of a series, whichever it holds."""
+    return ifftc(torch.from_numpy(series.values)).numpy() if series.is_kspace else series.values
+
+
+def notes_of(scan, series):
+    return " | ".join(scan.notes + [note for s in series for note in s.notes])
+
+
+# -- NumPy
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_npz_with_groups(tmp_path, save):
+    save(tmp_path / "a.npz", dataset=SLICES, groups=np.array(["p1", "p2", "p2"]))
+    _, series = read(tmp_path / "a.npz")
+    assert [s.patient for s in series] == ["p1", "p2", "p2"]
+    assert series[0].values.dtype == np.float32
+    assert not series[0].is_kspace
+    np.testing.assert_array_equal(np.stack([s.values for s in series]), SLICES)
+
+
+def test_npy_of_one_series_in_another_order(tmp_path):
+    np.save(tmp_path / "a.npy", np.moveaxis(SLICES[0], 0, -1))
+    scan, series = read(tmp_path / "a.npy")
+    np.testing.assert_array_equal(series[0].values, SLICES[0])
+    assert "'y x t', which is a guess (--axes sets them)" in notes_of(scan, series)
+    assert "'array' alone can be a cine" in notes_of(scan, series)
+    _, series = read(tmp_path / "a.npy", axes="x y t")
+    np.testing.assert_array_equal(series[0].values, SLICES[0].swapaxes(1, 2))
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "f2", "f8", ">f4", ">i2"])
+def test_other_types_hold_the_same_values(tmp_path, dtype):
+    values = (SLICES[0] * 50).round()
+    np.savez(tmp_path / "a.npz", dataset=np.asfortranarray(values.astype(dtype)))
+    _, series = read(tmp_path / "a.npz")
+    np.testing.assert_array_equal(series[0].values, values)
+    assert series[0].values.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [LINES, LINES.astype(float), np.repeat(LINES[..., None], 36, -1), LINES[None, :, :, None]],
+)
+def test_kspace_with_its_mask(tmp_path, mask):
+    np.savez(tmp_path / "a.npz", kspace=KSPACE[0] * LINES[..., None], mask=mask)
+    _, series = read(tmp_path / "a.npz")
+    assert series[0].is_kspace
+    assert series[0].values.dtype == np.complex64
+    np.testing.assert_array_equal(series[0].mask, LINES)
+
+
+def test_the_phase_encoding_is_where_lines_are_missing(tmp_path):
+    filed = (KSPACE[0] * LINES[..., None]).transpose(2, 1, 0)  # x y t, usually y x t
+    scipy.io.savemat(tmp_path / "a.mat", {"ksp": filed})
+    scan, series = read(tmp_path / "a.mat")
+    np.testing.assert_array_equal(series[0].values, KSPACE[0] * LINES[..., None])
+    assert "'x y t', which is a guess" in notes_of(scan, series)
+
+
+def test_one_mask_for_all_frames_and_one_for_each_slice(tmp_path):
+    np.savez(tmp_path / "a.npz", kspace=KSPACE * LINES[0][:, None], us_mask=LINES[0])
+    _, series = read(tmp_path / "a.npz")
+    np.testing.assert_array_equal(series[2].mask, np.tile(LINES[0], (8, 1)))
+    masks = np.stack([np.roll(LINES, i, 0) for i in range(3)])
+    np.savez(tmp_path / "b.npz", kspace=KSPACE * masks[..., None], mask=masks)
+    _, series = read(tmp_path / "b.npz")
+    np.testing.assert_array_equal(np.stack([s.mask for s in series]), masks)
+
+
+@pytest.mark.parametrize("mask_is_shifted", [True, False])
+def test_kspace_with_zero_frequency_first_is_centred(tmp_path, mask_is_shifted):
+    shifted = np.fft.ifftshift(KSPACE[0] * LINES[..., None], axes=(-2, -1))
+    mask = np.fft.ifftshift(LINES, axes=-1) if mask_is_shifted else LINES
+    np.savez(tmp_path / "a.npz", kspace=shifted, mask=mask)
+    scan, series = read(tmp_path / "a.npz")
+    np.testing.assert_array_equal(series[0].values, KSPACE[0] * LINES[..., None])
+    np.testing.assert_array_equal(series[0].mask, LINES)
+    assert "the centre of k-space was at line 0 of 32: rolled by 16" in notes_of(scan, series)
+
+
+def test_kspace_off_its_centre_is_centred(tmp_path):
+    np.savez(tmp_path / "a.npz", kspace=np.roll(KSPACE[0], 7, axis=1))
+    scan, series = read(tmp_path / "a.npz")
+    np.testing.assert_array_equal(series[0].values, KSPACE[0])
+    assert "at line 23 of 32: rolled by -7 lines to 16" in notes_of(scan, series)
+
+
+def test_complex_values_of_an_unknown_name_are_told_apart(tmp_path):
+    np.savez(tmp_path / "a.npz", series=KSPACE[0])
+    np.savez(tmp_path / "b.npz", series=with_phase(SLICES[0]))
+    for name, is_kspace in (("a.npz", True), ("b.npz", False)):
+        scan, series = read(tmp_path / name)
+        assert series[0].is_kspace == is_kspace
+        assert "of a name that says neither are taken as" in notes_of(scan, series)
+
+
+def test_pairs_and_records_are_complex(tmp_path):
+    pairs = np.stack((KSPACE[0].real, KSPACE[0].imag), axis=-1)
+    records = np.empty(KSPACE[0].shape, [("real", "f4"), ("imag", "f4")])
+    records["real"], records["imag"] = KSPACE[0].real, KSPACE[0].imag
+    for name, array in (("a.npz", pairs), ("b.npz", records)):
+        np.savez(tmp_path / name, kspace=array)
+        np.testing.assert_array_equal(read(tmp_path / name)[1][0].values, KSPACE[0])
+
+
+# -- MATLAB
+
+
+def test_mat_5_in_the_order_of_matlab(tmp_path):
+    filed = SLICES.transpose(2, 3, 0, 1)  # y x s t
+    scipy.io.savemat(tmp_path / "a.mat", {"cine": filed, "fs": 44.0, "who": "someone"})
+    scan, series = read(tmp_path / "a.mat")
+    np.testing.assert_array_equal(np.stack([s.values for s in series]), SLICES)
+    assert "'y x s t'" in notes_of(scan, series)
+
+
+def test_mat_5_complex_kspace_with_mask(tmp_path):
+    filed = (KSPACE[0] * LINES[..., None]).transpose(2, 1, 0)  # x y t
+    scipy.io.savemat(tmp_path / "a.mat", {"kspace": filed, "mask": LINES.T})
+    _, series = read(tmp_path / "a.mat", axes="x y t")
+    np.testing.assert_array_equal(series[0].values, KSPACE[0] * LINES[..., None])
+    np.testing.assert_array_equal(series[0].mask, LINES)
+
+
+def save_mat73(path, **arrays):
+    """As MATLAB does: axes reversed, complex values as records, a header before HDF5's."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, array in arrays.items():
+            stored = array.T
+            if array.dtype.kind == "c":
+                stored = np.empty(array.T.shape, [("real", "f4"), ("imag", "f4")])
+                stored["real"], stored["imag"] = array.T.real, array.T.imag
+            file[name] = stored
+            file[name].attrs["MATLAB_class"] = np.bytes_("single")
+        file.create_group("#refs#")["a"] = np.zeros((3, 4, 5))
+    with path.open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\0\2IM")
+
+
+def test_mat_73_with_the_layout_of_cmrxrecon(tmp_path):
+    """Axes (x, y, s, t) in MATLAB, reversed in the file."""
+    filed = KSPACE.transpose(3, 2, 0, 1)
+    save_mat73(tmp_path / "a.mat", kspace_single_full=filed)
+    with h5py.File(tmp_path / "a.mat") as file:
+        assert file["kspace_single_full"].shape == (8, 3, 32, 36)
+    scan, series = read(tmp_path / "a.mat")
+    np.testing.assert_array_equal(np.stack([s.values for s in series]), KSPACE)
+    assert scan.notes == []
+
+
+def test_mat_73_undersampled_with_mask(tmp_path):
+    filed = (KSPACE * LINES[..., None]).transpose(3, 2, 0, 1)
+    mask = np.repeat(LINES.T[None], 36, 0).astype(np.float32)  # x y t
+    save_mat73(tmp_path / "a.mat", kspace=filed, mask=mask)
+    _, series = read(tmp_path / "a.mat")
+    np.testing.assert_array_equal(series[1].values, KSPACE[1] * LINES[..., None])
+    np.testing.assert_array_equal(series[1].mask, LINES)
+
+
+def test_mat_73_images(tmp_path):
+    save_mat73(tmp_path / "a.mat", img=SLICES[0].transpose(1, 2, 0))
+    np.testing.assert_array_equal(read(tmp_path / "a.mat")[1][0].values, SLICES[0])
+
+
+# -- coils
+
+
+def coil_data():
+    """Three coils of the first slices: maps (C, Y, X) and k-space (S, T, C, Y, X)."""
+    y, x = np.mgrid[:32, :36]
+    places = [(0, 0), (31, 10), (10, 35)]
+    maps = np.stack([np.exp(-np.hypot(y - a, x - b) / 30 + 1j * a) for a, b in places])
+    maps /= np.sqrt((np.abs(maps) ** 2).sum(0))
+    return maps.astype(np.complex64), fft2c(with_phase(SLICES)[:, :, None] * maps)
+
+
+@pytest.mark.parametrize("with_maps", [True, False])
+def test_coils_of_cmrxrecon_are_combined(tmp_path, with_maps):
+    maps, kspace = coil_data()
+    arrays = {"kspace_full": kspace.transpose(4, 3, 2, 0, 1).astype(np.complex64)}  # x y c s t
+    if with_maps:
+        arrays["sens_maps"] = maps.transpose(2, 1, 0)
+    save_mat73(tmp_path / "a.mat", **arrays)
+    scan, series = read(tmp_path / "a.mat")
+    expected = with_phase(SLICES[1]) if with_maps else SLICES[1]
+    np.testing.assert_allclose(series[1].values, expected, atol=1e-5)
+    assert not series[1].is_kspace
+    assert ("phase is lost" in notes_of(scan, series)) != with_maps
+
+
+def test_undersampled_coils_are_refused(tmp_path):
+    _, kspace = coil_data()
+    filed = (kspace * LINES[:, None, :, None]).transpose(4, 3, 2, 0, 1).astype(np.complex64)
+    save_mat73(tmp_path / "a.mat", kspace_full=filed)
+    with pytest.raises(InputError, match="undersampled k-space of 3 coils, which is not supported"):
+        read(tmp_path / "a.mat")
+
+
+# -- HDF5
+
+HEADER = """<?xml version="1.0"?><ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><encoding>
+<encodingLimits><slice><minimum>0</minimum><maximum>{}</maximum><center>0</center></slice>
+</encodingLimits></encoding></ismrmrdHeader>"""
+
+
+def test_fastmri_layout(tmp_path):
+    """Readout first, phase encoding last, and a mask of the last axis."""
+    _, kspace = coil_data()
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["kspace"] = kspace[0].swapaxes(2, 3).astype(np.complex64)  # t c x y
+        file["ismrmrd_header"] = HEADER.format(0)
+    np.testing.assert_allclose(read(tmp_path / "a.h5")[1][0].values, SLICES[0], atol=1e-5)
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["kspace"] = (KSPACE[0] * LINES[0][:, None]).swapaxes(1, 2)
+        file["mask"] = LINES[0].astype(np.float32)
+        file["reconstruction_esc"] = SLICES[0].swapaxes(1, 2)
+    _, series = read(tmp_path / "b.h5")
+    np.testing.assert_array_equal(series[0].values, KSPACE[0] * LINES[0][:, None])
+    np.testing.assert_array_equal(series[0].mask, np.tile(LINES[0], (8, 1)))
+
+
+def test_slices_of_fastmri_are_no_cine(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["kspace"] = KSPACE[0].swapaxes(1, 2)
+        file["ismrmrd_header"] = HEADER.format(7)
+    with pytest.raises(InputError, match=r"'s x y' without time.*--axes 't x y'"):
+        read_scan(tmp_path / "a.h5")
+    np.testing.assert_array_equal(read(tmp_path / "a.h5", "t x y")[1][0].values, KSPACE[0])
+
+
+def test_other_hdf5_with_groups(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["patient/images"] = SLICES
+        file["patient/name"] = "someone"
+    np.testing.assert_array_equal(read(tmp_path / "a.h5")[1][2].values, SLICES[2])
+
+
+# -- NIfTI
+
+
+@pytest.mark.parametrize("suffix", ["nii", "nii.gz"])
+def test_nifti_with_slices_and_scaling(tmp_path, suffix):
+    stored = np.round(SLICES * 1000)
+    image = nibabel.Nifti1Image(stored.transpose(3, 2, 0, 1), np.eye(4))
+    image.header.set_data_dtype(np.int16)
+    image.header.set_slope_inter(0.5, 0)
+    nibabel.save(image, tmp_path / f"a.{suffix}")
+    _, series = read(tmp_path / f"a.{suffix}")
+    assert [s.name for s in series] == ["slice_1", "slice_2", "slice_3"]
+    np.testing.assert_array_equal(np.stack([s.values for s in series]), stored / 2)
+
+
+def test_nifti_knows_the_phase_encoding(tmp_path):
+    image = nibabel.Nifti1Image(SLICES.transpose(2, 3, 0, 1), np.eye(4))  # y x s t
+    image.header.set_dim_info(freq=1, phase=0, slice=2)
+    nibabel.save(image, tmp_path / "a.nii")
+    np.testing.assert_array_equal(read(tmp_path / "a.nii")[1][1].values, SLICES[1])
+
+
+def test_a_volume_in_nifti_is_no_cine(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(SLICES[0].T, np.eye(4)), tmp_path / "a.nii")
+    with pytest.raises(InputError, match=r"'x y s' without time.*--axes 'x y t'"):
+        read_scan(tmp_path / "a.nii")
+    np.testing.assert_array_equal(read(tmp_path / "a.nii", "x y t")[1][0].values, SLICES[0])
+
+
+# -- ISMRMRD
+
+
+FOV = "<fieldOfView_mm><x>300</x><y>300</y><z>8</z></fieldOfView_mm>"
+RAW_HEADER = f"""<?xml version="1.0"?><ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD">
+<subjectInformation><patientName>Doe^Jane</patientName></subjectInformation>
+<experimentalConditions><H1resonanceFrequency_Hz>63500000</H1resonanceFrequency_Hz>
+</experimentalConditions><encoding>
+<encodedSpace><matrixSize><x>{{nx}}</x><y>{{ny}}</y><z>1</z></matrixSize>{FOV}</encodedSpace>
+<reconSpace><matrixSize><x>{{shown}}</x><y>{{ny}}</y><z>1</z></matrixSize>{FOV}</reconSpace>
+<encodingLimits><kspace_encoding_step_1><minimum>0</minimum><maximum>{{last}}</maximum>
+<center>{{centre}}</center></kspace_encoding_step_1></encodingLimits>
+<trajectory>{{trajectory}}</trajectory></encoding></ismrmrdHeader>"""
+
+
+def save_ismrmrd(path, kspace, lines, oversampling=2, trajectory="cartesian"):
+    """K-space (S, T, C, Y, X) whose `lines` (T, Y) were measured, with noise before it."""
+    n_slices, _, n_coils, ny, nx = kspace.shape
+    header = RAW_HEADER.format(
+        nx=nx, ny=ny, shown=nx // oversampling, last=ny - 1, centre=ny // 2, trajectory=trajectory
+    )
+    with ismrmrd.Dataset(str(path), "dataset", create_if_needed=True) as file:
+        file.write_xml_header(header.encode())
+        noise = ismrmrd.Acquisition.from_array(np.ones((n_coils, 20), np.complex64))
+        noise.set_flag(ismrmrd.ACQ_IS_NOISE_MEASUREMENT)
+        file.append_acquisition(noise)
+        for y in range(ny):
+            for s in range(n_slices):
+                for t in np.flatnonzero(lines[:, y]):
+                    samples = np.ascontiguousarray(kspace[s, t, :, y])
+                    line = ismrmrd.Acquisition.from_array(samples.astype(np.complex64))
+                    line.center_sample = nx // 2
+                    line.idx.slice, line.idx.phase, line.idx.kspace_encode_step_1 = s, int(t), y
+                    file.append_acquisition(line)
+
+
+SMALL, FEW = SLICES[:2, :3, 8:24, 8:28], LINES[:3, 8:24]  # the library writes slowly
+
+
+def test_ismrmrd_with_oversampling(tmp_path):
+    wide = np.pad(with_phase(SMALL), ((0, 0), (0, 0), (0, 0), (10, 10)))
+    save_ismrmrd(tmp_path / "a.h5", fft2c(wide)[:, :, None], FEW)
+    scan, series = read(tmp_path / "a.h5")
+    assert scan.names == ["slice_1", "slice_2"]
+    assert series[1].is_kspace
+    np.testing.assert_array_equal(series[1].mask, FEW)
+    expected = fft2c(with_phase(SMALL[1])) * FEW[..., None]
+    np.testing.assert_allclose(series[1].values, expected, atol=1e-5)
+    assert "1 lines of noise" in notes_of(scan, series)
+    assert "40 to 20 columns" in notes_of(scan, series)
+    assert "Jane" not in repr((scan, series))
+
+
+def test_ismrmrd_of_several_coils(tmp_path):
+    coils = fft2c(np.stack((0.6 * SMALL[:1], 0.8 * SMALL[:1]), axis=2))
+    save_ismrmrd(tmp_path / "a.h5", coils, np.ones_like(FEW), oversampling=1)
+    np.testing.assert_allclose(read(tmp_path / "a.h5")[1][0].values, SMALL[0], atol=1e-5)
+    save_ismrmrd(tmp_path / "b.h5", coils, FEW, oversampling=1)
+    with pytest.raises(InputError, match="undersampled k-space of 2 coils"):
+        read(tmp_path / "b.h5")
+
+
+def test_radial_ismrmrd_is_refused(tmp_path):
+    save_ismrmrd(tmp_path / "a.h5", fft2c(SMALL)[:1, :, None], FEW, 1, trajectory="radial")
+    with pytest.raises(InputError, match="has a radial trajectory; expected a Cartesian one"):
+        read_scan(tmp_path / "a.h5")
+
+
+# -- refusals
+
+
+def refusal(path, axes=None):
+    with pytest.raises(InputError) as error:
+        read(path, axes)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_missing_empty_and_foreign_files(tmp_path):
+    assert "does not exist; expected an .npz" in refusal(tmp_path / "none.nii")
+    assert "folder without DICOM files" in refusal(tmp_path)
+    for content, problem in ((b"", "is empty"), (b"some text", r"begins with b'some t'")):
+        for name in ("a.npz", "a.mat", "a.h5", "a.nii", "a.nii.gz", "a.dcm"):
+            (tmp_path / name).write_bytes(content)
+            assert problem in refusal(tmp_path / name)
+
+
+def test_truncated_files(tmp_path):
+    whole = {
+        name: tmp_path / f"whole.{name}" for name in ("npz", "npy", "mat", "h5", "nii", "nii.gz")
+    }
+    np.savez(whole["npz"], dataset=SLICES)
+    np.save(whole["npy"], SLICES)
+    scipy.io.savemat(whole["mat"], {"cine": SLICES})
+    with h5py.File(whole["h5"], "w") as file:
+        file["images"] = SLICES
+    for name in ("nii", "nii.gz"):
+        nibabel.save(nibabel.Nifti1Image(SLICES.T, np.eye(4)), whole[name])
+    for name, path in whole.items():
+        content = path.read_bytes()
+        for share in (0.02, 0.5, 0.99):
+            part = tmp_path / f"part.{name}"
+            part.write_bytes(content[: int(share * len(content))])
+            assert str(part) in refusal(part), (name, share)
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(b"text"))
+    assert "no known format" in refusal(tmp_path / "a.nii.gz")
+
+
+def test_objects_are_never_unpickled(tmp_path):
+    np.savez(tmp_path / "a.npz", dataset=np.array([SLICES, "name"], dtype=object))
+    assert "Python objects, which are never unpickled" in refusal(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "problem"),
+    [
+        (
+            {"dataset": np.where(SLICES > 0.5, np.nan, SLICES)},
+            "values are NaN or infinite, the first",
+        ),
+        ({"kspace": np.where(KSPACE[0, 1, 2, 3] == KSPACE, np.inf, KSPACE)}, "1 values are NaN"),
+        ({"dataset": SLICES - 0.2}, "values begin at -0.1989"),
+        ({"dataset": SLICES[0, 0]}, "(32, 36), which is no series of images"),
+        ({"dataset": np.zeros((8, 32, 36))}, "all values are zero"),
+        ({"dataset": SLICES[:0]}, "which is empty"),
+        ({"dataset": np.zeros((9, 32, 36, 3), np.uint8)}, "as colour images are"),
+        (
+            {"dataset": np.array(["a", "b"])},
+            "no array can be a cine, its arrays are 'dataset' (2,)",
+        ),
+        ({"a": SLICES, "b": SLICES}, "several arrays could be the cine, its arrays are 'a' (3, 8"),
+        ({"kspace": SLICES}, "expected complex k-space"),
+        (
+            {"kspace": KSPACE[0], "mask": np.ones(31)},
+            "the mask is (31,) for an array of (8, 32, 36)",
+        ),
+        ({"kspace": KSPACE[0], "mask": np.eye(32, 36)}, "the same for all of a line"),
+        (
+            {"kspace": KSPACE[0] * LINES[..., None], "mask": np.roll(LINES, 1, 1)},
+            "lines of k-space hold values where the mask has none",
+        ),
+        (
+            {"kspace": KSPACE[0] * (np.random.default_rng(0).random((8, 32, 36)) < 0.5)},
+            "zeros of k-space are within lines that hold other values",
+        ),
+    ],
+)
+def test_unusable_arrays(tmp_path, arrays, problem):
+    np.savez(tmp_path / "a.npz", **arrays)
+    assert problem in refusal(tmp_path / "a.npz")
+
+
+def test_memory_is_compared_before_anything_is_read(tmp_path, monkeypatch):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("images", (1000, 1000, 10**4, 10**4), "f4", chunks=(1, 1, 100, 100))
+    assert "of memory, but" in refusal(tmp_path / "a.h5")
+
+
+def test_a_missing_library_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    nibabel.save(nibabel.Nifti1Image(SLICES.T, np.eye(4)), tmp_path / "a.nii")
+    assert "pip install nibabel" in refusal(tmp_path / "a.nii")
