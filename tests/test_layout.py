@@ -16,8 +16,9 @@ FLOORS = [
     {"model"},
     {"training"},
     {"evaluation"},
+    {"scan"},
     {"report"},
-    {"ablation", "timing", "train", "tables"},
+    {"ablation", "timing", "train", "tables", "reconstruct"},
     {"experiments", "benchmark"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

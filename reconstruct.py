@@ -1,0 +1,236 @@
+"""Reconstruct one's own scan with a trained network, beside training-free methods.
+
+    python reconstruct.py scan output_folder [--setting value ...]
+
+`scan` is a file or folder of fully sampled images, which are undersampled here (a trial with known
+truth), or of measured undersampled k-space, or `phantom`. `docs/formats.md` has the formats;
+`reconstruct()` takes arrays.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dataset import PHANTOM, PHANTOM_SIZE
+from evaluation.scoring import Row
+from formats.reading import read_scan
+from formats.series import Scan, Series
+from formats.writing import write_like
+from model import run_network
+from phantom.scanner import load_phantom
+from physics.fourier import ifftc
+from report.scan_report import write_results, write_series
+from report.scan_text import verdict_of
+from scan.adaptation import adapt
+from scan.measurement import Measurement, from_images, from_kspace, is_full
+from scan.reconstruction import Reconstruction, methods_for, reconstruct_all, score_rows
+from scan.weights import default_weights, load_weights, require_fit
+from util import machine
+from util.command_line import flag, given_command, main, parse_command_line, typed
+from util.errors import InputError
+from util.files import claimed_folder, require_only
+from util.progress import progress, say
+from util.stop import NEVER, StopRequest
+
+PHANTOM_FRAMES, PHANTOM_SEED = 20, 1  # the weights were trained on the patients of seed 0
+LEAST = {"acc": 1, "sample_n": 0, "seed": 0, "adapt_minutes": 0, "picture_dpi": 10}
+CHOICES = {"precision": ("float32", "bfloat16")}
+STEP_BYTES = 2e9  # of memory for a step of the adaptation, about
+
+
+def reconstruct_scan(
+    scan: str | os.PathLike[str],  # file or folder of images or k-space, or 'phantom'
+    output_folder: str | os.PathLike[str],  # new or empty folder for the results
+    *,
+    # -- scan
+    axes: str | None = None,  # order of the axes, such as 's t y x'; None: as found or guessed
+    # -- undersampling of fully sampled data
+    acc: float = 6.0,  # nominal acceleration
+    sample_n: int = 10,  # fully sampled lines in the centre of k-space
+    seed: int = 0,  # seed of the masks, and of the adaptation
+    # -- network
+    weights: str | None = None,  # checkpoint; None: those for real or for complex images
+    adapt_minutes: float = 0.0,  # fine-tune on the measured lines of each series, at most so long
+    precision: str | None = None,  # 'float32' or 'bfloat16'; None: the faster on this device
+    device: str | None = None,  # 'cpu', 'cuda', 'cuda:1', 'mps'; None: the best available
+    # -- output
+    picture_dpi: int = 100,  # resolution of the pictures
+) -> list[Row]:
+    """Reconstruct the series of a scan, and write images, pictures and a report.
+
+    Returns:
+        the scores of each method on each series whose truth is known.
+
+    Raises:
+        InputError: the scan, a setting, the weights or the folder cannot be used as they are.
+        Interrupted: stopped by a signal; the series that were finished are written.
+    """
+    given = {k: v for k, v in locals().items() if k not in ("scan", "output_folder")}
+    given = typed(reconstruct_scan, given)
+    check_settings(given)
+    on = machine.pick_device(device)
+    precision = precision or machine.fast_precision(on)
+    machine.make_deterministic(seed)
+    if on.type == "cpu":
+        machine.reuse_memory(STEP_BYTES if adapt_minutes else 0)
+    path = os.fspath(scan)
+    found = phantom_scan() if path == PHANTOM else read_scan(Path(path), axes)
+    load = cache(lambda is_real: load_weights(weights or default_weights(is_real), on))
+    facts = {"Scan": scan_lines(found), "Reconstruction": how_lines(given, precision, on)}
+    results: list[Reconstruction] = []
+    with (
+        claimed_folder(os.fspath(output_folder), lambda folder: require_only((), folder)) as folder,
+        StopRequest(None, "the same command with another folder") as stop,
+    ):
+        for line in (*facts["Scan"], *facts["Reconstruction"]):
+            say(line)
+        for number, series in enumerate(progress(found, "series", len(found), lambda _: 1)):
+            started = time.perf_counter()
+            measurement = measured(series, acc, sample_n, seed, number).to(on)
+            used = load(measurement.is_real)
+            require_fit(used, measurement, bool(adapt_minutes))
+            adapted = None
+            if adapt_minutes:
+                adapted = adapt(used.network, measurement, adapt_minutes, precision, seed, stop)
+            images = reconstruct_all(
+                methods_for(measurement, used, adapted, precision), measurement
+            )
+            truth = measurement.true_images
+            result = Reconstruction(
+                name=series.name,
+                patient=series.patient or ("" if found.one_patient else series.name),
+                notes=series.notes,
+                measurement=measurement,
+                weights=used,
+                adapted=adapted,
+                images=images,
+                truth=truth,
+                rows=[] if truth is None else score_rows(images, truth, number, measurement.acc),
+                seconds=time.perf_counter() - started,
+            )
+            results.append(result)
+            write_series(folder, result, picture_dpi)
+            write_results(folder, facts, results)
+            if stop.requested():
+                break
+        write_like(found, {r.name: r.images[r.network].numpy() for r in results}, folder)
+        for line in verdict_of(results):
+            say(line)
+        if len(results) < len(found):
+            stop.check(f"after {len(results)} of {len(found)} series, which are in {folder}")
+    return [row for result in results for row in result.rows]
+
+
+def check_settings(given: Mapping[str, Any]) -> None:
+    """Raise InputError at the first setting whose value makes no sense."""
+    for name, least in LEAST.items():
+        if given[name] < least:
+            raise InputError(f"{flag(name)} is {given[name]}, expected at least {least}")
+    for name, choices in CHOICES.items():
+        if given[name] is not None and given[name] not in choices:
+            raise InputError(f"{flag(name)} is {given[name]!r}, expected {' or '.join(choices)}")
+
+
+def phantom_scan() -> Scan:
+    """A patient of the phantom, as if it were a file."""
+    images = load_phantom(1, (PHANTOM_FRAMES, *PHANTOM_SIZE), PHANTOM_SEED)
+    series = Series(PHANTOM, images[0], is_kspace=False)
+    return Scan(Path(PHANTOM), "built-in phantom", [PHANTOM], lambda: iter([series]))
+
+
+def measured(series: Series, acc: float, sample_n: int, seed: int, number: int) -> Measurement:
+    """The measured lines of a series; fully sampled data are undersampled, by their own mask if the
+    file has one."""
+    values, mask = series.values, series.mask
+    if series.is_kspace and not is_full(values):
+        return from_kspace(values, mask)
+    if series.is_kspace:
+        values = ifftc(torch.from_numpy(values)).numpy()
+    return from_images(values, acc, sample_n, seed, number, mask)
+
+
+def scan_lines(scan: Scan) -> list[str]:
+    """What the scan is, in words."""
+    return [f"{scan.path.name}: {scan.kind}, {len(scan)} series", *scan.notes]
+
+
+def how_lines(given: Mapping[str, Any], precision: str, device: torch.device) -> list[str]:
+    """How it is reconstructed, in words."""
+    adapting = (
+        f"at most {given['adapt_minutes']:g} minutes a series of"
+        if given["adapt_minutes"]
+        else "no"
+    )
+    command = given_command("reconstruct.py")
+    return [
+        *([f"command: {command}"] if command else []),
+        f"fully sampled data are undersampled at acceleration {given['acc']:g} with"
+        f" {given['sample_n']} centre lines, seed {given['seed']}",
+        f"{adapting} fine-tuning on the measured lines",
+        f"{machine.hardware(device)}, {precision}, torch {machine.versions()['torch']}",
+    ]
+
+
+@torch.no_grad()
+def reconstruct(
+    kspace: np.ndarray | torch.Tensor,
+    mask: np.ndarray | torch.Tensor | None = None,
+    *,
+    weights: str | None = None,
+    adapt_minutes: float = 0.0,
+    seed: int = 0,
+    precision: str | None = None,
+    device: str | None = None,
+) -> np.ndarray:
+    """Reconstruct undersampled k-space with a trained network.
+
+    Args:
+        kspace: (T, Y, X) complex, one series, centred: zero frequency at n // 2.
+        mask: (Y,) or (T, Y), 1 for measured lines; None: the lines that are not zero.
+        weights: a checkpoint, or the name of weights that come with the project; None: those for
+            real or for complex images, as the data are.
+        adapt_minutes: fine-tune on the measured lines of the series, at most so long.
+        seed: of the adaptation.
+        precision: "float32" or "bfloat16"; None: the faster on this device.
+        device: None: the best available.
+
+    Returns:
+        images (T, Y, X) in the scale of `kspace`: float32 if they are real-valued, else complex64.
+
+    Raises:
+        InputError: the data or the weights cannot be used.
+    """
+    on = machine.pick_device(device)
+    precision = precision or machine.fast_precision(on)
+    values = np.asarray(kspace)
+    if values.ndim != 3 or values.dtype.kind != "c":
+        raise InputError(
+            f"kspace is {values.shape} {values.dtype}, expected complex (frames, lines, columns)"
+        )
+    lines = None if mask is None else np.asarray(mask)
+    measurement = from_kspace(values.astype(np.complex64), lines).to(on)
+    used = load_weights(weights or default_weights(measurement.is_real), on)
+    require_fit(used, measurement, bool(adapt_minutes))
+    network = used.network
+    if adapt_minutes:
+        with torch.enable_grad():
+            network = adapt(network, measurement, adapt_minutes, precision, seed, NEVER).network
+    images = run_network(network, measurement.aliased, measurement.mask, precision)
+    return measurement.scale * images[0].cpu().numpy()
+
+
+def from_command_line() -> None:
+    """`reconstruct_scan()` with the arguments of the command line."""
+    reconstruct_scan(**parse_command_line(reconstruct_scan, choices=CHOICES))
+
+
+if __name__ == "__main__":
+    after = "the series that were finished are in the output folder"
+    sys.exit(main("reconstruct.py", from_command_line, after))

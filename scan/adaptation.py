@@ -1,0 +1,165 @@
+"""Scan-specific fine-tuning of a network, on the measured lines of one series alone.
+
+In every step a part of the measured lines is hidden from the network, which is trained to predict
+them; others, never used for training, decide when to stop and which weights are kept. The truth is
+never needed.
+
+References:
+  B. Yaman et al., "Self-supervised learning of physics-guided reconstruction neural networks
+    without fully sampled reference data", Magn Reson Med 84:3172-3191, 2020, and
+  "Zero-shot self-supervised learning for MRI reconstruction", ICLR 2022.
+"""
+
+import copy
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model import run_network
+from physics.fourier import in_single, undersample
+from scan.measurement import Measurement
+from training.optimisation import make_optimizer, update_average
+from util.progress import duration, log
+from util.random_streams import Stream, generator
+from util.stop import StopRequest
+
+HELD_OUT, HIDDEN = 0.1, 0.25  # of the lines outside the centre: throughout, and in a step
+SMALLEST_CENTRE = 3  # lines around zero frequency that are never hidden
+STRIP, BATCH = 32, 2  # columns of a strip, strips in a step
+RATE, CLIP, AVERAGE = 5e-4, 0.01, 0.98  # learning rate, gradient norm, decay of the average
+CHECK_EVERY, PATIENCE = 20, 5  # steps between checks, and checks without a gain before it stops
+LOG_EVERY = 30  # seconds
+
+
+@dataclass
+class Adapted:
+    """An adapted network, and what the adaptation brought."""
+
+    network: nn.Module
+    steps: int  # done
+    kept: int  # the step whose weights are kept; 0: those from before
+    before: float  # mean squared error of the held-out lines
+    after: float
+
+
+def adapt(
+    network: nn.Module,
+    measurement: Measurement,
+    max_minutes: float,
+    precision: str,
+    seed: int,
+    stop: StopRequest,
+) -> Adapted:
+    """Fine-tune a copy of the network until the held-out lines gain nothing more, or for at most so
+    many minutes. Unless this limit is reached, the result depends on the seed alone.
+
+    Where there are too few lines to hold out, the network is returned as it is. A request to stop
+    ends it early.
+    """
+    started = said = time.monotonic()
+    rng = generator(Stream.ADAPTATION, seed)
+    free = measurement.mask.bool() & ~centre_lines(measurement.mask)
+    held_out = free & drawn(free, HELD_OUT, rng)
+    seen = measurement.mask * ~held_out
+    free = free & ~held_out
+    given = undersample(measurement.aliased, seen)
+
+    def error(judged: nn.Module) -> float:
+        with torch.no_grad():
+            images = run_network(judged.eval(), given, seen, precision)
+        return line_error(images, measurement.aliased, held_out).item()
+
+    if not held_out.any() or not free.any():
+        return Adapted(network, 0, 0, float("nan"), float("nan"))
+    before = error(network)
+    best = Adapted(network, 0, 0, before, before)
+    trained = copy.deepcopy(network).eval()  # batch norm, if any, keeps its statistics
+    average = copy.deepcopy(trained)
+    optimizer = make_optimizer(trained, RATE, weight_decay=0.0)
+    step = 0
+    while time.monotonic() - started < 60 * max_minutes and not stop.requested():
+        train_step(trained, optimizer, given, seen, free, precision, rng)
+        update_average(average, trained, AVERAGE, step)
+        step += 1
+        if step % CHECK_EVERY:
+            continue
+        now = error(average)
+        if now < best.after:
+            best = Adapted(copy.deepcopy(average), step, step, before, now)
+        elif step - best.kept >= PATIENCE * CHECK_EVERY:
+            break
+        if time.monotonic() - said > LOG_EVERY:
+            said = time.monotonic()
+            left = started + 60 * max_minutes - said
+            log(f"adaptation: {step} steps, at most {duration(left)} left")
+    best.steps = step
+    return best
+
+
+def train_step(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    aliased: Tensor,
+    mask: Tensor,
+    free: Tensor,
+    precision: str,
+    rng: np.random.Generator,
+) -> None:
+    """A step on strips of the series, each with other hidden lines.
+
+    `aliased` (1, T, Y, X) with its `mask` (1, T, Y, 1), and `free`, the lines of it that may be
+    hidden. Columns are independent of each other (see `physics/consistency.py`).
+    """
+    nx = aliased.shape[-1]
+    width = min(STRIP, nx)
+    starts = rng.integers(nx - width + 1, size=BATCH)
+    strips = torch.cat([aliased[..., start : start + width] for start in starts])
+    hidden = torch.cat([free & drawn(free, HIDDEN, rng) for _ in starts])
+    seen = mask * ~hidden
+    optimizer.zero_grad(set_to_none=True)
+    images = run_network(network, undersample(strips, seen), seen, precision)
+    line_error(images, strips, hidden).backward()
+    nn.utils.clip_grad_norm_(network.parameters(), CLIP)
+    optimizer.step()
+
+
+def line_error(images: Tensor, aliased: Tensor, lines: Tensor) -> Tensor:
+    """Mean squared difference of some lines of images (B, T, Y, X) to those of `aliased`.
+
+    `lines`: (B, T, Y, 1) bool, centred. In orthonormal k-space this is the error per pixel that
+    these lines contribute, if all lines had as much.
+    """
+    chosen = torch.fft.ifftshift(lines, dim=-2)
+    difference = torch.fft.fft(in_single(images) - aliased, dim=-2, norm="ortho")
+    return (chosen * difference.abs().square()).sum() / (
+        lines.sum().clamp(min=1) * images.shape[-1]
+    )
+
+
+def centre_lines(mask: Tensor) -> Tensor:
+    """The lines around zero frequency that all frames measured, (1, 1, Y, 1) bool; at least
+    `SMALLEST_CENTRE`."""
+    ny = mask.shape[-2]
+    always = mask.bool().all(dim=1)[0, :, 0].tolist()
+    first = end = ny // 2
+    while end < ny and always[end]:
+        end += 1
+    while first > 0 and always[first - 1]:
+        first -= 1
+    centre = torch.zeros(ny, dtype=torch.bool, device=mask.device)
+    centre[first:end] = True
+    half = SMALLEST_CENTRE // 2
+    centre[max(0, ny // 2 - half) : ny // 2 + half + 1] = True
+    return centre[None, None, :, None]
+
+
+def drawn(lines: Tensor, share: float, rng: np.random.Generator) -> Tensor:
+    """Random lines of every frame, (1, T, Y, 1) bool, a line and its conjugate-symmetric partner
+    always together: with the real-image prior one gives the other."""
+    n_frames, ny = lines.shape[1:3]
+    frequency = (torch.arange(ny) - ny // 2).abs()  # 0 to Y // 2
+    chosen = torch.from_numpy(rng.random((n_frames, ny // 2 + 1)) < share)
+    return chosen[:, frequency][None, ..., None].to(lines.device)

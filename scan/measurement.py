@@ -1,0 +1,200 @@
+"""From one's own scan to what a network takes: the measured lines, scaled, with their mask.
+
+K-space is centred and orthonormal (see `physics/fourier.py`), (T, Y, X) complex: frame,
+phase-encoding line, readout. A mask is (T, Y), True for measured lines; the readout is fully
+sampled.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from CS_mask import evaluation_masks, lines_per_frame
+from formats.kspace import is_full as all_measured
+from formats.kspace import measured_lines
+from methods.baselines import view_sharing
+from physics.consistency import DataConsistency
+from physics.fourier import ifftc, undersample
+from util.errors import InputError
+
+BRIGHT_QUANTILE, BRIGHT_LEVEL = 0.999, 0.77  # images of the phantom with a peak of 1 have this one
+REAL_SHARE = 1e-4  # of the energy, in what contradicts real-valued images: rounding, no phase
+
+
+@dataclass
+class Measurement:
+    """The measured lines of one series, scaled, and the truth if it is known."""
+
+    aliased: Tensor  # (1, T, Y, X) complex64
+    mask: Tensor  # (1, T, Y, 1) float32, centred
+    scale: float  # images times this are in the units of the input
+    truth: Tensor | None  # (1, T, Y, X) float32 or complex64; None: not known
+    is_real: bool  # whether the images can be taken to be real-valued
+    acc: float  # nominal acceleration
+
+    def to(self, device: torch.device) -> "Measurement":
+        """The same on a device."""
+        truth = None if self.truth is None else self.truth.to(device)
+        aliased, mask = self.aliased.to(device), self.mask.to(device)
+        return dataclasses.replace(self, aliased=aliased, mask=mask, truth=truth)
+
+    @property
+    def acceleration(self) -> float:
+        """All lines over the measured ones."""
+        return self.mask.numel() / self.mask.sum().item()
+
+    @property
+    def true_images(self) -> Tensor | None:
+        """The truth (T, Y, X) in the units of the input, on the CPU; None: not known."""
+        return None if self.truth is None else self.scale * self.truth[0].cpu()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(T, Y, X)"""
+        return tuple(self.aliased.shape[1:])  # type: ignore[return-value]
+
+
+def from_images(
+    images: np.ndarray, acc: float, sample_n: int, seed: int, number: int, mask: np.ndarray | None
+) -> Measurement:
+    """Undersample fully sampled images (T, Y, X), real or complex.
+
+    Args:
+        acc, sample_n, seed, number: of the mask, which is drawn as for sample `number` of the test
+            part in `train.py`.
+        mask: (T, Y), to use instead.
+
+    Raises:
+        InputError: the values are not finite or all zero, or there can be no such mask.
+    """
+    require_values(images)
+    truth = torch.from_numpy(np.ascontiguousarray(images))[None]
+    if truth.is_complex() and truth.imag.square().sum() < REAL_SHARE * truth.abs().square().sum():
+        truth = truth.real
+    n_frames, ny = images.shape[:2]
+    if mask is None:
+        n_lines = lines_per_frame(ny, acc) if acc >= 1 else 0
+        if not 0 <= sample_n <= n_lines or not n_lines:
+            raise InputError(
+                f"--acc {acc:g} gives {n_lines} of {ny} lines a frame and --sample-n is"
+                f" {sample_n}: give an acceleration of at least 1 that leaves the centre lines, or"
+                " fewer of these"
+            )
+        drawn = evaluation_masks([number], (n_frames, ny), (acc, acc), sample_n, seed)
+    else:
+        drawn = checked_mask(mask, images.shape).astype(np.float32)[None, ..., None]
+    lines = torch.from_numpy(drawn)
+    return _scaled(
+        undersample(truth, lines),
+        lines,
+        truth,
+        not truth.is_complex(),
+        acc if mask is None else None,
+    )
+
+
+def from_kspace(kspace: np.ndarray, mask: np.ndarray | None) -> Measurement:
+    """The lines of undersampled k-space (T, Y, X) complex.
+
+    `mask`: (T, Y); None: the lines that are not zero.
+
+    Raises:
+        InputError: the values are not finite or all zero, or the zeros are not whole lines.
+    """
+    require_values(kspace)
+    found = measured_lines(kspace[:, None], "k-space")
+    if mask is not None:
+        mask = checked_mask(mask, kspace.shape)
+        if (empty := np.count_nonzero(mask & ~found)) or (more := np.count_nonzero(found & ~mask)):
+            what = f"{empty} lines that are zero" if empty else f"not {more} lines that have values"
+            raise InputError(
+                f"the mask has {what}, expected the measured lines: give the k-space its own mask,"
+                " centred as the k-space is, or leave the mask out"
+            )
+    lines = torch.from_numpy(found.astype(np.float32))[None, ..., None]
+    aliased = ifftc(torch.from_numpy(np.ascontiguousarray(kspace)))[None]
+    is_real = contradiction(aliased, lines) < REAL_SHARE
+    return _scaled(aliased, lines, None, is_real, None)
+
+
+def is_full(kspace: np.ndarray) -> bool:
+    """Whether k-space (T, Y, X) is fully sampled, but for empty lines at both ends."""
+    return all_measured((kspace != 0).any(axis=-1))
+
+
+def require_values(values: np.ndarray) -> None:
+    """Raise InputError unless all values (T, Y, X) are finite, and some are not zero."""
+    finite = np.isfinite(values)
+    if not finite.all():
+        place = tuple(int(i) for i in np.unravel_index(finite.argmin(), values.shape))
+        raise InputError(
+            f"{finite.size - np.count_nonzero(finite)} values are NaN or infinite, the first at"
+            f" {place} (frame, line, column): repair them"
+        )
+    if not values.any():
+        raise InputError("all values are zero: there is nothing to reconstruct")
+
+
+def checked_mask(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A mask (Y,), (T, Y), (T, Y, 1) or (T, Y, X) as (T, Y) bool, for data of `shape` (T, Y, X).
+
+    Raises:
+        InputError: it has another shape, other values than 0 and 1, or parts of lines.
+    """
+    n_frames, ny, nx = shape
+    given = np.asarray(mask)
+    if given.dtype.kind not in "biufc" or not np.isin(given, (0, 1)).all():
+        raise InputError("the mask has other values than 0 and 1: 1 stands for a measured line")
+    lines = given.astype(bool)
+    if lines.ndim == 3 and lines.shape[-1] in (1, nx):
+        if not (lines == lines[..., :1]).all():
+            raise InputError(
+                "the mask is not constant along the readout (its last axis), which must be fully"
+                " sampled: give its axes in the order frame, line, readout"
+            )
+        lines = lines[..., 0]
+    if lines.shape not in ((ny,), (1, ny), (n_frames, ny)):
+        raise InputError(
+            f"the mask is {given.shape}, expected ({n_frames}, {ny}) for the frames and lines of"
+            f" data {tuple(shape)}, or ({ny},) for the same lines in every frame"
+        )
+    lines = np.broadcast_to(lines, (n_frames, ny))
+    if not lines.any():
+        raise InputError("the mask has no measured line: 1 stands for a measured line")
+    return lines
+
+
+def contradiction(aliased: Tensor, mask: Tensor) -> float:
+    """The share of the energy of measured lines that contradicts real-valued images.
+
+    The k-space of a real image is Hermitian. Compared are the lines whose conjugate-symmetric
+    partner was measured too; 1 if there is none.
+    """
+    lines = torch.fft.fft(aliased, dim=-2, norm="ortho")
+    count = torch.fft.ifftshift(mask, dim=-2)
+    partner = -torch.arange(lines.shape[-2]) % lines.shape[-2]
+    both = count * count[..., partner, :]
+    energy = (both * lines.abs().square()).sum()
+    difference = (both * (lines - lines[..., partner, :].conj()).abs().square()).sum()
+    return (difference / (2 * energy)).item() if energy else 1.0
+
+
+def _scaled(
+    aliased: Tensor, mask: Tensor, truth: Tensor | None, is_real: bool, acc: float | None
+) -> Measurement:
+    """Images divided so that they are as bright as those that networks are trained on.
+
+    `BRIGHT_QUANTILE` of the magnitude of the view-shared images becomes `BRIGHT_LEVEL`: a robust
+    factor that needs only the measured lines.
+    """
+    shared = view_sharing(DataConsistency(aliased, mask, False)).abs()
+    bright = float(np.quantile(shared.numpy(), BRIGHT_QUANTILE))
+    scale = (bright or float(shared.max())) / BRIGHT_LEVEL
+    if truth is not None:
+        truth = truth / scale
+    if acc is None:  # not drawn here
+        acc = mask.numel() / mask.sum().item()
+    return Measurement(aliased / scale, mask, scale, truth, is_real, acc)

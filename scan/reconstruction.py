@@ -1,0 +1,74 @@
+"""The reconstructions of one series: training-free, and by a network; and their scores."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from evaluation.scoring import Row
+from methods.baselines import Method, baseline
+from metrics import scores_of
+from model import run_network
+from scan.adaptation import Adapted
+from scan.measurement import Measurement
+from scan.weights import Weights
+
+TRAINING_FREE = ("zero_filled", "view_sharing", "kt_sparse")  # beside the network; the last is best
+
+
+@dataclass
+class Reconstruction:
+    """What became of one series. Images are (T, Y, X) in the units of the input."""
+
+    name: str
+    patient: str  # series of one have the same
+    notes: list[str]  # on how the series was read
+    measurement: Measurement
+    weights: Weights
+    adapted: Adapted | None
+    images: dict[str, Tensor]  # by method, the best last; float32, or complex64 where it is complex
+    truth: Tensor | None  # float32 or complex64; None: not known
+    rows: list[Row]  # scores by method; none without the truth
+    seconds: float = 0.0
+
+    @property
+    def network(self) -> str:
+        """The name of the network's images: those of the adapted network, if there is one."""
+        return list(self.images)[-1]
+
+
+def methods_for(
+    measurement: Measurement, weights: Weights, adapted: Adapted | None, precision: str
+) -> dict[str, Method]:
+    """Training-free methods with their usual parameters, the network, and the network adapted."""
+    methods = {name: baseline(name, measurement.is_real) for name in TRAINING_FREE}
+    methods[weights.model] = partial(run_network, weights.network, precision=precision)
+    if adapted is not None:
+        name = f"{weights.model}_adapted"
+        methods[name] = partial(run_network, adapted.network, precision=precision)
+    return methods
+
+
+@torch.no_grad()
+def reconstruct_all(methods: dict[str, Method], measurement: Measurement) -> dict[str, Tensor]:
+    """The images (T, Y, X) of all methods, in the units of the input, on the CPU."""
+    return {
+        name: measurement.scale * method(measurement.aliased, measurement.mask)[0].cpu()
+        for name, method in methods.items()
+    }
+
+
+def score_rows(images: dict[str, Tensor], truth: Tensor, number: int, acc: float) -> list[Row]:
+    """Scores of the magnitudes (T, Y, X), all divided by the maximum of the truth.
+
+    `number` and `acc`: of the series, and its nominal acceleration, for the rows.
+    """
+    peak = truth.abs().max()
+    target = truth.abs()[None] / peak
+    rows = []
+    for method, image in images.items():
+        scores = scores_of(image.abs()[None] / peak, target)
+        values = {name: value.item() for name, value in scores.items()}
+        rows.append({"sample": number, "acc": acc, "method": method, **values})
+    return rows

@@ -1,0 +1,126 @@
+"""Weights for a scan: which to take, what they can take, and what they were trained on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dataset import PHANTOM, PHANTOM_SIZE
+from methods.start import ZERO_FILLED
+from scan.measurement import Measurement
+from training import checkpoint as ckpt
+from training.run import acceleration_range
+from util.errors import InputError
+
+FOR_REAL = "cascade_phantom"  # shipped
+
+
+@dataclass
+class Weights:
+    """A trained network and what is known of its training."""
+
+    name: str
+    model: str
+    network: nn.Module  # ready for inference
+    settings: dict[str, Any]  # of its training
+    needs_real: bool  # it assumes real-valued images
+    gives_magnitude: bool  # of complex images
+    frames: int | None  # it takes this number of frames; None: any
+    shape: tuple[int, int, int] | None  # (T, Y, X) of the samples it was trained on, if known
+
+
+def default_weights(is_real: bool) -> str:
+    """The name of the weights that come with the project for such images.
+
+    Raises:
+        InputError: there are none for complex images.
+    """
+    if not is_real:
+        raise InputError(
+            "these images have a phase, and the weights that come with the project are for"
+            " real-valued ones: train some (recipes/phantom_weights_complex.txt), and name them"
+            " with --weights"
+        )
+    return FOR_REAL
+
+
+def load_weights(name: str, device: torch.device) -> Weights:
+    """The network of a checkpoint, or of weights that come with the project.
+
+    Raises:
+        InputError: the file cannot be used.
+    """
+    path = ckpt.weights_file(name)
+    checkpoint = ckpt.load_checkpoint(path)
+    architecture = ckpt.architecture_of(checkpoint, path)
+    settings = checkpoint["settings"]
+    shape = checkpoint["data"].get("shape")
+    if shape is None and settings.get("data") == PHANTOM:
+        shape = (settings["in_channels"], *PHANTOM_SIZE)
+    return Weights(
+        name=name,
+        model=checkpoint["model"],
+        network=ckpt.load_network(path, device),
+        settings=settings,
+        needs_real=architecture.get("real_image", False)
+        and architecture.get("start") != ZERO_FILLED,
+        gives_magnitude=not architecture.get("data_consistency", True),
+        frames=architecture.get("in_channels"),
+        shape=None if shape is None else tuple(shape),
+    )
+
+
+def require_fit(weights: Weights, measurement: Measurement, adapting: bool) -> None:
+    """Raise InputError if the network cannot take these data, or be fine-tuned on them."""
+    n_frames = measurement.shape[0]
+    if weights.needs_real and not measurement.is_real:
+        raise InputError(
+            f"the weights {weights.name} are for real-valued images, and these data have a phase:"
+            " give some for complex images, such as those of recipes/phantom_weights_complex.txt"
+        )
+    if adapting and weights.gives_magnitude and not measurement.is_real:
+        raise InputError(
+            f"the weights {weights.name} ({weights.model} without data consistency) give"
+            " magnitudes, and cannot be fine-tuned on measured lines of images with a phase: leave"
+            " --adapt-minutes out, or give weights of a cascade"
+        )
+    if weights.frames not in (None, n_frames):
+        raise InputError(
+            f"the weights {weights.name} ({weights.model}) take {weights.frames} frames, and this"
+            f" series has {n_frames}: give weights of a cascade, which take any number"
+        )
+
+
+def training_lines(weights: Weights) -> list[str]:
+    """What the weights were trained on, in words."""
+    s = weights.settings
+    low, high = acceleration_range(s["acc"])
+    acc = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    kind = "real-valued images" if weights.needs_real else "complex images"
+    added = [f"noise {s['noise']:g}"] if s.get("noise") else []
+    added += ["a synthetic phase"] if s.get("phase") else []
+    size = "x".join(map(str, weights.shape)) if weights.shape else "unknown"
+    data = "the phantom alone" if s.get("data") == PHANTOM else Path(str(s.get("data"))).name
+    return [
+        f"weights {weights.name}: {weights.model} for {kind}, trained on {data} (frames x lines x"
+        f" columns: {size}), acceleration {acc}, {s['sample_n']} centre lines"
+        + (f", with {' and '.join(added)}" if added else ""),
+    ]
+
+
+def outside_lines(weights: Weights, measurement: Measurement) -> list[str]:
+    """How far these data are from what the weights were trained on, a line for each difference."""
+    low, high = acceleration_range(weights.settings["acc"])
+    acc = measurement.acceleration
+    lines = []
+    if not 0.9 * low <= acc <= 1.1 * high:
+        between = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        lines.append(f"acceleration {acc:.2f}, the weights were trained at {between}")
+    if weights.shape:
+        names = ("frames", "lines", "columns")
+        for name, found, trained in zip(names, measurement.shape, weights.shape, strict=True):
+            if not trained / 1.5 <= found <= 1.5 * trained:
+                lines.append(f"{found} {name}, the weights were trained with {trained}")
+    return [f"outside of the training: {line}" for line in lines]

@@ -1,0 +1,123 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from methods.cascade import Cascade
+from phantom.scanner import phantom
+from physics.consistency import DataConsistency
+from physics.fourier import undersample
+from scan.adaptation import adapt, centre_lines, drawn, line_error
+from scan.measurement import from_images
+from training.checkpoint import load_network
+from util.stop import NEVER, StopRequest
+
+IMAGES = phantom(1, (8, 64, 64), seed=3)[0]
+MEASUREMENT = from_images(IMAGES, 4, 4, 0, 0, None)
+
+
+def cascade() -> Cascade:
+    torch.manual_seed(0)
+    return Cascade(stages=1, features=8, real_image=True, dc_weight=None, learn_dc_weight=False)
+
+
+def test_a_line_and_its_partner_are_hidden_together():
+    for ny in (32, 33):
+        lines = drawn(torch.ones(1, 8, ny, 1, dtype=torch.bool), 0.3, np.random.default_rng(0))
+        assert lines.shape == (1, 8, ny, 1)
+        partner = (2 * (ny // 2) - torch.arange(ny)) % ny
+        if ny % 2:
+            assert torch.equal(lines, lines[:, :, partner])
+        else:  # the lowest line is its own partner
+            assert torch.equal(lines[:, :, 1:], lines[:, :, partner[1:]])
+        assert 0.2 < lines.float().mean() < 0.4
+
+
+def test_hidden_lines_cannot_be_seen_by_symmetry():
+    mask = MEASUREMENT.mask
+    hidden = mask.bool() & ~centre_lines(mask) & drawn(mask, 0.3, np.random.default_rng(0))
+    seen = DataConsistency(MEASUREMENT.aliased, mask * ~hidden, real_image=True)
+    all_lines = DataConsistency(MEASUREMENT.aliased, mask, real_image=True)
+    lost = (all_lines.known & ~seen.known).sum()
+    frequencies = torch.fft.ifftshift(hidden, dim=-2)[:, :, : 64 // 2 + 1].sum()
+    assert lost >= frequencies > 0
+
+
+def test_the_fully_sampled_centre_is_never_hidden():
+    centre = centre_lines(MEASUREMENT.mask)
+    assert centre[0, 0, 30:34].all()  # four lines from 64 // 2 - 4 // 2 on
+    assert centre.sum() < 12
+    sparse = torch.zeros(1, 8, 64, 1)
+    sparse[:, :, ::3] = 1
+    assert centre_lines(sparse).flatten().nonzero().flatten().tolist() == [31, 32, 33]
+
+
+def test_the_error_of_lines_is_that_of_their_kspace():
+    images = torch.rand(2, 4, 16, 12)
+    other = torch.rand(2, 4, 16, 12)
+    every = torch.ones(2, 4, 16, 1, dtype=torch.bool)
+    expected = (images - other).square().mean()
+    torch.testing.assert_close(line_error(images, other.to(torch.complex64), every), expected)
+    some = torch.zeros_like(every)
+    some[:, :, 8] = True  # zero frequency
+    difference = (images - other).sum(dim=-2) / 4  # orthonormal, 16 lines
+    aliased = other.to(torch.complex64)
+    torch.testing.assert_close(line_error(images, aliased, some), difference.square().mean())
+
+
+def test_adaptation_repeats_and_leaves_the_network_alone(monkeypatch):
+    monkeypatch.setattr("scan.adaptation.PATIENCE", 1)
+    monkeypatch.setattr("scan.adaptation.RATE", 3e-3)
+    network = cascade()
+    before = copy.deepcopy(network.state_dict())
+    first = adapt(network, MEASUREMENT, 10, "float32", 0, NEVER)
+    second = adapt(network, MEASUREMENT, 10, "float32", 0, NEVER)
+    assert first.kept == second.kept > 0
+    assert first.after == second.after < first.before
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])
+    pairs = zip(first.network.parameters(), second.network.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_adaptation_to_images_of_another_kind_brings_them_closer_to_the_truth(monkeypatch):
+    """Of other contrast than those that the weights were trained on; the truth is not used."""
+    monkeypatch.setattr("scan.adaptation.PATIENCE", 1)
+    measurement = from_images(1 - IMAGES, 4, 4, 0, 0, None)
+    network = load_network("cascade_phantom")
+    adapted = adapt(network, measurement, 10, "float32", 0, NEVER)
+
+    def error(judged) -> float:
+        with torch.no_grad():
+            images = judged(measurement.aliased, measurement.mask)
+        return (images - measurement.truth).square().mean().item()
+
+    assert adapted.after < adapted.before
+    assert error(adapted.network) < 0.9 * error(network)
+
+
+def test_without_lines_to_hold_out_nothing_changes():
+    mask = np.zeros((8, 64))
+    mask[:, 31:34] = 1
+    network = cascade()
+    adapted = adapt(network, from_images(IMAGES, 4, 4, 0, 0, mask), 1, "float32", 0, NEVER)
+    assert adapted.network is network
+    assert np.isnan(adapted.before)
+
+
+@pytest.mark.parametrize("minutes", [0.0, 10.0])
+def test_a_limit_or_a_request_to_stop_ends_it(minutes):
+    stop = StopRequest(max_minutes=0 if minutes else None)
+    adapted = adapt(cascade(), MEASUREMENT, minutes, "float32", 0, stop)
+    assert adapted.steps == adapted.kept == 0
+    assert adapted.before == adapted.after
+
+
+def test_what_is_given_to_the_network_lacks_the_hidden_lines():
+    """The strips that a step trains on agree with undersampling the whole series."""
+    hidden = MEASUREMENT.mask.bool() & drawn(MEASUREMENT.mask, 0.25, np.random.default_rng(1))
+    seen = MEASUREMENT.mask * ~hidden
+    whole = undersample(MEASUREMENT.aliased, seen)
+    strip = undersample(MEASUREMENT.aliased[..., 8:24], seen)
+    torch.testing.assert_close(strip, whole[..., 8:24], atol=1e-6, rtol=1e-5)

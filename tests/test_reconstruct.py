@@ -1,0 +1,191 @@
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from helpers import ROOT
+from PIL import Image
+
+from phantom.scanner import phantom
+from physics.fourier import fftc
+from reconstruct import reconstruct, reconstruct_scan
+from scan.measurement import from_images
+from util.command_line import settings_of
+from util.errors import EXIT_INTERRUPTED, InputError
+
+IMAGES = phantom(2, (8, 64, 72), seed=5)  # two series
+QUICK = {"acc": 4, "sample_n": 4, "picture_dpi": 30, "device": "cpu", "precision": "float32"}
+
+
+def command(*words) -> list[str]:
+    return [sys.executable, "-W", "error", str(ROOT / "reconstruct.py"), *map(str, words)]
+
+
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory):
+    """Two fully sampled series in units of their own, reconstructed."""
+    folder = tmp_path_factory.mktemp("scan")
+    np.savez(folder / "mine.npz", dataset=1000 * IMAGES)
+    rows = reconstruct_scan(folder / "mine.npz", folder / "out", **QUICK)
+    return folder / "out", rows
+
+
+def test_a_trial_is_scored_beside_training_free_methods(trial):
+    folder, rows = trial
+    methods = ["zero_filled", "view_sharing", "kt_sparse", "cascade"]
+    assert [row["method"] for row in rows] == 2 * methods
+    by_method = {name: [r["psnr"] for r in rows if r["method"] == name] for name in methods}
+    assert min(by_method["cascade"]) > max(by_method["view_sharing"])
+    with (folder / "metrics.csv").open() as file:
+        written = list(csv.DictReader(file))
+    assert [float(row["psnr"]) for row in written] == pytest.approx([r["psnr"] for r in rows])
+    assert len({row["series"] for row in written}) == 2
+    text = (folder / "output.txt").read_text()
+    assert text.startswith("Verdict\n  mean PSNR of 2 series in dB: cascade ")
+    assert "cascade minus the best training-free method of each score" in text
+    assert "undersampled retrospectively" in text
+    assert "trained on the phantom alone" in text
+    assert "8 frames, the weights were trained with 20" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_images_have_the_units_of_the_input(trial):
+    folder, _ = trial
+    for name, truth in zip(sorted(p for p in folder.iterdir() if p.is_dir()), IMAGES, strict=True):
+        with np.load(name / "reconstruction.npz") as arrays:
+            assert set(arrays) == {"reconstruction", "zero_filled", "kt_sparse", "mask", "target"}
+            assert arrays["target"] == pytest.approx(1000 * truth, rel=1e-4, abs=1e-2)
+            assert arrays["mask"].sum() == 8 * 16
+            error = arrays["reconstruction"] - 1000 * truth
+            assert np.sqrt(np.mean(error**2)) < 40
+        for picture in ("cine.gif", "profiles.png"):
+            assert Image.open(name / picture).size[0] > 50
+        assert Image.open(name / "cine.gif").n_frames == 8
+
+
+def test_measured_kspace_is_reconstructed_without_scores(trial, tmp_path):
+    folder, _ = trial
+    first = min(p for p in folder.iterdir() if p.is_dir())
+    with np.load(first / "reconstruction.npz") as arrays:
+        mask, expected = arrays["mask"], arrays["reconstruction"]
+    kspace = (fftc(torch.from_numpy(1000 * IMAGES[0])) * torch.from_numpy(mask)[..., None]).numpy()
+    np.savez(tmp_path / "scan.npz", kspace=kspace, mask=mask)
+    assert reconstruct_scan(tmp_path / "scan.npz", tmp_path / "out", **QUICK) == []
+    assert not (tmp_path / "out" / "metrics.csv").exists()
+    (series,) = (p for p in (tmp_path / "out").iterdir() if p.is_dir())
+    with np.load(series / "reconstruction.npz") as arrays:
+        assert "target" not in arrays
+        assert arrays["reconstruction"] == pytest.approx(expected, abs=1)
+    text = (tmp_path / "out" / "output.txt").read_text()
+    assert "have no known truth" in text
+    assert "Verdict" not in text
+    for given in (mask, None):
+        found = reconstruct(kspace, given, precision="float32", device="cpu")
+        assert found == pytest.approx(expected, abs=1)
+
+
+def test_adaptation_is_reported_by_the_held_out_lines(tmp_path, monkeypatch):
+    monkeypatch.setattr("scan.adaptation.PATIENCE", 1)
+    np.save(tmp_path / "one.npy", IMAGES[:1])
+    rows = reconstruct_scan(tmp_path / "one.npy", tmp_path / "out", **QUICK, adapt_minutes=5)
+    assert [row["method"] for row in rows][-2:] == ["cascade", "cascade_adapted"]
+    assert "adaptation: " in (tmp_path / "out" / "output.txt").read_text()
+
+
+def test_a_call_on_arrays_can_adapt(monkeypatch):
+    monkeypatch.setattr("scan.adaptation.PATIENCE", 1)
+    measurement = from_images(IMAGES[0], 4, 4, 0, 0, None)
+    kspace = fftc(measurement.scale * measurement.aliased)[0].numpy()
+    plain = reconstruct(kspace, precision="float32", device="cpu")
+    adapted = reconstruct(kspace, adapt_minutes=5, precision="float32", device="cpu")
+    assert plain.shape == adapted.shape == IMAGES[0].shape
+    assert plain.dtype == np.float32
+    assert np.isfinite(adapted).all()
+
+
+def test_the_command_with_the_phantom(tmp_path):
+    done = subprocess.run(
+        command("phantom", "out", "--picture-dpi", "30"), cwd=tmp_path, capture_output=True,
+        text=True, timeout=300, env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "agg"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "cascade minus the best training-free method" in done.stdout
+    assert (tmp_path / "out" / "phantom" / "cine.gif").exists()
+    assert not list((tmp_path / "out").glob("*.tmp"))
+
+
+def test_a_stop_leaves_the_series_that_were_finished(tmp_path):
+    np.save(tmp_path / "many.npy", np.repeat(IMAGES, 20, axis=0))
+    with subprocess.Popen(
+        command("many.npy", "out", "--acc", 4, "--sample-n", 4, "--picture-dpi", 30),
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "agg"},
+    ) as process:  # fmt: skip
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not (tmp_path / "out" / "output.txt").exists():
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == EXIT_INTERRUPTED, errors
+    assert "of 40 series, which are in out" in errors
+    finished = [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
+    assert 0 < len(finished) < 40
+    assert all((path / "cine.gif").exists() for path in finished)
+    text = (tmp_path / "out" / "output.txt").read_text()
+    assert f"mean PSNR of {len(finished)} series" in text
+
+
+def complex_scan(folder):
+    y = np.linspace(-1, 1, 64)[:, None]
+    np.save(folder / "phase.npy", (IMAGES * np.exp(3j * y**2)).astype(np.complex64))
+    return folder / "phase.npy"
+
+
+def test_weights_that_cannot_take_the_data_say_what_they_take(tmp_path, finished):
+    scan = complex_scan(tmp_path)
+    with pytest.raises(InputError, match="cascade_phantom are for real-valued images, and these"):
+        reconstruct_scan(scan, tmp_path / "out", weights="cascade_phantom", **QUICK)
+    best = str(finished[0] / "checkpoint_best.pt")
+    np.save(tmp_path / "six.npy", IMAGES[:, :6])
+    with pytest.raises(InputError, match=r"\(unet_resnet\) take 8 frames, and this series has 6"):
+        reconstruct_scan(tmp_path / "six.npy", tmp_path / "out", weights=best, **QUICK)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"acc": 0.5}, "--acc is 0.5, expected at least 1"),
+        ({"adapt_minutes": -1.0}, "--adapt-minutes is -1.0, expected at least 0"),
+        ({"precision": "float16"}, "--precision is 'float16', expected float32 or bfloat16"),
+        ({"device": "tpu"}, "--device tpu cannot be used here"),
+        ({"weights": "missing.pt"}, "missing.pt does not exist"),
+        ({"acc": 20}, "--acc 20 gives 3 of 64 lines a frame and --sample-n is 4"),
+    ],
+)
+def test_settings_that_cannot_be_used(tmp_path, settings, message):
+    np.save(tmp_path / "one.npy", IMAGES[:1])
+    with pytest.raises(InputError, match=message):
+        reconstruct_scan(tmp_path / "one.npy", tmp_path / "out", **QUICK | settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_overwritten(trial, tmp_path):
+    folder, _ = trial
+    with pytest.raises(InputError, match="nothing is overwritten"):
+        reconstruct_scan("phantom", folder)
+
+
+def test_an_array_of_another_kind_is_refused():
+    with pytest.raises(InputError, match=r"kspace is \(2, 8, 64, 72\) float32, expected complex"):
+        reconstruct(IMAGES)
+
+
+def test_every_comment_of_a_setting_is_one_short_line():
+    for setting in settings_of(reconstruct_scan):
+        assert 0 < len(setting.help) <= 70, setting.name
