@@ -28,8 +28,9 @@ from util.stored import require_memory
 
 KSPACE_NAMES = ("kspace", "kspace_full", "kspace_single_full", "kus", "kdata", "ksp", "k_space")
 KSPACE_BEGINNINGS = ("kspace_", "kdata_", "ksp_")
+CINE_NAME = "dataset"  # of a training file
 IMAGE_NAMES = (
-    "dataset", "images", "image", "img", "cine", "target", "reconstruction_esc",
+    CINE_NAME, "images", "image", "img", "cine", "target", "reconstruction_esc",
     "reconstruction_rss", "img4ranking",
 )  # fmt: skip
 MASK_NAMES = ("mask", "us_mask", "usmask", "sampling_mask", "acquisition_mask", "masks")

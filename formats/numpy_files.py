@@ -1,5 +1,5 @@
-"""`.npz` and `.npy` files. Axes as in `cine.npz`, (s, t, y, x) or (t, y, x), unless they look
-otherwise. `groups` are the patients of the samples. Nothing is unpickled."""
+"""`.npz` and `.npy` files. `dataset` has the axes of a training file, (s, t, y, x); other axes are
+guessed. `groups` are the patients of the samples. Nothing is unpickled."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -7,14 +7,25 @@ from pathlib import Path
 
 import numpy as np
 
-from formats.arrays import IMAGE_NAMES, Form, Variable, is_kspace_name, scan_of_arrays
+from formats.arrays import CINE_NAME, IMAGE_NAMES, Form, Variable, is_kspace_name, scan_of_arrays
 from formats.series import Scan
 from util.errors import InputError
 from util.stored import MAGIC, Stored, stored_in
 
 EXPECTED = "expected an array of images or k-space"
-FORM = Form("NumPy file", ("tyx", "styx"), lambda variable, is_kspace: None, one_patient=False)
 ALONE = "array"  # the name of the array of an .npy file
+
+
+def cine_axes(variable: Variable, is_kspace: bool) -> str | None:
+    """The axes of the array of a training file; None for others, and if its last axis is much the
+    shortest, as if it were the frames."""
+    if variable.name != CINE_NAME or len(variable.shape) != 4:
+        return None
+    _, n_frames, ny, nx = variable.shape
+    return None if 2 * nx <= min(n_frames, ny) else "styx"
+
+
+FORM = Form("NumPy file", ("tyx", "styx"), cine_axes, one_patient=False)
 
 
 def read_numpy(path: Path, axes: str | None) -> Scan:

@@ -319,7 +319,7 @@ def film_frames(
         film.putpalette(_palette())
         draw = ImageDraw.Draw(film)
         for i, (name, panels) in enumerate(zip(names, columns, strict=True)):
-            captions = [name, "heart", f"error, 0 to {scale:.2g}"]
+            captions = [name, "heart", f"error, 0 to {scale:.2g}"][:n_rows]
             for row, (panel, caption) in enumerate(zip(panels, captions, strict=True)):
                 corner = i * PANEL, row * (PANEL + CAPTION)
                 if panel is not None:

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT
+from helpers import ROOT, make_images
 from PIL import Image
 
 from phantom.scanner import phantom
@@ -63,9 +63,9 @@ def test_images_have_the_units_of_the_input(trial):
             assert arrays["mask"].sum() == 8 * 16
             error = arrays["reconstruction"] - 1000 * truth
             assert np.sqrt(np.mean(error**2)) < 40
-        for picture in ("cine.gif", "profiles.png"):
-            assert Image.open(name / picture).size[0] > 50
-        assert Image.open(name / "cine.gif").n_frames == 8
+        with Image.open(name / "profiles.png") as picture, Image.open(name / "cine.gif") as film:
+            assert min(picture.size[0], film.size[0]) > 50
+            assert film.n_frames == 8
 
 
 def test_measured_kspace_is_reconstructed_without_scores(trial, tmp_path):
@@ -100,7 +100,7 @@ def test_adaptation_is_reported_by_the_held_out_lines(tmp_path, monkeypatch):
 def test_a_call_on_arrays_can_adapt(monkeypatch):
     monkeypatch.setattr("scan.adaptation.PATIENCE", 1)
     measurement = from_images(IMAGES[0], 4, 4, 0, 0, None)
-    kspace = fftc(measurement.scale * measurement.aliased)[0].numpy()
+    kspace = (fftc(measurement.aliased) * measurement.mask)[0].numpy()
     plain = reconstruct(kspace, precision="float32", device="cpu")
     adapted = reconstruct(kspace, adapt_minutes=5, precision="float32", device="cpu")
     assert plain.shape == adapted.shape == IMAGES[0].shape
@@ -120,9 +120,9 @@ def test_the_command_with_the_phantom(tmp_path):
 
 
 def test_a_stop_leaves_the_series_that_were_finished(tmp_path):
-    np.save(tmp_path / "many.npy", np.repeat(IMAGES, 20, axis=0))
+    np.savez(tmp_path / "many.npz", dataset=make_images(40))
     with subprocess.Popen(
-        command("many.npy", "out", "--acc", 4, "--sample-n", 4, "--picture-dpi", 30),
+        command("many.npz", "out", "--acc", 4, "--sample-n", 4, "--picture-dpi", 30),
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "agg"},
     ) as process:  # fmt: skip
