@@ -1,18 +1,21 @@
 """Print the scores of finished runs as Markdown tables, for the README or a paper.
 
-    python tables.py run [run ...] [--scores psnr ssim ...]
+    python tables.py run [run ...] [--scores psnr ssim ...] [--html page.html]
 
 A row for each network, named after its model and the run's folder, and for each training-free
 method; a method with the same scores in several runs, because data and masks are the same, has one
 row. A table for each acceleration. Then each network minus the best training-free method of its
-run, and the contrast kept of lesions in runs that tested it.
+run, and the contrast kept of lesions in runs that tested it. With `--html` also a page with these
+tables, the curves of training, the settings that differ, and links to the reports of the runs.
 """
 
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -21,12 +24,34 @@ from evaluation.lesion import DIAMETERS
 from evaluation.lesion_score import kept_contrasts
 from methods.baselines import BASELINES
 from metrics import SCORES
-from report.markdown import DIGITS, TITLES, difference_text, kept_text, mean_and_spread, table
-from training.run_folder import is_finished, is_run, read_config, read_lesions, read_metrics
+from report.chart import N_COLOURS, Chart, Line
+from report.markdown import (
+    DIGITS,
+    TITLES,
+    Table,
+    difference_text,
+    interval_meaning,
+    kept_text,
+    mean_and_spread,
+)
+from report.page import Link, Page, write_page
+from report.run_page import PSNR_CURVE, score_line
+from report.text import LESION_MEANING
+from training.run_folder import (
+    REPORT,
+    is_finished,
+    is_run,
+    read_config,
+    read_history,
+    read_lesions,
+    read_metrics,
+)
 from util.command_line import Parser, main
 from util.errors import InputError
 
 SHOWN = ("psnr", "ssim", "ssim_2d", "moving_psnr")
+SCORES_MEANING = "Mean ± standard deviation over the test samples."
+ADVANTAGE_MEANING = f"Where patients are known: {interval_meaning(True)}; else over samples."
 
 
 def finished(folders: Sequence[Path]) -> list[Path]:
@@ -58,22 +83,23 @@ def of_equal_tests(folders: Sequence[Path]) -> list[list[Path]]:
     return list(groups.values())
 
 
-def score_tables(folders: Sequence[Path], scores: Sequence[str] = SHOWN) -> list[str]:
-    """Lines of Markdown: a table for each acceleration, best PSNR first; tables of their own for
-    runs that were tested on other samples, whose scores cannot be compared."""
+def score_tables(folders: Sequence[Path], scores: Sequence[str] = SHOWN) -> list[Table]:
+    """A table for each acceleration, best PSNR first; tables of their own for runs that were tested
+    on other samples, whose scores cannot be compared."""
     names = dict(unique_names(folders))
     groups = of_equal_tests(folders)
-    lines = []
+    tables = []
     for group in groups:
+        title = ""
         if len(groups) > 1:
             n_samples = len({row["sample"] for row in read_metrics(group[0])})
             runs = ", ".join(names[folder] for folder in group)
-            lines += ["", f"Tested on the same {n_samples} samples: {runs}", ""]
-        lines += _score_tables({folder: names[folder] for folder in group}, scores)
-    return lines
+            title = f"Tested on the same {n_samples} samples: {runs}"
+        tables += _score_tables({folder: names[folder] for folder in group}, scores, title)
+    return tables
 
 
-def _score_tables(names: Mapping[Path, str], scores: Sequence[str]) -> list[str]:
+def _score_tables(names: Mapping[Path, str], scores: Sequence[str], title: str) -> list[Table]:
     """The tables of runs, by folder and name, with the same test samples."""
     by_acc: dict[str, dict[str, dict[str, np.ndarray]]] = {}
     for folder, name in names.items():
@@ -82,9 +108,9 @@ def _score_tables(names: Mapping[Path, str], scores: Sequence[str]) -> list[str]
             if label in methods and not equal_scores(methods[label], columns):
                 label = f"{label}, {name}"  # the same method on other masks
             methods[label] = columns
-    lines = []
+    tables = []
     for acc, methods in sorted(by_acc.items(), key=lambda item: float(item[0])):
-        lines += ["", f"Acceleration {float(acc):g}:", ""] if len(by_acc) > 1 else []
+        nominal = f"acceleration {float(acc):g}" if len(by_acc) > 1 else ""
         rows = []
         for label, columns in sorted(methods.items(), key=lambda item: -item[1]["psnr"].mean()):
             cells = [label]
@@ -92,8 +118,10 @@ def _score_tables(names: Mapping[Path, str], scores: Sequence[str]) -> list[str]
                 values = columns[name]
                 cells.append(mean_and_spread(values.mean(), spread(values), DIGITS[name]))
             rows.append(cells)
-        lines += table(["method", *(TITLES[name] for name in scores)], rows)
-    return lines
+        heads = ["method", *(TITLES[name] for name in scores)]
+        whole = "; ".join(filter(None, (title, nominal)))
+        tables.append(Table(heads, rows, whole[:1].upper() + whole[1:], SCORES_MEANING))
+    return tables
 
 
 def unique_names(folders: Sequence[Path]) -> list[tuple[Path, str]]:
@@ -104,9 +132,9 @@ def unique_names(folders: Sequence[Path]) -> list[tuple[Path, str]]:
     return list(zip(folders, names, strict=True))
 
 
-def advantage_table(folders: Sequence[Path]) -> list[str]:
-    """Lines of Markdown: each network minus the best training-free method of its run, as the mean
-    over patients with its 95 % interval; none if there is nothing to compare."""
+def advantage_tables(folders: Sequence[Path]) -> list[Table]:
+    """Each network minus the best training-free method of its run, as the mean over patients with
+    its 95 % interval; none if there is nothing to compare."""
     rows: dict[tuple[str, float | None], list[str]] = {}
     for folder, name in unique_names(folders):
         groups = read_config(folder)["data"].get("groups")
@@ -119,21 +147,68 @@ def advantage_table(folders: Sequence[Path]) -> list[str]:
         return []
     heads = ["minus the best training-free method", "acceleration"]
     heads += [TITLES[score] for score in COMPARED]
-    return ["", *table(heads, list(rows.values()))]
+    return [Table(heads, list(rows.values()), note=ADVANTAGE_MEANING)]
 
 
-def lesion_tables(folders: Sequence[Path]) -> list[str]:
-    """Lines of Markdown: the contrast that each method keeps of lesions; none if not tested."""
-    lines = []
+def lesion_tables(folders: Sequence[Path]) -> list[Table]:
+    """The contrast that each method keeps of lesions; none if not tested."""
+    tables = []
     for folder, name in unique_names(folders):
         rows = [
             [f"`{method}`", *(kept_text(kept.get(diameter)) for diameter in DIAMETERS)]
             for method, kept in kept_contrasts(read_lesions(folder)).items()
         ]
         if rows:
-            sizes = [f"{diameter:g} pixels" for diameter in DIAMETERS]
-            lines += ["", *table([f"lesions, {name}: kept, worst, ghost", *sizes], rows)]
-    return lines
+            heads = [f"lesions, {name}: kept, worst, ghost"]
+            heads += [f"{diameter:g} pixels" for diameter in DIAMETERS]
+            tables.append(Table(heads, rows, note=" ".join(LESION_MEANING.split())))
+    return tables
+
+
+def as_markdown(tables: Sequence[Table]) -> str:
+    """The tables in Markdown, an empty line between them."""
+    return "\n\n".join("\n".join(table.markdown()) for table in tables)
+
+
+def runs_page(folders: Sequence[Path], tables: Sequence[Table], place: Path) -> Page:
+    """A page of several runs.
+
+    `place`: the folder of the page; its links to the reports of the runs are relative to it.
+    """
+    names = unique_names(folders)
+    equal = len(of_equal_tests(folders)) == 1
+    links, lines = [], []
+    for number, (folder, name) in enumerate(names):
+        rows = read_metrics(folder)
+        result = score_line(rows, read_config(folder)["data"].get("groups"))
+        report = folder / REPORT
+        path = Path(os.path.relpath(report.resolve(), place.resolve())).as_posix()
+        links.append(Link(quote(path) if report.exists() else "", name, result))
+        history = [entry for entry in read_history(folder) if "validation/psnr" in entry]
+        if history:
+            epochs, values = ([e[key] for e in history] for key in ("epoch", "validation/psnr"))
+            lines.append(Line(name, epochs, values, 1 + number % (N_COLOURS - 1)))
+    tested = "the same samples" if equal else "different samples, so that scores cannot be compared"
+    return Page(
+        title="Cardiac cine reconstruction: runs compared",
+        score=f"{len(names)} runs: {', '.join(name for _, name in names)}",
+        summary=f"Each run was scored with training-free methods. They were tested on {tested}.",
+        tables=[*tables, *different_settings(names)],
+        curves=[Chart(PSNR_CURVE, "epoch", "PSNR (dB)", lines)] if lines else [],
+        links=links,
+    )
+
+
+def different_settings(names: Sequence[tuple[Path, str]]) -> list[Table]:
+    """The settings that are not the same in all runs; none if all are."""
+    settings = [read_config(folder)["settings"] for folder, _ in names]
+    rows = [
+        [key, *(str(of_run.get(key, "-")) for of_run in settings)]
+        for key in dict.fromkeys(key for of_run in settings for key in of_run)
+        if len({str(of_run.get(key, "-")) for of_run in settings}) > 1
+    ]
+    heads = ["setting", *(name for _, name in names)]
+    return [Table(heads, rows, "Settings that differ")] if rows else []
 
 
 def columns_of(
@@ -167,11 +242,16 @@ def from_command_line() -> None:
     parser = Parser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
     parser.add_argument("--scores", nargs="+", choices=list(SCORES), default=list(SHOWN))
+    parser.add_argument("--html", type=Path, help="also write a page with these tables, .html")
     arguments = parser.parse_args()
+    page = arguments.html
+    if page is not None and page.suffix != ".html":
+        raise InputError(f"--html is {page}, expected the name of a file that ends in .html")
     runs = finished(arguments.runs)
-    lines = score_tables(runs, arguments.scores)
-    lines += advantage_table(runs) + lesion_tables(runs)
-    print("\n".join(lines).strip())
+    tables = score_tables(runs, arguments.scores) + advantage_tables(runs) + lesion_tables(runs)
+    if page is not None:
+        write_page(page, runs_page(runs, tables, page.parent))
+    print(as_markdown(tables))
 
 
 if __name__ == "__main__":

@@ -29,12 +29,15 @@ from evaluation.bench import Bench
 from evaluation.forecast import Forecast, forecast
 from evaluation.lesion_score import lesion_rows
 from evaluation.scoring import Row, best_baseline, mean_scores, validate
+from evaluation.series_view import ventricle_rows
 from evaluation.tuning import Parameters, available_baselines
 from methods.baselines import Method
 from model import build_model, channels_last, run_network, set_checkpointing
 from report.description import baseline_lines, caveats, changes, configuration, describe
 from report.figures import curves_figure
+from report.page import write_page
 from report.pictures import BESIDE, Gallery, seconds_of_pictures, write_figure
+from report.run_page import run_page
 from report.tensorboard import TensorBoard
 from report.text import (
     epoch_header,
@@ -531,7 +534,11 @@ def score_test(
         curves = curves_figure(history, reference)
         write_figure(run.folder / "curves.png", curves, s.picture_dpi)
     at_first = [row for row in rows if row["acc"] == first]
-    gallery.write(run.folder, s.picture_dpi, best_baseline(at_first))
+    views = gallery.write(run.folder, s.picture_dpi, best_baseline(at_first))
+    page = run_page(run, rows, lesions, history, reference, {**facts, "Time": [times]}, views)
+    write_page(run.folder / run_folder.REPORT, page)
+    if areas := ventricle_rows(views):
+        write_csv(run.folder / run_folder.VENTRICLE, areas)
     journal.remove()
     return mean_scores(run_folder.read_metrics(run.folder))  # with the digits that are stored
 

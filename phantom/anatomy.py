@@ -57,6 +57,7 @@ class Canvas:
             tissue: value * rng.lognormal(0, CONTRAST_SPREAD) for tissue, value in SIGNAL.items()
         }
         self.flow: list[Tensor] = []  # layers of flow-related signal, (Y, X) each
+        self.cavity = torch.full((ny, nx), -math.inf)  # depth in the left ventricle's
         self.grain = 0.6 * self.field(3) + self.field(8)  # three textures that all tissues share
         self.cloud = self.field(30)
         self.strands = _ridge(self.field(14))
@@ -216,7 +217,8 @@ def _paint_heart(canvas: Canvas, heart: Heart, cage: Tensor) -> Tensor:
     u, v = u + canvas.field(18), v + canvas.field(18)
     r = torch.hypot(u, v)
     inner, outer = heart.radii(0)
-    cavity, left = inner - r, outer - r
+    canvas.cavity = cavity = inner - r
+    left = outer - r
     at = outer - rng.uniform(0, 6), rng.normal(0, 5)
     axes = rng.uniform(24, 34), rng.uniform(0.9, 1.2) * outer
     right = torch.minimum(cage - 5, _ellipse(u, v, at, axes, power=2.3))

@@ -19,7 +19,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from phantom.anatomy import Canvas, paint_anatomy
+from phantom.anatomy import EDGE, Canvas, paint_anatomy
 from phantom.heart import Heart, contraction
 from util.cache import cache_folder, source_hash
 from util.random_streams import Stream, generator
@@ -86,12 +87,46 @@ def _checked(n_samples: int, shape: Sequence[int], seed: int) -> tuple[int, ...]
     return tuple(int(n) for n in shape)
 
 
-def _patient(rng: np.random.Generator, n_frames: int, ny: int, nx: int) -> np.ndarray:
-    """One sample, (T, Y, X) float32."""
+def cavity_areas(
+    n_samples: int, shape: Sequence[int] = (20, 192, 192), seed: int = 0
+) -> np.ndarray:
+    """The true area of the left ventricle's cavity in each frame of the samples of `phantom`.
+
+    Everything inside the wall counts, papillary muscles too, as in the clinic.
+
+    Returns:
+        (B, T) float64, in pixels of the image.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    n_frames, ny, nx = _checked(n_samples, shape, seed)
+    areas = np.empty((n_samples, n_frames))
+    for i in range(n_samples):
+        patient = _painted(generator(Stream.PHANTOM, seed, i), n_frames, ny, nx)
+        inside = torch.sigmoid(patient.canvas.cavity / EDGE)
+        for t, (x, y) in enumerate(_origins(patient)):
+            areas[i, t] = patient.canvas.sample(inside, x, y).sum().item() / FINER**2
+    return areas
+
+
+@dataclass(frozen=True)
+class _Patient:
+    """A patient before the scan: the picture of the anatomy, and how it moves and flows."""
+
+    heart: Heart
+    canvas: Canvas
+    shading: Tensor  # of the coils, (FINER Y, FINER X)
+    phase: np.ndarray  # (T,) of the heartbeat
+    flow: Tensor  # (T, L) of each layer of flow-related signal
+    sway: np.ndarray  # (T,) in mm
+    swaying: Tensor  # (2, Y, X): along x and y, how far a place follows the sway
+
+
+def _painted(rng: np.random.Generator, n_frames: int, ny: int, nx: int) -> _Patient:
     heart = Heart(rng)
     canvas = Canvas(rng, FINER * ny, FINER * nx)
     free = paint_anatomy(canvas, heart)
-    layers = torch.stack(canvas.flow)  # (L, FINER Y, FINER X)
     shading = _coil_shading(canvas)
 
     phase = (np.arange(n_frames) / n_frames + rng.uniform(-0.05, 0.05)) % 1
@@ -99,19 +134,33 @@ def _patient(rng: np.random.Generator, n_frames: int, ny: int, nx: int) -> np.nd
     flow = torch.stack([_flow(rng, phase) for _ in canvas.flow], dim=1)  # (T, L)
     sway = _sway(rng, phase)
 
-    # Motion is smooth, so the grid of the image is fine enough for it.
-    coarse = canvas.positions(FINER)
     inside = torch.sigmoid((free - 6) / 7)  # chest wall and spine hardly move
     swaying = torch.stack([inside * canvas.field(50), inside * canvas.field(50)])
-    sway_x, sway_y = F.interpolate(
-        swaying[None], coarse[0].shape, mode="bilinear", align_corners=True
-    )[0]
+    swaying = F.interpolate(swaying[None], (ny, nx), mode="bilinear", align_corners=True)[0]
+    return _Patient(heart, canvas, shading, phase, flow, sway, swaying)
 
+
+def _origins(patient: _Patient) -> Iterator[tuple[Tensor, Tensor]]:
+    """For each frame, the position (x, y) in the picture of what is now at each pixel.
+
+    Motion is smooth, so the grid of the image is fine enough for it.
+    """
+    coarse = patient.canvas.positions(FINER)
+    moved = patient.heart.origins(*coarse, contraction(patient.phase))
+    for sway, (x, y) in zip(patient.sway, moved, strict=True):
+        yield x + sway * patient.swaying[0], y + sway * patient.swaying[1]
+
+
+def _patient(rng: np.random.Generator, n_frames: int, ny: int, nx: int) -> np.ndarray:
+    """One sample, (T, Y, X) float32."""
+    patient = _painted(rng, n_frames, ny, nx)
+    canvas = patient.canvas
+    layers = torch.stack(canvas.flow)  # (L, FINER Y, FINER X)
     frames = []
-    for t, (x, y) in enumerate(heart.origins(*coarse, contraction(phase))):
-        frame = canvas.image + torch.einsum("l,lyx->yx", flow[t], layers)
-        frame = canvas.sample(frame, x + sway[t] * sway_x, y + sway[t] * sway_y)
-        frames.append(_in_band(frame * shading, ny, nx))
+    for flow, (x, y) in zip(patient.flow, _origins(patient), strict=True):
+        frame = canvas.image + torch.einsum("l,lyx->yx", flow, layers)
+        frame = canvas.sample(frame, x, y)
+        frames.append(_in_band(frame * patient.shading, ny, nx))
     return _scan(rng, torch.stack(frames))
 
 

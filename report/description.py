@@ -96,6 +96,30 @@ def describe(run: Run) -> dict[str, list[str]]:
     return lines
 
 
+def summary(run: Run, n_epochs: int) -> str:
+    """What was done, in two sentences; `n_epochs` that were trained."""
+    s, parts = run.settings, run.parts
+    done = "Training-free methods were compared; there was no network."
+    if run.has_network:
+        network = f"{s.model}, a network of {run.step_cost.parameters:,} parameters,"
+        origin = (
+            f"starting from {s.initial_weights}" if s.initial_weights else "from random weights"
+        )
+        done = f"{network} was used with the weights {s.initial_weights}, without training."
+        if n_epochs:
+            done = (
+                f"{network} was trained for {n_epochs} epochs on {len(parts['train'])} samples of"
+                f" {run.cine.source}, {origin}."
+            )
+    n_frames, ny, nx = run.cine.shape
+    nominal = ", ".join(f"{acc:g}" for acc in run.test_accelerations)
+    return (
+        f"{done} {len(parts['test'])} test samples of {n_frames} frames, {ny} x {nx} pixels, were"
+        f" undersampled at acceleration {nominal} with {s.sample_n} centre lines in each frame,"
+        " with the same masks for all methods."
+    )
+
+
 def simulation_lines(phase: bool, noise: float) -> list[str]:
     """What is added to the images before they are undersampled."""
     lines = []

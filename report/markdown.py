@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from evaluation.intervals import FEWEST, Interval
 from evaluation.lesion_score import KeptContrast
@@ -16,6 +17,20 @@ TITLES = {
 }
 DIGITS = {"loss": 5, "psnr": 2, "ssim": 3, "ssim_2d": 3, "nmse": 4, "moving_psnr": 2}
 ABSENT = "absent"  # a score that could not be computed
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text, for Markdown or a page; the first cell of a row names it."""
+
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str = ""
+    note: str = ""  # what the cells mean
+
+    def markdown(self) -> list[str]:
+        """Its lines in Markdown, without the note."""
+        return [*([f"{self.title}:", ""] if self.title else []), *table(self.heads, self.rows)]
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -2,25 +2,29 @@
 
 import io
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from evaluation.heart_view import HeartView, find_heart
+from evaluation.heart_view import HeartView
 from evaluation.scoring import Scored
-from methods.baselines import Method
+from evaluation.series_view import SeriesView, view_series
+from methods.baselines import BASELINES, Method
 from metrics import moving_region
 from report import figures
+from report.page import player_data
 from training.batches import Batch
 from training.run_folder import ARRAYS
 from util.files import whole_file, write_bytes
 from util.plotting import Figure
 
 BESIDE = ("view_sharing", "kt_sparse", "low_rank_sparse")  # baselines whose profiles are shown
+BEST = "best training-free method"
 KINDS = 6  # pictures of a sample
+PANELS = 4  # series of a view in the report: truth, undersampled, training-free, network
 FILM_MILLISECONDS = 50  # per frame: 20 frames are one heartbeat of a second
 
 
@@ -91,10 +95,19 @@ def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 @figures.default_style
 def seconds_of_pictures(images: np.ndarray, n_samples: int, dpi: int) -> float:
-    """Time that the pictures of so many samples will take, from one of the frames (T, Y, X)."""
+    """Time that the pictures of so many samples, and their part of the report, will take; measured
+    on the frames (T, Y, X) of one."""
+    if not n_samples:
+        return 0.0
     started = time.perf_counter()
     figures.frames_figure(images).savefig(io.BytesIO(), format="png", dpi=dpi)
-    return (time.perf_counter() - started) * KINDS * n_samples
+    drawn = time.perf_counter()
+    view = view_series("", {"": images}, {}, None)
+    viewed = time.perf_counter()
+    player_data([view])
+    encoded = time.perf_counter()
+    once = (drawn - started) * KINDS + (viewed - drawn) + (encoded - viewed) * PANELS
+    return once * n_samples
 
 
 class Gallery:
@@ -145,11 +158,14 @@ class Gallery:
             self.arrays.setdefault(name, []).append(array.cpu().numpy())
 
     @torch.no_grad()
-    def write(self, folder: Path, dpi: int, best: str | None) -> None:
+    def write(self, folder: Path, dpi: int, best: str | None) -> dict[int, SeriesView]:
         """Write the arrays, then film, mask and pictures at `dpi` pixels per inch.
+
+        Returns what was drawn, by sample, for the report.
 
         `best`: the training-free method to show beside; None: there is none.
         """
+        views: dict[int, SeriesView] = {}
         if self.arrays:
             names = list(self.arrays)  # popped, so that memory holds one of them twice, not all
             write_arrays(folder, {name: np.concatenate(self.arrays.pop(name)) for name in names})
@@ -166,13 +182,23 @@ class Gallery:
                 if name not in images:
                     images[name] = self.methods[name](batch.aliased, batch.mask).abs()
                 made[name] = images[name][0].cpu().numpy()
-            view = find_heart(target)
             chosen = dict.fromkeys(("zero_filled", *beside[:1], self.shown))
             series = {"truth": target.numpy(), **{name: made[name] for name in chosen}}
+            sample = batch.samples[0]
+            view = view_series(f"test sample {sample}", series, self.roles(series, best), "truth")
             if number == 0:
-                write_film(folder, series, view)
+                write_film(folder, series, view.heart)
             if pictured:
-                sample = batch.samples[0]
-                figure = figures.heart_figure(series, view, sample)
+                views[sample] = view
+                figure = figures.heart_figure(series, view.heart, sample)
                 write_figure(folder / "heart" / f"sample_{sample:04d}.png", figure, dpi)
                 write_pictures(folder, sample, target.numpy(), made, self.shown, dpi)
+        return views
+
+    def roles(self, names: Collection[str], best: str | None) -> dict[str, str]:
+        """What each of the series shown is, in a few words."""
+        known = {"truth": "fully sampled", "zero_filled": "undersampled", best: BEST}
+        return {
+            name: known.get(name, "training-free method" if name in BASELINES else "network")
+            for name in names
+        }

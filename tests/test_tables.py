@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -5,8 +6,23 @@ import pytest
 from helpers import ROOT
 
 from metrics import SCORES
-from tables import advantage_table, finished, lesion_tables, score_tables
-from training.run_folder import LESIONS, read_config, write_config, write_metrics
+from report.page import render
+from tables import (
+    advantage_tables,
+    as_markdown,
+    finished,
+    lesion_tables,
+    runs_page,
+    score_tables,
+)
+from training.run_folder import (
+    HISTORY,
+    LESIONS,
+    REPORT,
+    read_config,
+    write_config,
+    write_metrics,
+)
 from util.errors import InputError
 from util.files import write_csv
 
@@ -31,8 +47,8 @@ def save_run(folder, model: str, psnr: float, baseline: float = 22.0, accelerati
 def test_one_row_for_each_network_and_one_for_a_shared_baseline(tmp_path):
     first = save_run(tmp_path / "a", "unet", 28.0)
     second = save_run(tmp_path / "b", "cascade", 36.0)
-    lines = score_tables([first, second], ["psnr", "ssim"])
-    assert lines == [
+    (table,) = score_tables([first, second], ["psnr", "ssim"])
+    assert table.markdown() == [
         "| method | PSNR (dB) | SSIM (3-D) |",
         "|---|---|---|",
         "| `cascade`, b | 36.50 ± 0.71 | 0.500 ± 0.000 |",
@@ -44,7 +60,7 @@ def test_one_row_for_each_network_and_one_for_a_shared_baseline(tmp_path):
 def test_a_baseline_with_other_scores_keeps_its_run(tmp_path):
     first = save_run(tmp_path / "a", "unet", 28.0)
     second = save_run(tmp_path / "b", "unet", 28.0, baseline=25.0)
-    text = "\n".join(score_tables([first, second]))
+    text = as_markdown(score_tables([first, second]))
     assert "| `zero_filled` | 22.50" in text
     assert "| `zero_filled`, b | 25.50" in text
 
@@ -53,26 +69,26 @@ def test_runs_of_one_name_are_told_apart(tmp_path):
     for name in "abc":
         (tmp_path / name).mkdir()
     runs = [save_run(tmp_path / name / "run", "unet", 20.0 + i) for i, name in enumerate("abc")]
-    assert len(score_tables(runs)) == 2 + 3 + 1
+    (table,) = score_tables(runs)
+    assert len(table.rows) == 3 + 1
 
 
 def test_a_table_for_each_acceleration(tmp_path):
-    lines = score_tables([save_run(tmp_path / "a", "unet", 28.0, accelerations=(10, 4))])
-    assert [line for line in lines if line.startswith("Acc")] == [
-        "Acceleration 4:",
-        "Acceleration 10:",
-    ]
+    tables = score_tables([save_run(tmp_path / "a", "unet", 28.0, accelerations=(10, 4))])
+    assert [table.title for table in tables] == ["Acceleration 4", "Acceleration 10"]
+    assert as_markdown(tables).startswith("Acceleration 4:\n\n| method |")
 
 
 def test_the_advantage_over_the_best_training_free_method(tmp_path):
     first = save_run(tmp_path / "a", "unet", 28.0, accelerations=(4, 6))
     second = save_run(tmp_path / "b", "cascade", 21.0)
-    lines = advantage_table([first, second])
-    assert lines[1].startswith("| minus the best training-free method | acceleration | PSNR (dB)")
+    (table,) = advantage_tables([first, second])
+    lines = table.markdown()
+    assert lines[0].startswith("| minus the best training-free method | acceleration | PSNR (dB)")
     same = "+0.000 (`zero_filled`)"
-    assert lines[3].startswith(f"| `unet`, a | 4 | +6.00 (`zero_filled`) | {same} |")
-    assert lines[5].startswith("| `cascade`, b | 6 | -1.00 (`zero_filled`) |")
-    assert len(lines) == 6
+    assert lines[2].startswith(f"| `unet`, a | 4 | +6.00 (`zero_filled`) | {same} |")
+    assert lines[4].startswith("| `cascade`, b | 6 | -1.00 (`zero_filled`) |")
+    assert len(lines) == 5
 
 
 def test_lesions_have_a_table_where_they_were_tested(tmp_path):
@@ -86,9 +102,10 @@ def test_lesions_have_a_table_where_they_were_tested(tmp_path):
         for frame in (0, 1)
     ]
     write_csv(folder / LESIONS, rows)
-    lines = lesion_tables([folder])
-    assert lines[1].startswith("| lesions, a: kept, worst, ghost | 3 pixels | 4 pixels |")
-    assert lines[3:] == [
+    (table,) = lesion_tables([folder])
+    lines = table.markdown()
+    assert lines[0].startswith("| lesions, a: kept, worst, ghost | 3 pixels | 4 pixels |")
+    assert lines[2:] == [
         "| `unet` | - | 0.65±0.14, 0.60, - | - | - |",
         "| `view_sharing` | - | 0.85±0.14, 0.80, - | - | - |",
     ]
@@ -100,11 +117,9 @@ def test_runs_of_other_test_samples_have_tables_of_their_own(tmp_path):
     config = read_config(second)
     config["data"]["hash"] = "other"
     write_config(second, config)
-    lines = score_tables([first, second], ["psnr"])
-    assert [line for line in lines if line.startswith("Tested")] == [
+    assert [table.title for table in score_tables([first, second], ["psnr"])] == [
         "Tested on the same 2 samples: a", "Tested on the same 2 samples: b"
     ]  # fmt: skip
-    assert sum(line.startswith("| method") for line in lines) == 2
 
 
 def test_unfinished_runs_are_named_with_the_way_on(tmp_path, capsys):
@@ -121,11 +136,35 @@ def test_unfinished_runs_are_named_with_the_way_on(tmp_path, capsys):
 def test_command(tmp_path):
     save_run(tmp_path / "a", "unet", 28.0)
     command = [sys.executable, "-W", "error", str(ROOT / "tables.py"), str(tmp_path / "a")]
-    done = subprocess.run(command, capture_output=True, text=True)
+    page = tmp_path / "page.html"
+    done = subprocess.run([*command, "--html", str(page)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("| method | PSNR (dB) | SSIM (3-D) | SSIM (2-D) | moving PSNR")
     assert "| `unet`, a | 6 | +6.00" in done.stdout
-    missing = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True)
-    assert missing.returncode == 2
-    assert missing.stderr.startswith("tables.py: error: ")
-    assert missing.stderr.count("\n") == 1
+    assert "28.50 ± 0.71" in page.read_text()
+    csv = tmp_path / "a" / "metrics.csv"
+    for arguments in ([str(tmp_path)], ["--html", str(csv)]):
+        refused = subprocess.run([*command, *arguments], capture_output=True, text=True)
+        assert refused.returncode == 2
+        assert refused.stderr.startswith("tables.py: error: ")
+        assert refused.stderr.count("\n") == 1
+    assert csv.read_text().startswith("sample,")
+
+
+def test_page_of_runs_has_tables_curves_settings_and_links(tmp_path):
+    runs = [save_run(tmp_path / name, "unet", 28.0) for name in ("a", "<b>&")]
+    (runs[0] / REPORT).write_text("")
+    config = read_config(runs[1])
+    write_config(runs[1], config | {"settings": config["settings"] | {"seed": 1}})
+    history = [{"epoch": epoch, "validation/psnr": 27.0 + epoch} for epoch in (1, 2)]
+    write_csv(runs[0] / HISTORY, history)
+    tables = score_tables(runs)
+    text = render(runs_page(runs, tables, tmp_path / "pages"))
+    assert text.count("<table>") == 2
+    assert re.findall('href="([^"]*)"', text) == ["../a/report.html"]
+    assert "unet: 28.50 dB, +6.00 dB from the best training-free method (zero_filled" in text
+    assert "tested on the same samples" in text
+    assert "&lt;b&gt;&amp;" in text
+    assert "<b>&" not in text
+    assert "Settings that differ" in text
+    assert "polyline" in text

@@ -39,7 +39,7 @@ def test_every_file_is_there(finished):
     assert files - events == {
         *(f"{kind}/{sample}" for kind in pictures),
         *("mask.png", "curves.png", "cine.gif", "reconstructions.npz", "output.txt", "metrics.csv"),
-        *("config.json", "settings.txt", "history.csv", ckpt.BEST, ckpt.LAST),
+        *("config.json", "settings.txt", "history.csv", "report.html", ckpt.BEST, ckpt.LAST),
     }
 
 
@@ -140,6 +140,66 @@ def test_report_reads_on_its_own(finished):
     assert "unet_resnet minus the best training-free method, paired by sample" in text
     for word in ("retrospectively", "real-valued", "without phase or added noise", *SCORES):
         assert word in text
+
+
+def test_report_page_has_the_results(finished):
+    folder, returned = finished
+    text = (folder / "report.html").read_text()
+    means = {method: f"{scores['psnr']:.2f}" for method, scores in returned.items()}
+    score = re.search(r'<p class="score">(.*)</p>', text)[1]
+    assert re.fullmatch(
+        rf"unet_resnet: {means['unet_resnet']} dB, [+-][\d.]+ \[.*\] dB from the best training-free"
+        rf" method \(view_sharing, {means['view_sharing']} dB\)",
+        score,
+    )
+    assert "was trained for 4 epochs on 5 samples of" in text
+    assert "1 of the 3 test samples, at acceleration 4." in text
+    for method, mean in means.items():
+        assert re.search(rf'<th scope="row">{method}</th><td>{mean} ± ', text), method
+    for heading in ("The heartbeat", "Scores", "Training", "Limits of these results", "Details"):
+        assert f">{heading}</h2>" in text, heading
+    assert text.count('<figure class="chart">') == 1 + 4  # PSNR by frame; training
+    assert "undersampled retrospectively: no scanner measured" in text
+    assert "acc: 4" in text
+
+
+def test_report_page_of_training_free_methods_at_several_accelerations(tmp_path, tiny_npz):
+    settings = TINY | {"num_epochs": 0, "num_pictures": 2, "test_acc": (2.0, 4.0)}
+    train(str(tmp_path / "a <b>"), data=str(tiny_npz), **settings)
+    text = (tmp_path / "a <b>" / "report.html").read_text()
+    assert "2 of the 3 test samples, at acceleration 2, the first of the 2 tested." in text
+    assert "Training-free methods were compared; there was no network." in text
+    assert "the best of 3 training-free methods" in text
+    assert "a &lt;b&gt;" in text
+    assert "a <b>" not in text
+    assert [f"<caption>Acceleration {acc}</caption>" in text for acc in (2, 4)] == [True, True]
+    assert "Training</h2>" not in text
+
+
+@pytest.mark.parametrize("kind", ["one frame", "complex", "black", "no pictures"])
+def test_report_page_of_unusual_data(kind, tmp_path, images):
+    data = {"one frame": images[:, :1], "complex": images * np.exp(1j), "black": 0 * images}
+    settings = TINY | {"num_epochs": 0, "num_pictures": 0 if kind == "no pictures" else 1}
+    np.savez(tmp_path / "data.npz", dataset=data.get(kind, images))
+    train(str(tmp_path / "run"), data=str(tmp_path / "data.npz"), **settings)
+    text = (tmp_path / "run" / "report.html").read_text()
+    assert ("The heartbeat" in text) == (kind != "no pictures")
+    assert "nan" not in re.sub(r'"[A-Za-z0-9+/=]{200,}"', "", text).lower().replace("nano", "")
+    assert not (tmp_path / "run" / "ventricle.csv").exists()
+
+
+def test_scores_are_kept_if_the_report_page_cannot_be_made(tmp_path, tiny_npz, monkeypatch):
+    def fail(*arguments):
+        raise OSError("no space")
+
+    settings = TINY | {"num_epochs": 0, "split": (0, 0, 1)}
+    monkeypatch.setattr("train.write_page", fail)
+    with pytest.raises(OSError, match="no space"):
+        train(str(tmp_path / "run"), data=str(tiny_npz), **settings)
+    assert len(rows_of(tmp_path / "run")) == 9 * 3
+    monkeypatch.undo()
+    train(str(tmp_path / "run"), data=str(tiny_npz), **settings, resume=True)
+    assert (tmp_path / "run" / "report.html").exists()
 
 
 def test_config_says_what_was_run(finished, tiny_npz):

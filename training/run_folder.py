@@ -17,7 +17,8 @@ from util.errors import InputError
 from util.files import as_bytes, read_csv, require_only, write_bytes, write_csv
 
 CONFIG, OUTPUT, METRICS = "config.json", "output.txt", "metrics.csv"
-LESIONS, HISTORY = "lesions.csv", "history.csv"
+LESIONS, HISTORY, VENTRICLE = "lesions.csv", "history.csv", "ventricle.csv"
+REPORT = "report.html"
 ARRAYS, TENSORBOARD = "reconstructions.npz", "tensorboard"
 SETTINGS = "settings.txt"  # an argument file
 JOURNAL = "test_rows.jsonl"  # results of a test that is not finished
