@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from matplotlib.ticker import MaxNLocator
+from util.plotting import MaxNLocator
 
 WIDTH, HEIGHT = 520, 280
 LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 46  # margins of the plot

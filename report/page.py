@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import matplotlib
 import numpy as np
 from markupsafe import Markup
 from PIL import Image
@@ -24,6 +23,7 @@ from report.chart import DASHES, Chart, Line, svg
 from report.figures import ERROR_CMAP, error_scale
 from report.markdown import ABSENT, Table
 from util.files import as_bytes, write_bytes
+from util.plotting import matplotlib
 
 TEMPLATES = Path(__file__).parent / "templates"
 WHOLE_VALUES = 5e6  # pixels of all whole images of a page, before they are shown smaller
