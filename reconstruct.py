@@ -20,18 +20,22 @@ import torch
 
 from dataset import PHANTOM, PHANTOM_SIZE
 from evaluation.scoring import Row
+from evaluation.series_view import SeriesView
 from formats.reading import read_scan
 from formats.series import Scan, Series
 from formats.writing import write_like
 from model import run_network
 from phantom.scanner import load_phantom
 from physics.fourier import ifftc
+from report.page import write_page
+from report.scan_page import scan_page, scan_view
 from report.scan_report import write_results, write_series
 from report.scan_text import verdict_of
 from scan.adaptation import adapt
 from scan.measurement import Measurement, from_images, from_kspace, is_full
 from scan.reconstruction import Reconstruction, methods_for, reconstruct_all, score_rows
 from scan.weights import default_weights, load_weights, require_fit
+from training.run_folder import REPORT
 from util import machine
 from util.command_line import flag, given_command, main, parse_command_line, typed
 from util.errors import InputError
@@ -40,7 +44,14 @@ from util.progress import progress, say
 from util.stop import NEVER, StopRequest
 
 PHANTOM_FRAMES, PHANTOM_SEED = 20, 1  # the weights were trained on the patients of seed 0
-LEAST = {"acc": 1, "sample_n": 0, "seed": 0, "adapt_minutes": 0, "picture_dpi": 10}
+LEAST = {
+    "acc": 1,
+    "sample_n": 0,
+    "seed": 0,
+    "adapt_minutes": 0,
+    "num_pictures": 0,
+    "picture_dpi": 10,
+}
 CHOICES = {"precision": ("float32", "bfloat16")}
 STEP_BYTES = 2e9  # of memory for a step of the adaptation, about
 
@@ -61,6 +72,7 @@ def reconstruct_scan(
     precision: str | None = None,  # 'float32' or 'bfloat16'; None: the faster on this device
     device: str | None = None,  # 'cpu', 'cuda', 'cuda:1', 'mps'; None: the best available
     # -- output
+    num_pictures: int = 5,  # series in report.html
     picture_dpi: int = 100,  # resolution of the pictures
 ) -> list[Row]:
     """Reconstruct the series of a scan, and write images, pictures and a report.
@@ -85,6 +97,7 @@ def reconstruct_scan(
     load = cache(lambda is_real: load_weights(weights or default_weights(is_real), on))
     facts = {"Scan": scan_lines(found), "Reconstruction": how_lines(given, precision, on)}
     results: list[Reconstruction] = []
+    views: list[SeriesView] = []
     with (
         claimed_folder(os.fspath(output_folder), lambda folder: require_only((), folder)) as folder,
         StopRequest(None, "the same command with another folder") as stop,
@@ -118,9 +131,14 @@ def reconstruct_scan(
             results.append(result)
             write_series(folder, result, picture_dpi)
             write_results(folder, facts, results)
+            if number < num_pictures:
+                views.append(scan_view(result))
+            result.keep_network()
             if stop.requested():
                 break
         write_like(found, {r.name: r.images[r.network].numpy() for r in results}, folder)
+        page = scan_page(found.path.name, facts, results, views)
+        write_page(folder / REPORT, page)
         for line in verdict_of(results):
             say(line)
         if len(results) < len(found):

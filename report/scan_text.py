@@ -78,14 +78,18 @@ def series_table(results: Sequence[Reconstruction]) -> list[str]:
         size = " x ".join(map(str, measured.shape))
         cells = [result.name, size, kind, f"{measured.acceleration:.2f}", duration(result.seconds)]
         table.append(cells)
-        notes = [
-            *result.notes,
-            f"scaled by 1 / {measured.scale:.4g}, which is undone in the output",
-            *outside_lines(result.weights, measured),
-            *adaptation_lines(result.adapted),
-        ]
-        below += wrapped([f"{result.name}: {note}" for note in notes])
+        below += wrapped([f"{result.name}: {note}" for note in series_notes(result)])
     return [*in_columns(table), *below]
+
+
+def series_notes(result: Reconstruction) -> list[str]:
+    """What is to be known about a series, a line each."""
+    return [
+        *result.notes,
+        f"scaled by 1 / {result.measurement.scale:.4g}, which is undone in the output",
+        *outside_lines(result.weights, result.measurement),
+        *adaptation_lines(result.adapted),
+    ]
 
 
 def adaptation_lines(adapted: Adapted | None) -> list[str]:
@@ -106,14 +110,14 @@ def adaptation_lines(adapted: Adapted | None) -> list[str]:
 def caveat_lines(results: Sequence[Reconstruction]) -> list[str]:
     """The limits of the images and scores, a line each."""
     lines = []
-    if any(result.truth is not None for result in results):
+    if any(result.rows for result in results):
         lines += [
             "Series whose truth is known were undersampled retrospectively: no scanner measured"
             " these lines.",
             "Scores are of magnitudes, divided by the maximum of the fully sampled ones. The"
             " training-free methods have their usual parameters, not tuned on these data.",
         ]
-    if any(result.truth is None for result in results):
+    if not all(result.rows for result in results):
         lines.append(
             "Series that were measured undersampled have no known truth, and so no scores: compare"
             " the methods, and do not take a sharp image for a right one."

@@ -28,9 +28,14 @@ class Reconstruction:
     weights: Weights
     adapted: Adapted | None
     images: dict[str, Tensor]  # by method, the best last; float32, or complex64 where it is complex
-    truth: Tensor | None  # float32 or complex64; None: not known
+    truth: Tensor | None  # float32 or complex64; None: not known, or forgotten
     rows: list[Row]  # scores by method; none without the truth
     seconds: float = 0.0
+
+    def keep_network(self) -> None:
+        """Forget the images of the other methods, and the truth, once they are written."""
+        self.images = {self.network: self.images[self.network]}
+        self.truth = None
 
     @property
     def network(self) -> str:

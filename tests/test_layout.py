@@ -1,5 +1,6 @@
 """The layout of the project: which folders may import which."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,11 @@ def test_folders_re_export_nothing():
     for path in SOURCES:
         if path.name == "__init__.py":
             assert (ROOT / path).read_text() == "", path
+
+
+def test_matplotlib_is_imported_in_one_place():
+    """So that no backend that the environment names can fail the import."""
+    for path in SOURCES:
+        text = (ROOT / path).read_text()
+        imported = re.search(r"^(import|from) matplotlib", text, re.MULTILINE)
+        assert not imported or path == Path("util/plotting.py"), path

@@ -52,6 +52,10 @@ def test_a_trial_is_scored_beside_training_free_methods(trial):
     assert "trained on the phantom alone" in text
     assert "8 frames, the weights were trained with 20" in text
     assert max(map(len, text.splitlines())) <= 100
+    page = (folder / "report.html").read_text()
+    assert "Reconstruction of mine.npz" in page
+    assert "2 fully sampled series, undersampled retrospectively, at acceleration 4.0." in page
+    assert "cascade minus the best training-free method" in page
 
 
 def test_images_have_the_units_of_the_input(trial):
@@ -84,6 +88,7 @@ def test_measured_kspace_is_reconstructed_without_scores(trial, tmp_path):
     text = (tmp_path / "out" / "output.txt").read_text()
     assert "have no known truth" in text
     assert "Verdict" not in text
+    assert "no truth, no scores" in (tmp_path / "out" / "report.html").read_text()
     for given in (mask, None):
         found = reconstruct(kspace, given, precision="float32", device="cpu")
         assert found == pytest.approx(expected, abs=1)
