@@ -260,7 +260,8 @@ def test_the_player_in_a_browser(full, tmp_path):
         assert browser.run("document.documentElement.scrollWidth") <= 390
         browser.pdf(tmp_path / "report.pdf")
         assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
-        assert browser.problems == []
+        # Chromium has a hint for whoever reads many pixels, as this test does
+        assert [text for text in browser.problems if "willReadFrequently" not in text] == []
         others = [url for url in browser.requests if not url.startswith("data:")]
         assert set(others) == {path.as_uri()}
 
