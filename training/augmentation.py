@@ -1,7 +1,8 @@
 """Augmentation of fully sampled training images, before they are undersampled.
 
 Images are (T, Y, X), one sample at a time, with a `numpy.random.Generator` for each sample: the
-same generator state gives the same result on every device.
+same generator state gives the same result on every device. torchvision is imported where it is
+used, because that takes a second and a half.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,8 +10,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as transforms
 
 AUGMENTATIONS = ("flips", "time", "horizontal_flip", "jitter", "blur", "affine")
 JITTER = 0.2  # relative change of brightness and contrast; gray images have no saturation or hue
@@ -44,8 +43,7 @@ def augment(images: Tensor, kinds: Sequence[str], generator: np.random.Generator
     if "jitter" in kinds:
         images = _jitter(images, *generator.uniform(1 - JITTER, 1 + JITTER, 2))
     if "blur" in kinds and generator.random() < 0.5:
-        sigma = [float(generator.uniform(*BLUR_SIGMA))] * 2
-        images = _on_parts(images, lambda x: transforms.gaussian_blur(x, [BLUR_WIDTH] * 2, sigma))
+        images = _blur(images, float(generator.uniform(*BLUR_SIGMA)))
     if "affine" in kinds:
         images = _affine(images, generator)
     return images
@@ -53,13 +51,25 @@ def augment(images: Tensor, kinds: Sequence[str], generator: np.random.Generator
 
 def _jitter(images: Tensor, brightness: float, contrast: float) -> Tensor:
     """Brightness, then contrast about the mean of all frames, clamped to [0, 1]; same phase."""
+    from torchvision.transforms.v2 import functional as transforms
+
     size = images.abs()[None].flatten(1, 2)  # (1, T Y, X): all frames share a mean
     size = transforms.adjust_brightness(size, float(brightness))
     size = transforms.adjust_contrast(size, float(contrast)).view(images.shape)
     return size * images.sgn() if images.is_complex() else size
 
 
+def _blur(images: Tensor, sigma: float) -> Tensor:
+    from torchvision.transforms.v2 import functional as transforms
+
+    size = [BLUR_WIDTH] * 2
+    return _on_parts(images, lambda part: transforms.gaussian_blur(part, size, [sigma] * 2))
+
+
 def _affine(images: Tensor, generator: np.random.Generator) -> Tensor:
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2 import functional as transforms
+
     ny, nx = images.shape[1:]
     angle, shear = (float(generator.uniform(-limit, limit)) for limit in (TURN, SHEAR))
     moved = [round(float(generator.uniform(-MOVE, MOVE)) * n) for n in (nx, ny)]
