@@ -305,7 +305,7 @@
   // a tap moves the lines, a drag to the side steps through the frames
   let start = null;
   get("panels").addEventListener("pointerdown", (event) => {
-    if (event.target.tagName !== "CANVAS") return;
+    if (!event.target.closest(".picture")) return;
     start = { x: event.clientX, y: event.clientY, frame: state.frame, moved: false };
     event.target.setPointerCapture(event.pointerId);
   });

@@ -179,13 +179,13 @@ needs_browser = pytest.mark.skipif(
 
 READY = "document.getElementById('player').dataset.ready === 'yes'"
 FRAME = "document.getElementById('frame-text').textContent"
-SUM = """(() => { const c = document.querySelectorAll('#panels canvas')[%d];
+SUM = """(() => { const c = document.querySelectorAll('#panels .picture canvas')[%d];
     const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
     let s = 0; for (let i = 0; i < d.length; i += 4) s += d[i];
     return [s, c.width, c.height]; })()"""
 CURSORS = """[...document.querySelectorAll('.view[data-view="0"] .cursor')]
     .map(c => c.x1.baseVal.value)"""
-PLACE = """(() => { const c = document.querySelector('#panels canvas');
+PLACE = """(() => { const c = document.querySelector('#panels .picture canvas');
     c.scrollIntoView({block: 'center'}); const b = c.getBoundingClientRect();
     return [b.left, b.top, b.width, b.height]; })()"""
 
