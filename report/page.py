@@ -36,8 +36,8 @@ AREA_MEANING = (
     " not been validated clinically, at the place and with the signals of the reference"
     " (evaluation/ventricle.py). The ejection fraction is (largest - smallest) / largest area of"
     " this one slice, not that of the ventricle's volume. On 40 phantoms of known truth it was"
-    " off by 1.7 percentage points (median), but by more than 12 where the place was wrong or"
-    " flow darkened the blood: 5 times; in 3 no pool was found."
+    " off by 1.7 percentage points (median), but by more than 12 in 5 of them; in 3 no pool"
+    " was found."
 )
 NO_POOL = "Left ventricle: absent, because no plausible blood pool was found in this series."
 
