@@ -91,7 +91,7 @@ def score_line(rows: Rows, groups: Groups) -> str:
     (found,) = paired_differences(at_first, network, best, groups, ("psnr",))
     difference = difference_text(found.interval, DIGITS["psnr"])
     return (
-        f"{network}: {decibel(means[network])}, {difference} dB from the best training-free method"
+        f"{network}: {decibel(means[network])}, {difference} dB against the best training-free method"
         f" ({best}, {decibel(means[best])})"
     )
 
