@@ -91,8 +91,8 @@ def score_line(rows: Rows, groups: Groups) -> str:
     (found,) = paired_differences(at_first, network, best, groups, ("psnr",))
     difference = difference_text(found.interval, DIGITS["psnr"])
     return (
-        f"{network}: {decibel(means[network])}, {difference} dB from the best training-free method"
-        f" ({best}, {decibel(means[best])})"
+        f"{network}: {decibel(means[network])}, {difference} dB against the best training-free"
+        f" method ({best}, {decibel(means[best])})"
     )
 
 

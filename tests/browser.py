@@ -63,9 +63,9 @@ class Browser:
     def _note(self, event: str | None, given: dict[str, Any]) -> None:
         if event == "Runtime.exceptionThrown":
             self.problems.append(json.dumps(given["exceptionDetails"])[:500])
-        elif event == "Runtime.consoleAPICalled" and given["type"] in ("error", "warning"):
+        elif event == "Runtime.consoleAPICalled" and given["type"] == "error":
             self.problems.append(json.dumps(given["args"])[:500])
-        elif event == "Log.entryAdded" and given["entry"]["level"] in ("error", "warning"):
+        elif event == "Log.entryAdded" and given["entry"]["level"] == "error":
             self.problems.append(given["entry"]["text"])
         elif event == "Network.requestWillBeSent":
             self.requests.append(given["request"]["url"])

@@ -162,7 +162,7 @@ def test_page_of_runs_has_tables_curves_settings_and_links(tmp_path):
     text = render(runs_page(runs, tables, tmp_path / "pages"))
     assert text.count("<table>") == 2
     assert re.findall('href="([^"]*)"', text) == ["../a/report.html"]
-    assert "unet: 28.50 dB, +6.00 dB from the best training-free method (zero_filled" in text
+    assert "unet: 28.50 dB, +6.00 dB against the best training-free method (zero_filled" in text
     assert "tested on the same samples" in text
     assert "&lt;b&gt;&amp;" in text
     assert "<b>&" not in text

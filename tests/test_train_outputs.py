@@ -148,8 +148,8 @@ def test_report_page_has_the_results(finished):
     means = {method: f"{scores['psnr']:.2f}" for method, scores in returned.items()}
     score = re.search(r'<p class="score">(.*)</p>', text)[1]
     assert re.fullmatch(
-        rf"unet_resnet: {means['unet_resnet']} dB, [+-][\d.]+ \[.*\] dB from the best training-free"
-        rf" method \(view_sharing, {means['view_sharing']} dB\)",
+        rf"unet_resnet: {means['unet_resnet']} dB, [+-][\d.]+ \[.*\] dB against the best"
+        rf" training-free method \(view_sharing, {means['view_sharing']} dB\)",
         score,
     )
     assert "was trained for 4 epochs on 5 samples of" in text
