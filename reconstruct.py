@@ -31,7 +31,7 @@ from report.page import write_page
 from report.scan_page import scan_page, scan_view
 from report.scan_report import write_results, write_series
 from report.scan_text import verdict_of
-from scan.adaptation import adapt
+from scan import adaptation
 from scan.measurement import Measurement, from_images, from_kspace, is_full
 from scan.reconstruction import Reconstruction, methods_for, reconstruct_all, score_rows
 from scan.weights import default_weights, load_weights, require_fit
@@ -48,7 +48,7 @@ LEAST = {
     "acc": 1,
     "sample_n": 0,
     "seed": 0,
-    "adapt_minutes": 0,
+    "adapt": 0,
     "num_pictures": 0,
     "picture_dpi": 10,
 }
@@ -62,13 +62,14 @@ def reconstruct_scan(
     *,
     # -- scan
     axes: str | None = None,  # order of the axes, such as 's t y x'; None: as found or guessed
+    mask: str | None = None,  # file of the measured lines; None: in the scan, or lines not zero
     # -- undersampling of fully sampled data
     acc: float = 6.0,  # nominal acceleration
     sample_n: int = 10,  # fully sampled lines in the centre of k-space
     seed: int = 0,  # seed of the masks, and of the adaptation
     # -- network
     weights: str | None = None,  # checkpoint; None: those for real or for complex images
-    adapt_minutes: float = 0.0,  # fine-tune on the measured lines of each series, at most so long
+    adapt: float = 0.0,  # minutes at most to fine-tune the network on the scan's measured lines
     precision: str | None = None,  # 'float32' or 'bfloat16'; None: the faster on this device
     device: str | None = None,  # 'cpu', 'cuda', 'cuda:1', 'mps'; None: the best available
     # -- output
@@ -91,9 +92,9 @@ def reconstruct_scan(
     precision = precision or machine.fast_precision(on)
     machine.make_deterministic(seed)
     if on.type == "cpu":
-        machine.reuse_memory(STEP_BYTES if adapt_minutes else 0)
+        machine.reuse_memory(STEP_BYTES if adapt else 0)
     path = os.fspath(scan)
-    found = phantom_scan() if path == PHANTOM else read_scan(Path(path), axes)
+    found = opened(path, axes, mask)
     load = cache(lambda is_real: load_weights(weights or default_weights(is_real), on))
     facts = {"Scan": scan_lines(found), "Reconstruction": how_lines(given, precision, on)}
     results: list[Reconstruction] = []
@@ -108,10 +109,10 @@ def reconstruct_scan(
             started = time.perf_counter()
             measurement = measured(series, acc, sample_n, seed, number).to(on)
             used = load(measurement.is_real)
-            require_fit(used, measurement, bool(adapt_minutes))
+            require_fit(used, measurement, bool(adapt))
             adapted = None
-            if adapt_minutes:
-                adapted = adapt(used.network, measurement, adapt_minutes, precision, seed, stop)
+            if adapt:
+                adapted = adaptation.adapt(used.network, measurement, adapt, precision, seed, stop)
             images = reconstruct_all(
                 methods_for(measurement, used, adapted, precision), measurement
             )
@@ -156,6 +157,19 @@ def check_settings(given: Mapping[str, Any]) -> None:
             raise InputError(f"{flag(name)} is {given[name]!r}, expected {' or '.join(choices)}")
 
 
+def opened(path: str, axes: str | None, mask: str | None) -> Scan:
+    """The scan that the arguments name.
+
+    Raises:
+        InputError: it cannot be read, or there is no use for a mask.
+    """
+    if path != PHANTOM:
+        return read_scan(Path(path), axes, None if mask is None else Path(mask))
+    if mask is not None:
+        raise InputError("--mask is for measured k-space, and the phantom has none: leave it out")
+    return phantom_scan()
+
+
 def phantom_scan() -> Scan:
     """A patient of the phantom, as if it were a file."""
     images = load_phantom(1, (PHANTOM_FRAMES, *PHANTOM_SIZE), PHANTOM_SEED)
@@ -181,11 +195,7 @@ def scan_lines(scan: Scan) -> list[str]:
 
 def how_lines(given: Mapping[str, Any], precision: str, device: torch.device) -> list[str]:
     """How it is reconstructed, in words."""
-    adapting = (
-        f"at most {given['adapt_minutes']:g} minutes a series of"
-        if given["adapt_minutes"]
-        else "no"
-    )
+    adapting = f"at most {given['adapt']:g} minutes a series of" if given["adapt"] else "no"
     command = given_command("reconstruct.py")
     return [
         *([f"command: {command}"] if command else []),
@@ -202,7 +212,7 @@ def reconstruct(
     mask: np.ndarray | torch.Tensor | None = None,
     *,
     weights: str | None = None,
-    adapt_minutes: float = 0.0,
+    adapt: float = 0.0,
     seed: int = 0,
     precision: str | None = None,
     device: str | None = None,
@@ -214,7 +224,7 @@ def reconstruct(
         mask: (Y,) or (T, Y), 1 for measured lines; None: the lines that are not zero.
         weights: a checkpoint, or the name of weights that come with the project; None: those for
             real or for complex images, as the data are.
-        adapt_minutes: fine-tune on the measured lines of the series, at most so long.
+        adapt: fine-tune on the measured lines of the series, at most so long.
         seed: of the adaptation.
         precision: "float32" or "bfloat16"; None: the faster on this device.
         device: None: the best available.
@@ -235,11 +245,11 @@ def reconstruct(
     lines = None if mask is None else np.asarray(mask)
     measurement = from_kspace(values.astype(np.complex64), lines).to(on)
     used = load_weights(weights or default_weights(measurement.is_real), on)
-    require_fit(used, measurement, bool(adapt_minutes))
+    require_fit(used, measurement, bool(adapt))
     network = used.network
-    if adapt_minutes:
+    if adapt:
         with torch.enable_grad():
-            network = adapt(network, measurement, adapt_minutes, precision, seed, NEVER).network
+            network = adaptation.adapt(network, measurement, adapt, precision, seed, NEVER).network
     images = run_network(network, measurement.aliased, measurement.mask, precision)
     return measurement.scale * images[0].cpu().numpy()
 

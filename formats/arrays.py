@@ -235,11 +235,13 @@ def scan_of_arrays(
     form: Form,
     variables: Sequence[Variable],
     axes: str | None,
+    mask: Variable | None = None,
 ) -> tuple[Scan, Choice]:
     """The scan that a file of named arrays holds, and which array it is.
 
     Args:
         axes: order of the axes, as the user gives it; None: known from the format, or guessed.
+        mask: to use instead of the file's own.
 
     Raises:
         InputError: no array can be used, or the axes do not fit.
@@ -247,7 +249,7 @@ def scan_of_arrays(
     choice = understand(variables, form, axes, path)
     variable, order = choice.variable, choice.axes
     extra = {v.name: v for v in variables if v.name != variable.name}
-    mask = next((v for name, v in extra.items() if is_mask_name(name)), None)
+    mask = mask or next((v for name, v in extra.items() if is_mask_name(name)), None)
     maps = next((v for name, v in extra.items() if last_part(name) in MAP_NAMES), None)
     n_series = variable.shape[order.index("s")] if "s" in order else 1
     word = "slice" if form.one_patient else "sample"

@@ -41,11 +41,24 @@ def cmrxrecon_axes(variable: Variable, is_kspace: bool) -> str | None:
 MATLAB = Form("MATLAB file", MATLAB_ORDERS, cmrxrecon_axes)
 
 
-def read_hdf5(path: Path, axes: str | None) -> tuple[Scan, Choice, bool]:
-    """The scan in an HDF5 file, its array, and whether MATLAB wrote it.
+def read_hdf5(
+    path: Path, axes: str | None, mask: Variable | None = None
+) -> tuple[Scan, Choice, bool]:
+    """The scan in an HDF5 file, its array, and whether MATLAB wrote it; `mask`: to use instead of
+    its own.
 
     Raises:
         InputError: h5py is not installed, the file is damaged, or no array can be used.
+    """
+    variables, form = hdf5_variables(path)
+    return *scan_of_arrays(path, form, variables, axes, mask), form is MATLAB
+
+
+def hdf5_variables(path: Path) -> tuple[list[Variable], Form]:
+    """The arrays of an HDF5 file, and what its layout says about them.
+
+    Raises:
+        InputError: h5py is not installed, or the file is damaged.
     """
     h5py = optional("h5py")
     datasets: dict[str, Any] = {}
@@ -70,7 +83,7 @@ def read_hdf5(path: Path, axes: str | None) -> tuple[Scan, Choice, bool]:
         form = Form("fastMRI file", (), partial(fastmri_axes, n_slices_in(header, path)))
     else:
         form = Form("HDF5 file", ("tyx", "styx"), lambda variable, is_kspace: None)
-    return *scan_of_arrays(path, form, variables, axes), is_matlab
+    return variables, form
 
 
 def n_slices_in(header: Any, path: Path) -> int:

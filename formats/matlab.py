@@ -24,11 +24,22 @@ KEY = "reconstruction"  # of what is written
 LARGEST = 2**31  # bytes of a variable of version 5
 
 
-def read_mat5(path: Path, axes: str | None) -> Scan:
-    """The scan in a `.mat` file of version 5 or 4, which is read whole.
+def read_mat5(path: Path, axes: str | None, mask: Variable | None = None) -> Scan:
+    """The scan in a `.mat` file of version 5 or 4; `mask`: to use instead of its own.
 
     Raises:
         InputError: scipy is not installed, the file is damaged, or no array can be used.
+    """
+    scan, choice = scan_of_arrays(path, MATLAB, mat5_variables(path), axes, mask)
+    scan.write = mat_writer(scan, choice)
+    return scan
+
+
+def mat5_variables(path: Path) -> list[Variable]:
+    """The arrays of a `.mat` file of version 5 or 4, which is read whole.
+
+    Raises:
+        InputError: scipy is not installed, or the file is damaged.
     """
     scipy_io = optional("scipy.io", "scipy")
     with damage_explained(path):
@@ -39,13 +50,10 @@ def read_mat5(path: Path, axes: str | None) -> Scan:
         }
         require_memory(2 * sum(sizes.values()), f"{path} has {len(sizes)} arrays", MEMORY_REMEDY)
         arrays = scipy_io.loadmat(path, variable_names=list(sizes)) if sizes else {}
-    variables = [
+    return [
         Variable(name, arrays[name].shape, arrays[name].dtype, arrays[name].__getitem__)
         for name in sizes
     ]
-    scan, choice = scan_of_arrays(path, MATLAB, variables, axes)
-    scan.write = mat_writer(scan, choice)
-    return scan
 
 
 def mat_writer(scan: Scan, choice: Choice):

@@ -28,11 +28,20 @@ def cine_axes(variable: Variable, is_kspace: bool) -> str | None:
 FORM = Form("NumPy file", ("tyx", "styx"), cine_axes, one_patient=False)
 
 
-def read_numpy(path: Path, axes: str | None) -> Scan:
-    """The scan in an .npz or .npy file.
+def read_numpy(path: Path, axes: str | None, mask: Variable | None = None) -> Scan:
+    """The scan in an .npz or .npy file; `mask`: to use instead of its own.
 
     Raises:
         InputError: the file is damaged, or no array can be used.
+    """
+    return scan_of_arrays(path, FORM, numpy_variables(path), axes, mask)[0]
+
+
+def numpy_variables(path: Path) -> list[Variable]:
+    """The arrays of an .npz or .npy file.
+
+    Raises:
+        InputError: one that could be the cine is damaged, or all are.
     """
     variables = []
     with arrays_of(path) as arrays:
@@ -45,7 +54,7 @@ def read_numpy(path: Path, axes: str | None) -> Scan:
     for name, problem in refused.items():
         if not variables or name in IMAGE_NAMES or is_kspace_name(name):
             raise problem
-    return scan_of_arrays(path, FORM, variables, axes)[0]
+    return variables
 
 
 @contextlib.contextmanager

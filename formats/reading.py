@@ -7,22 +7,28 @@ Formats: `.npz` and `.npy`, MATLAB's `.mat`, HDF5 (fastMRI's and CMRxRecon's lay
 NIfTI and DICOM. docs/formats.md has their keys and axes.
 """
 
+import contextlib
 import gzip
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
+from formats.arrays import Variable, is_mask_name
 from formats.dicom import is_dicom, read_dicom
-from formats.hdf5 import read_hdf5
+from formats.hdf5 import hdf5_variables, read_hdf5
 from formats.ismrmrd import raw_group, read_ismrmrd
-from formats.matlab import mat_writer, read_mat5
+from formats.matlab import mat5_variables, mat_writer, read_mat5
 from formats.nifti import read_nifti
-from formats.numpy_files import read_numpy
+from formats.numpy_files import numpy_variables, read_numpy
 from formats.series import Scan, damage_explained, optional
 from util.errors import InputError
 from util.stored import MAGIC, ZIP_MAGIC
 
 KINDS = (
     "expected an .npz, .npy, .mat, HDF5, ISMRMRD, NIfTI or DICOM file, or a folder of DICOM files"
+)
+NO_MASK = (
+    "{path} holds images or its own measured lines, not k-space that needs a mask: leave --mask out"
 )
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 HDF5_STARTS = (0, 512, 1024, 2048)  # where it may stand; MATLAB's header comes before it
@@ -33,55 +39,105 @@ GZIP_MAGIC = b"\x1f\x8b"
 HEAD = 4096  # bytes that tell the format
 
 
-def read_scan(path: Path, axes: str | None = None) -> Scan:
+def read_scan(path: Path, axes: str | None = None, mask: Path | None = None) -> Scan:
     """Open a scan: iterate over it to read its series one at a time; `len` is their number.
 
     Args:
         path: a file, or a folder of DICOM files, which may lie in folders below it.
         axes: order of the axes of the array, such as "x y t"; None: as the file says, else a guess,
             which is in the notes.
+        mask: a file of named arrays with the measured lines, instead of those in the scan.
 
     Raises:
         InputError: it cannot be read, is no cine, or has other axes. Iterating raises it, too.
     """
     path = Path(path)
-    try:
+    lines = None if mask is None else read_mask(Path(mask))
+    with opened(path):
+        if path.is_dir() and mask is not None:
+            raise InputError(NO_MASK.format(path=path))
         if path.is_dir():
             files = [file for file in sorted(path.rglob("*")) if file.is_file() and is_dicom(file)]
             if not files:
                 raise InputError(f"{path} is a folder without DICOM files; {KINDS}")
             return read_dicom(path, axes, files)
-        return read_file(path, axes)
+        return read_file(path, axes, lines)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[None]:
+    """Turn what opening a file raises into an InputError."""
+    try:
+        yield
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; {KINDS}") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}); {KINDS}") from None
 
 
-def read_file(path: Path, axes: str | None) -> Scan:
+def read_file(path: Path, axes: str | None, mask: Variable | None = None) -> Scan:
     """The scan in a file."""
     kind = kind_of(path)
+    if kind == "hdf5" and is_ismrmrd(path):
+        kind = "ismrmrd"
+    if mask is not None and kind in ("dicom", "nifti", "ismrmrd"):
+        raise InputError(NO_MASK.format(path=path))
     if kind == "numpy":
-        return read_numpy(path, axes)
+        return read_numpy(path, axes, mask)
     if kind == "dicom":
         return read_dicom(path, axes, [path])
     if kind == "nifti":
         return read_nifti(path, axes)
+    if kind == "ismrmrd":
+        return read_ismrmrd(path, axes)
     if kind == "mat5":
-        return read_mat5(path, axes)
+        return read_mat5(path, axes, mask)
     if kind == "hdf5":
-        h5py = optional("h5py")
-        with damage_explained(path), h5py.File(path, "r") as file:
-            is_raw = raw_group(file) is not None
-        if is_raw:
-            return read_ismrmrd(path, axes)
-        scan, choice, is_matlab = read_hdf5(path, axes)
+        scan, choice, is_matlab = read_hdf5(path, axes, mask)
         scan.write = mat_writer(scan, choice) if is_matlab else None
         return scan
-    with path.open("rb") as opened:
-        head = opened.read(6)
+    raise unknown(path)
+
+
+def is_ismrmrd(path: Path) -> bool:
+    """Whether an HDF5 file holds raw data of ISMRMRD."""
+    h5py = optional("h5py")
+    with damage_explained(path), h5py.File(path, "r") as file:
+        return raw_group(file) is not None
+
+
+def read_mask(path: Path) -> Variable:
+    """The mask in a file of its own: the array of a known name, or the only one.
+
+    Raises:
+        InputError: it cannot be read, or holds no such array.
+    """
+    with opened(path):
+        kind = kind_of(path)
+        if kind == "numpy":
+            variables = numpy_variables(path)
+        elif kind == "mat5":
+            variables = mat5_variables(path)
+        elif kind == "hdf5":
+            variables, _ = hdf5_variables(path)
+        else:
+            raise InputError(
+                f"{path} is no file of arrays; expected a mask as .npy, .npz, .mat or HDF5"
+            )
+    variables = [v for v in variables if v.dtype.kind in "biufc"]
+    found = [v for v in variables if is_mask_name(v.name)] or variables
+    if len(found) != 1:
+        listed = ", ".join(f"{v.name!r} {v.shape}" for v in variables) or "none"
+        raise InputError(f"{path}: its arrays are {listed}; expected one mask: call it 'mask'")
+    return found[0]
+
+
+def unknown(path: Path) -> InputError:
+    """The error that a file is of no known format."""
+    with path.open("rb") as file:
+        head = file.read(6)
     found = f"is of no known format (it begins with {head!r})" if head else "is empty"
-    raise InputError(f"{path} {found}; {KINDS}")
+    return InputError(f"{path} {found}; {KINDS}")
 
 
 def kind_of(path: Path) -> str | None:

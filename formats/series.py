@@ -53,10 +53,8 @@ class Scan:
             yield series
 
 
-def require_usable(series: Series, path: Path) -> None:
-    """Raise InputError unless the values are those of a cine: finite, several frames, magnitudes
-    not negative, not all zero."""
-    values, where = series.values, f"{path} ({series.name})"
+def require_values(values: np.ndarray, where: str) -> None:
+    """Raise InputError unless all values (T, Y, X) are finite, and some are not zero."""
     finite = np.isfinite(values)
     if not finite.all():
         first = tuple(int(k) for k in np.unravel_index(finite.argmin(), values.shape))
@@ -64,13 +62,20 @@ def require_usable(series: Series, path: Path) -> None:
             f"{where}: {finite.size - np.count_nonzero(finite)} values are NaN or infinite, the"
             f" first at frame, line, column {first}: repair or remove this series"
         )
+    if not values.any():
+        raise InputError(f"{where}: all values are zero: remove this series")
+
+
+def require_usable(series: Series, path: Path) -> None:
+    """Raise InputError unless the values are those of a cine: finite, several frames, magnitudes
+    not negative, not all zero."""
+    values, where = series.values, f"{path} ({series.name})"
+    require_values(values, where)
     if len(values) < 2:
         raise InputError(
             f"{where} is {values.shape}, a single frame; expected a cine (frames, lines, columns):"
             " if another axis is time, name the order with --axes, such as --axes 'x y t'"
         )
-    if not values.any():
-        raise InputError(f"{where}: all values are zero: remove this series")
     if values.dtype.kind == "f" and (low := float(values.min())) < 0:
         raise InputError(
             f"{where}: values begin at {low:g}; expected magnitudes, which are not negative, or"

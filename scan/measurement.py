@@ -15,6 +15,7 @@ from torch import Tensor
 from CS_mask import evaluation_masks, lines_per_frame
 from formats.kspace import is_full as all_measured
 from formats.kspace import measured_lines
+from formats.series import require_values
 from methods.baselines import view_sharing
 from physics.consistency import DataConsistency
 from physics.fourier import ifftc, undersample
@@ -70,7 +71,7 @@ def from_images(
     Raises:
         InputError: the values are not finite or all zero, or there can be no such mask.
     """
-    require_values(images)
+    require_values(images, "the images")
     truth = torch.from_numpy(np.ascontiguousarray(images))[None]
     if truth.is_complex() and truth.imag.square().sum() < REAL_SHARE * truth.abs().square().sum():
         truth = truth.real
@@ -104,7 +105,7 @@ def from_kspace(kspace: np.ndarray, mask: np.ndarray | None) -> Measurement:
     Raises:
         InputError: the values are not finite or all zero, or the zeros are not whole lines.
     """
-    require_values(kspace)
+    require_values(kspace, "k-space")
     found = measured_lines(kspace[:, None], "k-space")
     if mask is not None:
         mask = checked_mask(mask, kspace.shape)
@@ -123,19 +124,6 @@ def from_kspace(kspace: np.ndarray, mask: np.ndarray | None) -> Measurement:
 def is_full(kspace: np.ndarray) -> bool:
     """Whether k-space (T, Y, X) is fully sampled, but for empty lines at both ends."""
     return all_measured((kspace != 0).any(axis=-1))
-
-
-def require_values(values: np.ndarray) -> None:
-    """Raise InputError unless all values (T, Y, X) are finite, and some are not zero."""
-    finite = np.isfinite(values)
-    if not finite.all():
-        place = tuple(int(i) for i in np.unravel_index(finite.argmin(), values.shape))
-        raise InputError(
-            f"{finite.size - np.count_nonzero(finite)} values are NaN or infinite, the first at"
-            f" {place} (frame, line, column): repair them"
-        )
-    if not values.any():
-        raise InputError("all values are zero: there is nothing to reconstruct")
 
 
 def checked_mask(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -62,7 +62,7 @@ def load_weights(name: str, device: torch.device) -> Weights:
     return Weights(
         name=name,
         model=checkpoint["model"],
-        network=ckpt.load_network(path, device),
+        network=ckpt.network_of(checkpoint, path, device),
         settings=settings,
         needs_real=architecture.get("real_image", False)
         and architecture.get("start") != ZERO_FILLED,
@@ -84,7 +84,7 @@ def require_fit(weights: Weights, measurement: Measurement, adapting: bool) -> N
         raise InputError(
             f"the weights {weights.name} ({weights.model} without data consistency) give"
             " magnitudes, and cannot be fine-tuned on measured lines of images with a phase: leave"
-            " --adapt-minutes out, or give weights of a cascade"
+            " --adapt out, or give weights of a cascade"
         )
     if weights.frames not in (None, n_frames):
         raise InputError(

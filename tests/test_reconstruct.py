@@ -5,12 +5,16 @@ import subprocess
 import sys
 import time
 
+import nibabel
 import numpy as np
 import pytest
+import scipy.io
 import torch
 from helpers import ROOT, make_images
 from PIL import Image
+from scans import write_dicom_folder
 
+from formats.reading import read_scan
 from phantom.scanner import phantom
 from physics.fourier import fftc
 from reconstruct import reconstruct, reconstruct_scan
@@ -94,10 +98,48 @@ def test_measured_kspace_is_reconstructed_without_scores(trial, tmp_path):
         assert found == pytest.approx(expected, abs=1)
 
 
+def test_the_mask_may_have_a_file_of_its_own(tmp_path):
+    mask = np.zeros((8, 64), np.uint8)
+    mask[:, 28:36] = mask[::2, ::3] = mask[1::2, 1::3] = 1
+    np.savez(tmp_path / "full.npz", kspace=fftc(torch.from_numpy(IMAGES[0])).numpy())
+    np.save(tmp_path / "lines.npy", mask)
+    lines = str(tmp_path / "lines.npy")
+    rows = reconstruct_scan(tmp_path / "full.npz", tmp_path / "out", mask=lines, **QUICK)
+    assert len(rows) == 4  # of fully sampled k-space the truth is known
+    assert rows[0]["acc"] == pytest.approx(mask.size / mask.sum())
+    with pytest.raises(InputError, match="--mask is for measured k-space, and the phantom has"):
+        reconstruct_scan("phantom", tmp_path / "none", mask=lines)
+
+
+def test_the_reconstruction_has_the_format_of_its_scan(tmp_path):
+    images = make_images(2)
+    affine = np.array([[0, -1.4, 0, 80], [1.3, 0, 0.1, -90], [0, 0, 8, 20], [0, 0, 0, 1.0]])
+    image = nibabel.Nifti1Image(1000 * images.transpose(3, 2, 0, 1), affine)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    write_dicom_folder(tmp_path / "dicom", np.round(2000 * images).astype(np.uint16))
+    scipy.io.savemat(tmp_path / "b.mat", {"cine": images.transpose(2, 3, 0, 1)})
+    found = {}
+    for name in ("a.nii.gz", "dicom", "b.mat"):
+        out = tmp_path / f"of_{name}"
+        rows = reconstruct_scan(tmp_path / name, out, **QUICK)
+        assert len(rows) == 8
+        found[name] = [np.load(path)["reconstruction"] for path in sorted(out.glob("*/*.npz"))]
+    nifti = nibabel.load(tmp_path / "of_a.nii.gz" / "a_reconstruction.nii.gz")
+    np.testing.assert_allclose(nifti.affine, affine, rtol=1e-6)
+    of_nifti = np.stack(found["a.nii.gz"]).transpose(3, 2, 0, 1)
+    np.testing.assert_allclose(nifti.get_fdata(), of_nifti, rtol=1e-6)
+    matlab = scipy.io.loadmat(tmp_path / "of_b.mat" / "b_reconstruction.mat")["reconstruction"]
+    np.testing.assert_array_equal(matlab, np.stack(found["b.mat"]).transpose(2, 3, 0, 1))
+    written = read_scan(tmp_path / "of_dicom" / "dicom")
+    assert len(written) == 2
+    for series, expected in zip(written, found["dicom"], strict=True):
+        np.testing.assert_allclose(series.values, expected, atol=expected.max() / 4000)
+
+
 def test_adaptation_is_reported_by_the_held_out_lines(tmp_path, monkeypatch):
     monkeypatch.setattr("scan.adaptation.PATIENCE", 1)
     np.save(tmp_path / "one.npy", IMAGES[:1])
-    rows = reconstruct_scan(tmp_path / "one.npy", tmp_path / "out", **QUICK, adapt_minutes=5)
+    rows = reconstruct_scan(tmp_path / "one.npy", tmp_path / "out", **QUICK, adapt=5)
     assert [row["method"] for row in rows][-2:] == ["cascade", "cascade_adapted"]
     assert "adaptation: " in (tmp_path / "out" / "output.txt").read_text()
 
@@ -107,7 +149,7 @@ def test_a_call_on_arrays_can_adapt(monkeypatch):
     measurement = from_images(IMAGES[0], 4, 4, 0, 0, None)
     kspace = (fftc(measurement.aliased) * measurement.mask)[0].numpy()
     plain = reconstruct(kspace, precision="float32", device="cpu")
-    adapted = reconstruct(kspace, adapt_minutes=5, precision="float32", device="cpu")
+    adapted = reconstruct(kspace, adapt=5, precision="float32", device="cpu")
     assert plain.shape == adapted.shape == IMAGES[0].shape
     assert plain.dtype == np.float32
     assert np.isfinite(adapted).all()
@@ -166,7 +208,7 @@ def test_weights_that_cannot_take_the_data_say_what_they_take(tmp_path, finished
     ("settings", "message"),
     [
         ({"acc": 0.5}, "--acc is 0.5, expected at least 1"),
-        ({"adapt_minutes": -1.0}, "--adapt-minutes is -1.0, expected at least 0"),
+        ({"adapt": -1.0}, "--adapt is -1.0, expected at least 0"),
         ({"precision": "float16"}, "--precision is 'float16', expected float32 or bfloat16"),
         ({"device": "tpu"}, "--device tpu cannot be used here"),
         ({"weights": "missing.pt"}, "missing.pt does not exist"),

@@ -21,7 +21,12 @@ from util.files import whole_file
 
 BEST, LAST = "checkpoint_best.pt", "checkpoint_last.pt"
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
-SHIPPED = {"cascade_phantom": "phantom.pt"}  # names of files in WEIGHTS
+SHIPPED = {  # by name: the file in WEIGHTS, and its SHA-256
+    "cascade_phantom": (
+        "phantom.pt",
+        "a3f8c8d0eb93397a6f1dad70f82094568ae4a2e94ced4119e505656e8d8d1abc",
+    ),
+}
 FORMAT = 2
 BEFORE = {"start": ZERO_FILLED, "real_image": False}  # of U-Nets in checkpoints of version 0.1.0
 KEYS = {
@@ -49,7 +54,7 @@ def weights_file(weights: str) -> Path:
     """The file that a setting `initial_weights` means: a path, or the name of a file in
     `weights/` (see `SHIPPED`)."""
     given = Path(weights)
-    named = WEIGHTS / SHIPPED.get(weights, f"{weights}.pt")
+    named = WEIGHTS / (SHIPPED[weights][0] if weights in SHIPPED else f"{weights}.pt")
     return named if named.is_file() and not given.is_file() else given
 
 
@@ -64,7 +69,15 @@ def load_network(weights: str | Path, device: torch.device | str = "cpu") -> nn.
         InputError: the file cannot be used.
     """
     path = weights_file(str(weights))
-    checkpoint = load_checkpoint(path)
+    return network_of(load_checkpoint(path), path, device)
+
+
+def network_of(checkpoint: dict[str, Any], path: Path, device: torch.device | str) -> nn.Module:
+    """The network of a checkpoint that was read from `path`, ready for inference.
+
+    Raises:
+        InputError: it cannot be built.
+    """
     architecture = architecture_of(checkpoint, path)
     try:
         network = build_model(checkpoint["model"], **architecture)
@@ -91,6 +104,20 @@ def architecture_of(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     return architecture
 
 
+def require_as_shipped(path: Path) -> None:
+    """Raise InputError if the file comes with the project and has other contents."""
+    hashes = {(WEIGHTS / name): expected for name, expected in SHIPPED.values()}
+    expected = hashes.get(path.resolve())
+    if expected is None or not path.is_file():
+        return
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != expected:
+        raise InputError(
+            f"{path} is not the file that comes with the project (SHA-256 {found[:12]}, expected"
+            f" {expected[:12]}): copy it again, or give your own weights another name"
+        )
+
+
 def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
     """Write `checkpoint` atomically.
 
@@ -108,6 +135,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file does not exist, is damaged, or is not a checkpoint of this project.
     """
+    require_as_shipped(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -462,3 +462,49 @@ def test_a_missing_library_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "nibabel", None)
     nibabel.save(nibabel.Nifti1Image(SLICES.T, np.eye(4)), tmp_path / "a.nii")
     assert "pip install nibabel" in refusal(tmp_path / "a.nii")
+
+
+# -- a mask in a file of its own
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.mat", "b.mat", "a.h5"])
+def test_a_mask_in_another_file(tmp_path, name):
+    np.savez(tmp_path / "scan.npz", kspace=KSPACE * LINES[..., None], mask=np.ones((8, 32)))
+    path, lines = tmp_path / name, LINES.astype(np.uint8)
+    if name == "a.npy":
+        np.save(path, lines)
+    elif name == "a.npz":
+        np.savez(path, mask=lines, acc=2)
+    elif name == "a.mat":
+        scipy.io.savemat(path, {"mask04": lines.T, "acc": 2})
+    else:
+        with h5py.File(path, "w") as file:
+            file["lines"] = lines
+            file["lines"].attrs["MATLAB_class" if name == "b.mat" else "made_by"] = "single"
+    series = list(read_scan(tmp_path / "scan.npz", None, path))
+    assert len(series) == 3
+    for one in series:
+        np.testing.assert_array_equal(one.mask, LINES)
+
+
+@pytest.mark.parametrize(
+    ("scan", "mask", "message"),
+    [
+        ("scan.npz", "short.npy", r"the mask is \(8, 31\) for an array of \(3, 8, 32, 36\)"),
+        ("scan.npz", "two.npz", "its arrays are 'a' .*; expected one mask: call it 'mask'"),
+        ("scan.npz", "words.npy", "its arrays are none; expected one mask"),
+        ("scan.npz", "none.npy", "none.npy does not exist"),
+        ("scan.npz", ".", "cannot be read"),
+        ("scan.npz", "a.nii", "a.nii is no file of arrays; expected a mask"),
+        ("a.nii", "short.npy", "a.nii holds images or its own measured lines.*leave --mask out"),
+        (".", "short.npy", "leave --mask out"),
+    ],
+)
+def test_a_mask_that_cannot_be_used(tmp_path, scan, mask, message):
+    np.savez(tmp_path / "scan.npz", kspace=KSPACE)
+    np.save(tmp_path / "short.npy", np.ones((8, 31)))
+    np.save(tmp_path / "words.npy", np.array(["a", "b"]))
+    np.savez(tmp_path / "two.npz", a=np.ones((8, 32)), b=np.ones((8, 32)))
+    nibabel.save(nibabel.Nifti1Image(SLICES.transpose(3, 2, 0, 1), np.eye(4)), tmp_path / "a.nii")
+    with pytest.raises(InputError, match=message):
+        list(read_scan(tmp_path / scan, None, tmp_path / mask))

@@ -118,7 +118,9 @@ def test_what_cannot_be_used_is_refused_in_a_sentence():
         from_kspace(kspace, None)
 
     assert "zeros of k-space are within lines" in refused(holes)
-    assert "1 values are NaN or infinite, the first at (2, 16, 5)" in refused(broken)
+    assert "1 values are NaN or infinite, the first at frame, line, column (2, 16, 5)" in refused(
+        broken
+    )
     assert "all values are zero" in refused(lambda k: from_kspace(0 * k, None))
     shifted = np.fft.ifftshift(MASK[0, ..., 0], axes=-1)
     assert "the mask has" in refused(lambda k: from_kspace(k, shifted))

@@ -10,6 +10,7 @@ from phantom.scanner import phantom
 from physics.consistency import DataConsistency
 from physics.fourier import undersample
 from training import checkpoint as ckpt
+from util.errors import InputError
 
 PATH = ckpt.weights_file("cascade_phantom")
 
@@ -33,6 +34,19 @@ def test_weights_are_small_and_loaded_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cascade_phantom").write_text("a file of the user's")
     assert str(ckpt.weights_file("cascade_phantom")) == "cascade_phantom"
+
+
+def test_weights_that_come_with_the_project_are_what_was_shipped(tmp_path, monkeypatch):
+    for name in ckpt.SHIPPED:
+        ckpt.load_checkpoint(ckpt.weights_file(name))
+    monkeypatch.setattr(ckpt, "WEIGHTS", tmp_path)
+    changed = torch.load(PATH, weights_only=True)
+    changed["weights"] = {name: value + 1e-3 for name, value in changed["weights"].items()}
+    torch.save(changed, tmp_path / PATH.name)
+    with pytest.raises(InputError, match="is not the file that comes with the project"):
+        ckpt.load_network("cascade_phantom")
+    torch.save(changed, tmp_path / "mine.pt")
+    ckpt.load_network("mine")
 
 
 @pytest.mark.parametrize("acc", [4, 6, 8])
