@@ -7,10 +7,11 @@ truth), or of measured undersampled k-space, or `phantom`. `docs/formats.md` has
 `reconstruct()` takes arrays.
 """
 
+import dataclasses
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ from report.page import write_page
 from report.scan_page import scan_page, scan_view
 from report.scan_report import write_results, write_series
 from report.scan_text import verdict_of
-from scan import adaptation
+from scan.adaptation import Adapted
+from scan.adaptation import adapt as adapt_to
 from scan.measurement import Measurement, from_images, from_kspace, is_full
 from scan.reconstruction import Reconstruction, methods_for, reconstruct_all, score_rows
 from scan.weights import default_weights, load_weights, require_fit
@@ -53,6 +55,7 @@ LEAST = {
     "picture_dpi": 10,
 }
 CHOICES = {"precision": ("float32", "bfloat16")}
+ADAPTED_SERIES = 16  # at most, evenly spaced, of which the measured lines are kept in memory
 STEP_BYTES = 2e9  # of memory for a step of the adaptation, about
 
 
@@ -96,9 +99,16 @@ def reconstruct_scan(
     path = os.fspath(scan)
     found = opened(path, axes, mask)
     load = cache(lambda is_real: load_weights(weights or default_weights(is_real), on))
+
+    def measurement_of(number: int, series: Series) -> Measurement:
+        measurement = measured(series, acc, sample_n, seed, number).to(on)
+        require_fit(load(measurement.is_real), measurement, bool(adapt))
+        return measurement
+
     facts = {"Scan": scan_lines(found), "Reconstruction": how_lines(given, precision, on)}
     results: list[Reconstruction] = []
     views: list[SeriesView] = []
+    adapted: dict[bool, Adapted] = {}  # to real-valued, and to complex series
     with (
         claimed_folder(os.fspath(output_folder), lambda folder: require_only((), folder)) as folder,
         StopRequest(None, "the same command with another folder") as stop,
@@ -107,15 +117,14 @@ def reconstruct_scan(
             say(line)
         for number, series in enumerate(progress(found, "series", len(found), lambda _: 1)):
             started = time.perf_counter()
-            measurement = measured(series, acc, sample_n, seed, number).to(on)
-            used = load(measurement.is_real)
-            require_fit(used, measurement, bool(adapt))
-            adapted = None
-            if adapt:
-                adapted = adaptation.adapt(used.network, measurement, adapt, precision, seed, stop)
-            images = reconstruct_all(
-                methods_for(measurement, used, adapted, precision), measurement
-            )
+            measurement = measurement_of(number, series)
+            is_real = measurement.is_real
+            used = load(is_real)
+            if adapt and is_real not in adapted:
+                lines = some_of_kind(found, measurement_of, is_real)
+                adapted[is_real] = adapt_to(used.network, lines, adapt, precision, seed, stop)
+            methods = methods_for(measurement, used, adapted.get(is_real), precision)
+            images = reconstruct_all(methods, measurement)
             truth = measurement.true_images
             result = Reconstruction(
                 name=series.name,
@@ -123,7 +132,7 @@ def reconstruct_scan(
                 notes=series.notes,
                 measurement=measurement,
                 weights=used,
-                adapted=adapted,
+                adapted=adapted.get(is_real),
                 images=images,
                 truth=truth,
                 rows=[] if truth is None else score_rows(images, truth, number, measurement.acc),
@@ -188,6 +197,15 @@ def measured(series: Series, acc: float, sample_n: int, seed: int, number: int) 
     return from_images(values, acc, sample_n, seed, number, mask)
 
 
+def some_of_kind(
+    scan: Scan, measurement_of: Callable[[int, Series], Measurement], is_real: bool
+) -> list[Measurement]:
+    """Series of a kind to adapt to, at most `ADAPTED_SERIES`, without their truth."""
+    wanted = set(np.linspace(0, len(scan) - 1, min(len(scan), ADAPTED_SERIES), dtype=int))
+    measurements = (measurement_of(i, one) for i, one in enumerate(scan) if i in wanted)
+    return [dataclasses.replace(m, truth=None) for m in measurements if m.is_real == is_real]
+
+
 def scan_lines(scan: Scan) -> list[str]:
     """What the scan is, in words."""
     return [f"{scan.path.name}: {scan.kind}, {len(scan)} series", *scan.notes]
@@ -195,7 +213,7 @@ def scan_lines(scan: Scan) -> list[str]:
 
 def how_lines(given: Mapping[str, Any], precision: str, device: torch.device) -> list[str]:
     """How it is reconstructed, in words."""
-    adapting = f"at most {given['adapt']:g} minutes a series of" if given["adapt"] else "no"
+    adapting = f"at most {given['adapt']:g} minutes of" if given["adapt"] else "no"
     command = given_command("reconstruct.py")
     return [
         *([f"command: {command}"] if command else []),
@@ -249,7 +267,7 @@ def reconstruct(
     network = used.network
     if adapt:
         with torch.enable_grad():
-            network = adaptation.adapt(network, measurement, adapt, precision, seed, NEVER).network
+            network = adapt_to(network, [measurement], adapt, precision, seed, NEVER).network
     images = run_network(network, measurement.aliased, measurement.mask, precision)
     return measurement.scale * images[0].cpu().numpy()
 

@@ -15,6 +15,7 @@ from model import MODELS, architecture_settings, build_model
 
 MEMORY = "memory"  # a group that belongs to "cnn3d": every model for one epoch, with one seed
 RATES = "learning_rate"  # a group without runs: only the learning rate is drawn
+PRECISIONS = {name: {"precision": name} for name in ("float32", "bfloat16")}
 UNET, UNET_RESNET = {"model": "unet"}, {"model": "unet_resnet"}
 
 
@@ -153,6 +154,21 @@ GROUPS = {
             "8": {"acc": 8},
             "10": {"acc": 10},
         },
+    ),
+    "precision": Group(
+        "Precision of unet_resnet that starts from k-t sparse",
+        control="float32",
+        base={**UNET_RESNET, "start": "kt_sparse", "data_consistency": True},
+        rows=PRECISIONS,
+    ),
+    "precision_cascade": Group(
+        "Precision of the cascade, trained on strips",
+        control="float32",
+        base={
+            "model": "cascade", "strip": 32, "num_epochs": 60, "initial_lr": 2e-3,
+            "clip_gradient": 0.01, "ema": 0.99,
+        },
+        rows=PRECISIONS,
     ),
     MEMORY: Group(
         "Peak memory of an epoch of ten samples of the phantom",

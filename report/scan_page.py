@@ -11,9 +11,8 @@ from report.page import Page
 from report.pictures import BEST
 from report.run_page import score_line, score_tables
 from report.scan_pictures import TRUTH, shown_series
-from report.scan_text import caveat_lines, series_notes, verdict_of
+from report.scan_text import caveat_lines, network_lines, series_notes, verdict_of
 from scan.reconstruction import TRAINING_FREE, Reconstruction
-from scan.weights import training_lines
 
 
 def scan_view(result: Reconstruction) -> SeriesView:
@@ -40,10 +39,9 @@ def scan_page(
     """
     rows = [row for result in results for row in result.rows]
     patients = np.array([result.patient for result in results])
-    weights = dict.fromkeys(line for r in results for line in training_lines(r.weights))
     notes = [f"{r.name}: {note}" for r in results for note in series_notes(r)]
     meaning = [f"{TITLES[key]}: {text}" for key, text in definitions().items()]
-    details = {**facts, "Network": list(weights), "Series": notes}
+    details = {**facts, "Network": network_lines(results), "Series": notes}
     return Page(
         title=f"Reconstruction of {name}",
         score=score_line(rows, patients) if rows else "measured undersampled: no truth, no scores",

@@ -30,8 +30,7 @@ def write_scan_output(
     `facts`: lines on the scan and on how it was reconstructed, by heading.
     """
     rows = [row for result in results for row in result.rows]
-    known = dict.fromkeys(line for r in results for line in training_lines(r.weights))
-    parts = {**facts, "Network": list(known), "Series": series_table(results)}
+    parts = {**facts, "Network": network_lines(results), "Series": series_table(results)}
     if rows:
         parts = {"Verdict": verdict_of(results), **parts, "Scores": score_table(rows)}
         parts["Definitions"] = [f"{name}: {text}" for name, text in definitions().items()]
@@ -88,8 +87,15 @@ def series_notes(result: Reconstruction) -> list[str]:
         *result.notes,
         f"scaled by 1 / {result.measurement.scale:.4g}, which is undone in the output",
         *outside_lines(result.weights, result.measurement),
-        *adaptation_lines(result.adapted),
     ]
+
+
+def network_lines(results: Sequence[Reconstruction]) -> list[str]:
+    """What the weights were trained on, and what adapting them to the scan brought."""
+    lines = (
+        line for r in results for line in training_lines(r.weights) + adaptation_lines(r.adapted)
+    )
+    return list(dict.fromkeys(lines))
 
 
 def adaptation_lines(adapted: Adapted | None) -> list[str]:
@@ -102,8 +108,8 @@ def adaptation_lines(adapted: Adapted | None) -> list[str]:
         return [f"adaptation: no gain in {adapted.steps} steps; the weights are unchanged"]
     gain = 10 * math.log10(adapted.before / adapted.after)
     return [
-        f"adaptation: the error of held-out measured lines fell by {gain:.2f} dB, with the weights"
-        f" of step {adapted.kept} of {adapted.steps}"
+        f"adapted to {adapted.series} series together: the error of held-out measured lines fell by"
+        f" {gain:.2f} dB, with the weights of step {adapted.kept} of {adapted.steps}"
     ]
 
 

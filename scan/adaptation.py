@@ -1,4 +1,4 @@
-"""Scan-specific fine-tuning of a network, on the measured lines of one series alone.
+"""Scan-specific fine-tuning of a network, on the measured lines of the scan alone.
 
 In every step a part of the measured lines is hidden from the network, which is trained to predict
 them; others, never used for training, decide when to stop and which weights are kept. The truth is
@@ -12,6 +12,7 @@ References:
 
 import copy
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,7 @@ SMALLEST_CENTRE = 3  # lines around zero frequency that are never hidden
 STRIP, BATCH = 32, 2  # columns of a strip, strips in a step
 RATE, CLIP, AVERAGE = 5e-4, 0.01, 0.98  # learning rate, gradient norm, decay of the average
 CHECK_EVERY, PATIENCE = 20, 5  # steps between checks, and checks without a gain before it stops
+SERIES_A_CHECK = 4  # a check of more series takes long: it waits for as many more steps
 LOG_EVERY = 30  # seconds
 
 
@@ -39,57 +41,75 @@ class Adapted:
     """An adapted network, and what the adaptation brought."""
 
     network: nn.Module
+    series: int  # that it was adapted to
     steps: int  # done
     kept: int  # the step whose weights are kept; 0: those from before
     before: float  # mean squared error of the held-out lines
     after: float
 
 
+@dataclass
+class Lines:
+    """The measured lines of a series, divided; lines are (1, T, Y, 1), centred."""
+
+    measured: Tensor  # (1, T, Y, X) complex64: the images aliased by all measured lines
+    given: Tensor  # the same of those that training may use
+    seen: Tensor  # float32: these lines
+    free: Tensor  # bool: those of them that a step may hide
+    held_out: Tensor  # bool
+
+
+def divided(measurement: Measurement, rng: np.random.Generator) -> Lines:
+    """Hold out a share of the measured lines."""
+    outside = measurement.mask.bool() & ~centre_lines(measurement.mask)
+    held_out = outside & drawn(outside, HELD_OUT, rng)
+    seen = measurement.mask * ~held_out
+    given = undersample(measurement.aliased, seen)
+    return Lines(measurement.aliased, given, seen, outside & ~held_out, held_out)
+
+
 def adapt(
     network: nn.Module,
-    measurement: Measurement,
+    measurements: Sequence[Measurement],
     max_minutes: float,
     precision: str,
     seed: int,
     stop: StopRequest,
 ) -> Adapted:
-    """Fine-tune a copy of the network until the held-out lines gain nothing more, or for at most so
-    many minutes. Unless this limit is reached, the result depends on the seed alone.
+    """Fine-tune a copy of the network on the series of a scan together, until their held-out lines
+    gain nothing more, or for at most so many minutes. Unless this limit is reached, the result
+    depends on the seed alone.
 
-    Where there are too few lines to hold out, the network is returned as it is. A request to stop
-    ends it early.
+    Series of too few lines to hold some out are left aside; without any other the network is
+    returned as it is. A request to stop ends it early.
     """
     started = said = time.monotonic()
     rng = generator(Stream.ADAPTATION, seed)
-    free = measurement.mask.bool() & ~centre_lines(measurement.mask)
-    held_out = free & drawn(free, HELD_OUT, rng)
-    seen = measurement.mask * ~held_out
-    free = free & ~held_out
-    given = undersample(measurement.aliased, seen)
+    series = [divided(measurement, rng) for measurement in measurements]
+    series = [lines for lines in series if lines.held_out.any() and lines.free.any()]
+    if not series:
+        return Adapted(network, 0, 0, 0, float("nan"), float("nan"))
+    check_every = CHECK_EVERY * -(-len(series) // SERIES_A_CHECK)
 
     def error(judged: nn.Module) -> float:
-        with torch.no_grad():
-            images = run_network(judged.eval(), given, seen, precision)
-        return line_error(images, measurement.aliased, held_out).item()
+        return sum(held_out_error(judged, lines, precision) for lines in series) / len(series)
 
-    if not held_out.any() or not free.any():
-        return Adapted(network, 0, 0, float("nan"), float("nan"))
     before = error(network)
-    best = Adapted(network, 0, 0, before, before)
+    best = Adapted(network, len(series), 0, 0, before, before)
     trained = copy.deepcopy(network).eval()  # batch norm, if any, keeps its statistics
     average = copy.deepcopy(trained)
     optimizer = make_optimizer(trained, RATE, weight_decay=0.0)
     step = 0
     while time.monotonic() - started < 60 * max_minutes and not stop.requested():
-        train_step(trained, optimizer, given, seen, free, precision, rng)
+        train_step(trained, optimizer, series[rng.integers(len(series))], precision, rng)
         update_average(average, trained, AVERAGE, step)
         step += 1
-        if step % CHECK_EVERY:
+        if step % check_every:
             continue
         now = error(average)
         if now < best.after:
-            best = Adapted(copy.deepcopy(average), step, step, before, now)
-        elif step - best.kept >= PATIENCE * CHECK_EVERY:
+            best = Adapted(copy.deepcopy(average), len(series), step, step, before, now)
+        elif step - best.kept >= PATIENCE * check_every:
             break
         if time.monotonic() - said > LOG_EVERY:
             said = time.monotonic()
@@ -99,26 +119,30 @@ def adapt(
     return best
 
 
+@torch.no_grad()
+def held_out_error(network: nn.Module, lines: Lines, precision: str) -> float:
+    """Mean squared error of the held-out lines of a series, predicted from the others."""
+    images = run_network(network.eval(), lines.given, lines.seen, precision)
+    return line_error(images, lines.measured, lines.held_out).item()
+
+
 def train_step(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
-    aliased: Tensor,
-    mask: Tensor,
-    free: Tensor,
+    lines: Lines,
     precision: str,
     rng: np.random.Generator,
 ) -> None:
-    """A step on strips of the series, each with other hidden lines.
+    """A step on strips of a series, each with other hidden lines.
 
-    `aliased` (1, T, Y, X) with its `mask` (1, T, Y, 1), and `free`, the lines of it that may be
-    hidden. Columns are independent of each other (see `physics/consistency.py`).
+    Columns are independent of each other (see `physics/consistency.py`).
     """
-    nx = aliased.shape[-1]
+    nx = lines.given.shape[-1]
     width = min(STRIP, nx)
     starts = rng.integers(nx - width + 1, size=BATCH)
-    strips = torch.cat([aliased[..., start : start + width] for start in starts])
-    hidden = torch.cat([free & drawn(free, HIDDEN, rng) for _ in starts])
-    seen = mask * ~hidden
+    strips = torch.cat([lines.given[..., start : start + width] for start in starts])
+    hidden = torch.cat([lines.free & drawn(lines.free, HIDDEN, rng) for _ in starts])
+    seen = lines.seen * ~hidden
     optimizer.zero_grad(set_to_none=True)
     images = run_network(network, undersample(strips, seen), seen, precision)
     line_error(images, strips, hidden).backward()

@@ -8,9 +8,10 @@ from methods.cascade import Cascade
 from phantom.scanner import phantom
 from physics.consistency import DataConsistency
 from physics.fourier import undersample
-from scan.adaptation import adapt, centre_lines, drawn, line_error
+from scan.adaptation import adapt, centre_lines, divided, drawn, held_out_error, line_error
 from scan.measurement import from_images
 from training.checkpoint import load_network
+from util.random_streams import Stream, generator
 from util.stop import NEVER, StopRequest
 
 IMAGES = phantom(1, (8, 64, 64), seed=3)[0]
@@ -71,8 +72,8 @@ def test_adaptation_repeats_and_leaves_the_network_alone(monkeypatch):
     monkeypatch.setattr("scan.adaptation.RATE", 3e-3)
     network = cascade()
     before = copy.deepcopy(network.state_dict())
-    first = adapt(network, MEASUREMENT, 10, "float32", 0, NEVER)
-    second = adapt(network, MEASUREMENT, 10, "float32", 0, NEVER)
+    first = adapt(network, [MEASUREMENT], 10, "float32", 0, NEVER)
+    second = adapt(network, [MEASUREMENT], 10, "float32", 0, NEVER)
     assert first.kept == second.kept > 0
     assert first.after == second.after < first.before
     for name, value in network.state_dict().items():
@@ -86,7 +87,7 @@ def test_adaptation_to_images_of_another_kind_brings_them_closer_to_the_truth(mo
     monkeypatch.setattr("scan.adaptation.PATIENCE", 1)
     measurement = from_images(1 - IMAGES, 4, 4, 0, 0, None)
     network = load_network("cascade_phantom")
-    adapted = adapt(network, measurement, 10, "float32", 0, NEVER)
+    adapted = adapt(network, [measurement], 10, "float32", 0, NEVER)
 
     def error(judged) -> float:
         with torch.no_grad():
@@ -97,11 +98,27 @@ def test_adaptation_to_images_of_another_kind_brings_them_closer_to_the_truth(mo
     assert error(adapted.network) < 0.9 * error(network)
 
 
+def test_series_of_a_scan_are_adapted_to_together(monkeypatch):
+    """Of any size; one without lines to hold out is left aside."""
+    monkeypatch.setattr("scan.adaptation.PATIENCE", 1)
+    smaller = from_images(IMAGES[:6, :48], 4, 4, 0, 1, None)
+    centre = np.zeros((8, 64))
+    centre[:, 31:34] = 1
+    without = from_images(IMAGES, 4, 4, 0, 0, centre)
+    scan = [MEASUREMENT, without, smaller]
+    adapted = adapt(cascade(), scan, 10, "float32", 0, NEVER)
+    assert adapted.series == 2
+    rng = generator(Stream.ADAPTATION, 0)
+    first, _, last = (divided(series, rng) for series in scan)
+    errors = [held_out_error(cascade(), lines, "float32") for lines in (first, last)]
+    assert adapted.before == pytest.approx(np.mean(errors))
+
+
 def test_without_lines_to_hold_out_nothing_changes():
     mask = np.zeros((8, 64))
     mask[:, 31:34] = 1
     network = cascade()
-    adapted = adapt(network, from_images(IMAGES, 4, 4, 0, 0, mask), 1, "float32", 0, NEVER)
+    adapted = adapt(network, [from_images(IMAGES, 4, 4, 0, 0, mask)], 1, "float32", 0, NEVER)
     assert adapted.network is network
     assert np.isnan(adapted.before)
 
@@ -109,7 +126,7 @@ def test_without_lines_to_hold_out_nothing_changes():
 @pytest.mark.parametrize("minutes", [0.0, 10.0])
 def test_a_limit_or_a_request_to_stop_ends_it(minutes):
     stop = StopRequest(max_minutes=0 if minutes else None)
-    adapted = adapt(cascade(), MEASUREMENT, minutes, "float32", 0, stop)
+    adapted = adapt(cascade(), [MEASUREMENT], minutes, "float32", 0, stop)
     assert adapted.steps == adapted.kept == 0
     assert adapted.before == adapted.after
 
