@@ -4,6 +4,11 @@ In every step a part of the measured lines is hidden from the network, which is 
 them; others, never used for training, decide when to stop and which weights are kept. The truth is
 never needed.
 
+Hidden lines stand for those that were not measured, but most measured lines are near the centre of
+k-space. So the error of a line weighs as much as its frequency is seldom measured (inverse
+probability weighting). Frequencies that no frame measured teach nothing: there the network is held
+to what it gave before, or it would fill them with noise.
+
 References:
   B. Yaman et al., "Self-supervised learning of physics-guided reconstruction neural networks
     without fully sampled reference data", Magn Reson Med 84:3172-3191, 2020, and
@@ -30,7 +35,10 @@ from util.stop import StopRequest
 HELD_OUT, HIDDEN = 0.1, 0.25  # of the lines outside the centre: throughout, and in a step
 SMALLEST_CENTRE = 3  # lines around zero frequency that are never hidden
 STRIP, BATCH = 32, 2  # columns of a strip, strips in a step
-RATE, CLIP, AVERAGE = 5e-4, 0.01, 0.98  # learning rate, gradient norm, decay of the average
+RATE, WARM_UP = 5e-4, 20  # learning rate, and steps until it is reached
+CLIP, AVERAGE = 0.01, 0.95  # gradient norm, decay of the average
+ANCHOR = 0.1  # weight of what changes in lines that no frame measured
+SMOOTH, RAREST = 4.0, 0.02  # lines over which the weight is smoothed; share of frames at least
 CHECK_EVERY, PATIENCE = 20, 5  # steps between checks, and checks without a gain before it stops
 SERIES_A_CHECK = 4  # a check of more series takes long: it waits for as many more steps
 LOG_EVERY = 30  # seconds
@@ -57,15 +65,49 @@ class Lines:
     seen: Tensor  # float32: these lines
     free: Tensor  # bool: those of them that a step may hide
     held_out: Tensor  # bool
+    weight: Tensor  # (1, 1, Y, 1): of a line's error
+    unknown: Tensor  # (1, 1, Y, 1) bool: lines that no frame measured
+    before: Tensor  # (1, T, Y, X): the images that the network gave before, from all lines
 
 
-def divided(measurement: Measurement, rng: np.random.Generator) -> Lines:
+@torch.no_grad()
+def divided(
+    measurement: Measurement, network: nn.Module, precision: str, rng: np.random.Generator
+) -> Lines:
     """Hold out a share of the measured lines."""
     outside = measurement.mask.bool() & ~centre_lines(measurement.mask)
     held_out = outside & drawn(outside, HELD_OUT, rng)
     seen = measurement.mask * ~held_out
     given = undersample(measurement.aliased, seen)
-    return Lines(measurement.aliased, given, seen, outside & ~held_out, held_out)
+    return Lines(
+        measured=measurement.aliased,
+        given=given,
+        seen=seen,
+        free=outside & ~held_out,
+        held_out=held_out,
+        weight=line_weights(measurement.mask),
+        unknown=~with_partners(measurement.mask.bool().any(dim=1, keepdim=True)),
+        before=run_network(network, measurement.aliased, measurement.mask, precision),
+    )
+
+
+def line_weights(mask: Tensor) -> Tensor:
+    """The weight of the error of each line, (1, 1, Y, 1), mean 1: the inverse of how often its
+    frequency is measured, smoothed over frequencies, at most `1 / RAREST`."""
+    often = with_partners(mask.mean(dim=1, keepdim=True))
+    line = torch.arange(mask.shape[2], dtype=torch.float32, device=mask.device)
+    near = (-0.5 * ((line[:, None] - line) / SMOOTH) ** 2).exp()
+    often = (near / near.sum(dim=1, keepdim=True)) @ often
+    weight = 1 / often.clamp(min=RAREST)
+    return weight / weight.mean()
+
+
+def with_partners(lines: Tensor) -> Tensor:
+    """For each line the larger value of it and its conjugate-symmetric partner, lines
+    (..., Y, 1)."""
+    ny = lines.shape[-2]
+    partner = (2 * (ny // 2) - torch.arange(ny, device=lines.device)) % ny
+    return torch.maximum(lines, lines[..., partner, :])
 
 
 def adapt(
@@ -85,7 +127,8 @@ def adapt(
     """
     started = said = time.monotonic()
     rng = generator(Stream.ADAPTATION, seed)
-    series = [divided(measurement, rng) for measurement in measurements]
+    network = network.eval()
+    series = [divided(measurement, network, precision, rng) for measurement in measurements]
     series = [lines for lines in series if lines.held_out.any() and lines.free.any()]
     if not series:
         return Adapted(network, 0, 0, 0, float("nan"), float("nan"))
@@ -96,11 +139,13 @@ def adapt(
 
     before = error(network)
     best = Adapted(network, len(series), 0, 0, before, before)
-    trained = copy.deepcopy(network).eval()  # batch norm, if any, keeps its statistics
+    trained = copy.deepcopy(network)  # in evaluation mode: batch norm, if any, keeps its statistics
     average = copy.deepcopy(trained)
     optimizer = make_optimizer(trained, RATE, weight_decay=0.0)
     step = 0
     while time.monotonic() - started < 60 * max_minutes and not stop.requested():
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * min(1, (step + 1) / WARM_UP)
         train_step(trained, optimizer, series[rng.integers(len(series))], precision, rng)
         update_average(average, trained, AVERAGE, step)
         step += 1
@@ -122,8 +167,8 @@ def adapt(
 @torch.no_grad()
 def held_out_error(network: nn.Module, lines: Lines, precision: str) -> float:
     """Mean squared error of the held-out lines of a series, predicted from the others."""
-    images = run_network(network.eval(), lines.given, lines.seen, precision)
-    return line_error(images, lines.measured, lines.held_out).item()
+    images = run_network(network, lines.given, lines.seen, precision)
+    return line_error(images, lines.measured, lines.held_out * lines.weight).item()
 
 
 def train_step(
@@ -140,27 +185,31 @@ def train_step(
     nx = lines.given.shape[-1]
     width = min(STRIP, nx)
     starts = rng.integers(nx - width + 1, size=BATCH)
-    strips = torch.cat([lines.given[..., start : start + width] for start in starts])
+
+    def strips_of(images: Tensor) -> Tensor:
+        return torch.cat([images[..., start : start + width] for start in starts])
+
+    strips, before = strips_of(lines.given), strips_of(lines.before)
     hidden = torch.cat([lines.free & drawn(lines.free, HIDDEN, rng) for _ in starts])
     seen = lines.seen * ~hidden
     optimizer.zero_grad(set_to_none=True)
     images = run_network(network, undersample(strips, seen), seen, precision)
-    line_error(images, strips, hidden).backward()
+    error = line_error(images, strips, hidden * lines.weight)
+    error = error + ANCHOR * line_error(images, before, lines.unknown.expand_as(hidden))
+    error.backward()
     nn.utils.clip_grad_norm_(network.parameters(), CLIP)
     optimizer.step()
 
 
-def line_error(images: Tensor, aliased: Tensor, lines: Tensor) -> Tensor:
-    """Mean squared difference of some lines of images (B, T, Y, X) to those of `aliased`.
+def line_error(images: Tensor, others: Tensor, weight: Tensor) -> Tensor:
+    """Mean squared difference of some lines of images (B, T, Y, X), real or complex.
 
-    `lines`: (B, T, Y, 1) bool, centred. In orthonormal k-space this is the error per pixel that
-    these lines contribute, if all lines had as much.
+    `weight`: (B, T, Y, 1), centred; of each line, 0 for those that do not count. In orthonormal
+    k-space this is the error per pixel that these lines contribute, if all lines had as much.
     """
-    chosen = torch.fft.ifftshift(lines, dim=-2)
-    difference = torch.fft.fft(in_single(images) - aliased, dim=-2, norm="ortho")
-    return (chosen * difference.abs().square()).sum() / (
-        lines.sum().clamp(min=1) * images.shape[-1]
-    )
+    difference = torch.fft.fft(in_single(images) - in_single(others), dim=-2, norm="ortho")
+    energy = torch.fft.ifftshift(weight, dim=-2) * difference.abs().square()
+    return energy.sum() / (weight.sum().clamp(min=1e-9) * images.shape[-1])
 
 
 def centre_lines(mask: Tensor) -> Tensor:

@@ -8,7 +8,15 @@ from methods.cascade import Cascade
 from phantom.scanner import phantom
 from physics.consistency import DataConsistency
 from physics.fourier import undersample
-from scan.adaptation import adapt, centre_lines, divided, drawn, held_out_error, line_error
+from scan.adaptation import (
+    adapt,
+    centre_lines,
+    divided,
+    drawn,
+    held_out_error,
+    line_error,
+    line_weights,
+)  # fmt: skip
 from scan.measurement import from_images
 from training.checkpoint import load_network
 from util.random_streams import Stream, generator
@@ -16,6 +24,7 @@ from util.stop import NEVER, StopRequest
 
 IMAGES = phantom(1, (8, 64, 64), seed=3)[0]
 MEASUREMENT = from_images(IMAGES, 4, 4, 0, 0, None)
+RNG = np.random.default_rng(0)
 
 
 def cascade() -> Cascade:
@@ -57,45 +66,65 @@ def test_the_fully_sampled_centre_is_never_hidden():
 def test_the_error_of_lines_is_that_of_their_kspace():
     images = torch.rand(2, 4, 16, 12)
     other = torch.rand(2, 4, 16, 12)
-    every = torch.ones(2, 4, 16, 1, dtype=torch.bool)
+    every = torch.ones(2, 4, 16, 1)
     expected = (images - other).square().mean()
-    torch.testing.assert_close(line_error(images, other.to(torch.complex64), every), expected)
+    torch.testing.assert_close(line_error(images, other, every), expected)
     some = torch.zeros_like(every)
     some[:, :, 8] = True  # zero frequency
     difference = (images - other).sum(dim=-2) / 4  # orthonormal, 16 lines
-    aliased = other.to(torch.complex64)
-    torch.testing.assert_close(line_error(images, aliased, some), difference.square().mean())
+    expected = difference.square().mean()
+    torch.testing.assert_close(line_error(images, other.to(torch.complex64), some), expected)
+    some[:, :, 0] = 1e-12  # weights, not lines
+    torch.testing.assert_close(line_error(images, other, 3 * some), expected)
 
 
-def test_adaptation_repeats_and_leaves_the_network_alone(monkeypatch):
-    monkeypatch.setattr("scan.adaptation.PATIENCE", 1)
-    monkeypatch.setattr("scan.adaptation.RATE", 3e-3)
-    network = cascade()
-    before = copy.deepcopy(network.state_dict())
-    first = adapt(network, [MEASUREMENT], 10, "float32", 0, NEVER)
-    second = adapt(network, [MEASUREMENT], 10, "float32", 0, NEVER)
-    assert first.kept == second.kept > 0
-    assert first.after == second.after < first.before
-    for name, value in network.state_dict().items():
-        assert torch.equal(value, before[name])
-    pairs = zip(first.network.parameters(), second.network.parameters(), strict=True)
-    assert all(torch.equal(a, b) for a, b in pairs)
+def test_lines_that_are_seldom_measured_weigh_more():
+    mask = torch.zeros(1, 10, 32, 1)
+    mask[:, :, 10:22] = 1  # in all frames
+    mask[:, 0, 2:10] = 1  # in one of ten, and their partners
+    weight = line_weights(mask)[0, 0, :, 0]
+    assert weight.mean().item() == pytest.approx(1)
+    assert weight[16] == pytest.approx(weight.min().item(), rel=0.05)
+    assert weight[5] > 3 * weight[16]
+    partner = (32 - torch.arange(32)) % 32
+    torch.testing.assert_close(weight[8:25], weight[partner][8:25], rtol=0.05, atol=0)
+    even = line_weights(torch.ones(1, 4, 9, 1))
+    torch.testing.assert_close(even, torch.ones(1, 1, 9, 1))
+
+
+def test_frequencies_that_no_frame_measured_are_known_as_such():
+    mask = np.zeros((8, 64))
+    mask[:, 28:36] = 1
+    mask[::2, 40] = mask[1::2, 20] = 1
+    lines = divided(from_images(IMAGES, 4, 4, 0, 0, mask), cascade(), "float32", RNG)
+    known = [20, 24, 40, 44, *range(28, 37)]  # with their partners 64 - n
+    assert (~lines.unknown).flatten().nonzero().flatten().tolist() == sorted(known)
 
 
 def test_adaptation_to_images_of_another_kind_brings_them_closer_to_the_truth(monkeypatch):
-    """Of other contrast than those that the weights were trained on; the truth is not used."""
+    """Of other contrast than those that the weights were trained on; the truth is not used. The
+    same seed gives the same weights, and the network is left alone."""
     monkeypatch.setattr("scan.adaptation.PATIENCE", 1)
+    monkeypatch.setattr("scan.adaptation.CHECK_EVERY", 10)
+    monkeypatch.setattr("scan.adaptation.WARM_UP", 1)
     measurement = from_images(1 - IMAGES, 4, 4, 0, 0, None)
     network = load_network("cascade_phantom")
-    adapted = adapt(network, [measurement], 10, "float32", 0, NEVER)
+    unchanged = copy.deepcopy(network.state_dict())
+    adapted, again = (adapt(network, [measurement], 10, "float32", 0, NEVER) for _ in range(2))
 
     def error(judged) -> float:
         with torch.no_grad():
             images = judged(measurement.aliased, measurement.mask)
         return (images - measurement.truth).square().mean().item()
 
+    assert adapted.kept > 0
     assert adapted.after < adapted.before
     assert error(adapted.network) < 0.9 * error(network)
+    assert (adapted.kept, adapted.after) == (again.kept, again.after)
+    pairs = zip(adapted.network.parameters(), again.network.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, unchanged[name])
 
 
 def test_series_of_a_scan_are_adapted_to_together(monkeypatch):
@@ -109,7 +138,7 @@ def test_series_of_a_scan_are_adapted_to_together(monkeypatch):
     adapted = adapt(cascade(), scan, 10, "float32", 0, NEVER)
     assert adapted.series == 2
     rng = generator(Stream.ADAPTATION, 0)
-    first, _, last = (divided(series, rng) for series in scan)
+    first, _, last = (divided(series, cascade(), "float32", rng) for series in scan)
     errors = [held_out_error(cascade(), lines, "float32") for lines in (first, last)]
     assert adapted.before == pytest.approx(np.mean(errors))
 
