@@ -16,10 +16,14 @@ Drawing without replacement by the largest perturbed log-weights:
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from util.random_streams import Stream, generator
+
+Mask = TypeVar("Mask", np.ndarray, Tensor)
 
 
 def line_density(ny: int, acc: float) -> np.ndarray:
@@ -95,7 +99,7 @@ def cartesian_mask(
     return np.repeat(lines[:, :, None], nx, axis=-1).reshape(shape)
 
 
-def hermitian_mirror(mask: np.ndarray) -> np.ndarray:
+def hermitian_mirror(mask: Mask) -> Mask:
     """The conjugate-symmetric partners of the sampled lines of centred masks (..., Y, 1).
 
     The k-space of a real image is Hermitian: line i of Y centred lines determines line

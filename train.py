@@ -26,11 +26,12 @@ from tqdm import tqdm
 
 from dataset import load_cine, name_list
 from evaluation.bench import Bench
-from evaluation.forecast import Forecast, forecast
+from evaluation.forecast import Forecast, forecast, seconds_of
 from evaluation.lesion_score import lesion_rows
 from evaluation.scoring import Row, best_baseline, mean_scores, validate
 from evaluation.series_view import ventricle_rows
 from evaluation.tuning import Parameters, available_baselines
+from methods.averaging import averaged
 from methods.baselines import Method
 from model import build_model, channels_last, run_network, set_checkpointing
 from report.description import baseline_lines, caveats, changes, configuration, describe
@@ -140,6 +141,7 @@ def train(
     device: str | None = None,  # 'cpu', 'cuda', 'cuda:1', 'mps'; None: the best available
     max_minutes: float | None = None,  # stop after this time, ready for --resume
     # -- output
+    average: int = 1,  # also test the mean over this many flips and reversals: 1, 2, 4 or 8
     baselines: tuple[str, ...] | None = None,  # training-free methods to score; None: all
     lesions: bool = False,  # also test how small lesions in the heart are reconstructed
     num_pictures: int = 5,  # test samples to draw pictures of
@@ -368,7 +370,7 @@ def measured_forecast(
 ) -> Forecast:
     """The time that validation, test and pictures will take, measured on a sample."""
     s = run.settings
-    learned = {s.model: as_method(network, s.precision)}
+    learned = learned_methods(s, network)
     n_drawn = min(s.num_pictures, len(run.parts["test"]))
     pictured = dict.fromkeys(BESIDE, n_drawn)
     expected = forecast(bench, learned, tuned, run.pass_size, s.lesions, pictured)
@@ -493,6 +495,13 @@ def as_method(network: nn.Module, precision: str) -> Method:
     return partial(run_network, network.eval(), precision=precision)
 
 
+def learned_methods(settings: SimpleNamespace, network: nn.Module) -> dict[str, Method]:
+    """The network under the name of its model, and its mean over flips, if that is asked for."""
+    plain = as_method(network, settings.precision)
+    name, n = settings.model, settings.average
+    return {name: plain} if n == 1 else {name: plain, f"{name}_average{n}": averaged(plain, n)}
+
+
 def score_test(
     run: Run,
     network: nn.Module | None,
@@ -514,11 +523,12 @@ def score_test(
         {method: {score: mean over samples, and over accelerations if several are tested}}.
     """
     s, started = run.settings, time.perf_counter()
-    learned = {} if network is None else {s.model: as_method(network, s.precision)}
+    learned = {} if network is None else learned_methods(s, network)
     first = run.test_accelerations[0]
     order = [*learned, *tuned[first]]
     methods = bench.methods(learned, tuned[first])
-    gallery = Gallery(order[0] if learned else order[-1], methods, s.num_pictures, s.arrays)
+    shown = list(learned)[-1] if learned else order[-1]
+    gallery = Gallery(shown, methods, s.num_pictures, s.arrays)
     journal = Journal(run.folder / run_folder.JOURNAL, identity_of_test(run, network, tuned))
     rows: list[Row] = []
     for acc in run.test_accelerations:
@@ -529,6 +539,10 @@ def score_test(
     if s.lesions:
         lesions = lesion_rows(methods, bench.batches("test", first, size=1), stop, journal)
     times = time_line(bench.spent, history, time.perf_counter() - started, s.resume)
+    if len(learned) > 1:
+        one = bench.batches("test", first, size=1)[0]
+        each = (f"{name} {seconds_of(method, one):.2f} s" for name, method in learned.items())
+        times += f"; a sample takes {', '.join(each)}"
     conclude(run, rows, lesions, history, reference, facts, gallery.shown, times)
     if history:
         curves = curves_figure(history, reference)

@@ -49,6 +49,7 @@ def forecast(
 ) -> Forecast:
     """A forecast for networks and training-free methods, each timed on a sample of the test part.
 
+    The first of the networks is the one that is validated.
     Scores of training-free methods that are cached take no time.
 
     Args:
@@ -74,6 +75,6 @@ def forecast(
     score(learned, [batch])  # the first pass of a network takes longer
     seconds = {name: seconds_of(methods[name], batch) for name, n in passes.items() if n}
     return Forecast(
-        validation=n_samples["validation"] * sum(seconds[name] for name in learned),
+        validation=n_samples["validation"] * (seconds[next(iter(learned))] if learned else 0),
         test=sum(passes[name] * seconds[name] for name in seconds),
     )

@@ -171,6 +171,11 @@ def model_lines(run: Run, whole: Cost, step: Cost) -> list[str]:
         f" training step on {run.pass_size} samples, in float32"
         + (", before gradient checkpointing" if s.gradient_checkpointing else ""),
     ]
+    if s.average > 1:
+        lines.append(
+            f"{s.model}_average{s.average}: the mean of its images of {s.average} mirrored series,"
+            " mirrored back; validation is without"
+        )
     if run.architecture.get("start") == ZERO_FILLED and not s.initial_weights:
         lines.append(
             "it corrects the zero-filled image, as the reference's network does, and so ends below"

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from CS_mask import hermitian_mirror
 from model import run_network
 from physics.fourier import in_single, undersample
 from scan.measurement import Measurement
@@ -103,11 +104,8 @@ def line_weights(mask: Tensor) -> Tensor:
 
 
 def with_partners(lines: Tensor) -> Tensor:
-    """For each line the larger value of it and its conjugate-symmetric partner, lines
-    (..., Y, 1)."""
-    ny = lines.shape[-2]
-    partner = (2 * (ny // 2) - torch.arange(ny, device=lines.device)) % ny
-    return torch.maximum(lines, lines[..., partner, :])
+    """For each line (..., Y, 1) the larger value of it and its conjugate-symmetric partner."""
+    return torch.maximum(lines, hermitian_mirror(lines))
 
 
 def adapt(

@@ -84,6 +84,19 @@ def test_cascade_beats_its_start_and_the_average_is_what_is_kept(tmp_path, tiny_
     assert again["cascade"] == returned["cascade"]
 
 
+def test_the_mean_over_flips_is_a_second_network_in_the_report(tmp_path, tiny_npz):
+    settings = CASCADE | {"num_epochs": 1, "average": 4, "arrays": "small"}
+    scores = train(tmp_path / "out", data=tiny_npz, **settings)
+    assert list(scores)[:2] == ["cascade", "cascade_average4"]
+    assert scores["cascade"] != scores["cascade_average4"]
+    text = report_of(tmp_path / "out")
+    assert "cascade_average4: the mean of its images of 4 mirrored series" in text
+    assert re.search(r"a sample takes cascade \d+\.\d\d s, cascade_average4 \d+\.\d\d s", text)
+    assert "cascade_average4 minus" in text
+    with pytest.raises(InputError, match="--average is 3, expected one of 1, 2, 4, 8"):
+        train(tmp_path / "none", data=tiny_npz, **settings | {"average": 3})
+
+
 def test_bfloat16_is_close_to_float32_and_not_the_same(tmp_path, tiny_npz):
     scores = [
         train(str(tmp_path / name), data=str(tiny_npz), **CASCADE | {"precision": name})["cascade"]

@@ -9,6 +9,7 @@ import torch
 
 from CS_mask import cartesian_mask
 from dataset import Cine
+from methods.averaging import AVERAGES
 from methods.baselines import BASELINES
 from methods.start import STARTS, ZERO_FILLED
 from methods.unet import BRANCHES
@@ -73,6 +74,9 @@ def check_settings(settings: Settings) -> None:
     for name in ("data", "initial_weights"):
         if settings[name] is not None and not settings[name].strip():
             raise InputError(f"{flag(name)} is empty text: name a file")
+    if settings["average"] not in AVERAGES:
+        expected = ", ".join(map(str, AVERAGES))
+        raise InputError(f"--average is {settings['average']}, expected one of {expected}")
     acc = settings["acc"]
     if isinstance(acc, tuple) and (len(acc) != 2 or acc[0] > acc[1]):
         raise InputError(f"--acc is {acc}, expected one acceleration, or a lowest and a highest")
