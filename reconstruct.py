@@ -11,6 +11,7 @@ import dataclasses
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -36,7 +37,7 @@ from scan.adaptation import Adapted
 from scan.adaptation import adapt as adapt_to
 from scan.measurement import Measurement, from_images, from_kspace, is_full
 from scan.reconstruction import Reconstruction, methods_for, reconstruct_all, score_rows
-from scan.weights import default_weights, load_weights, require_fit
+from scan.weights import Weights, default_weights, load_weights, require_fit
 from training.run_folder import REPORT
 from util import machine
 from util.command_line import flag, given_command, main, parse_command_line, typed
@@ -55,7 +56,8 @@ LEAST = {
     "picture_dpi": 10,
 }
 CHOICES = {"precision": ("float32", "bfloat16")}
-ADAPTED_SERIES = 16  # at most, evenly spaced, of which the measured lines are kept in memory
+ADAPTED_SERIES = 16  # at most, about evenly spaced; their measured lines are kept in memory
+MEMORY_REMEDY = "leave --adapt out, use --device cpu, or split the scan"
 STEP_BYTES = 2e9  # of memory for a step of the adaptation, about
 
 
@@ -98,32 +100,39 @@ def reconstruct_scan(
         machine.reuse_memory(STEP_BYTES if adapt else 0)
     path = os.fspath(scan)
     found = opened(path, axes, mask)
-    load = cache(lambda is_real: load_weights(weights or default_weights(is_real), on))
+    load_named = cache(lambda name: load_weights(name, on))
+
+    def weights_for(measurement: Measurement) -> Weights:
+        used = load_named(weights or default_weights(measurement.is_real))
+        require_fit(used, measurement, bool(adapt))
+        return used
 
     def measurement_of(number: int, series: Series) -> Measurement:
-        measurement = measured(series, acc, sample_n, seed, number).to(on)
-        require_fit(load(measurement.is_real), measurement, bool(adapt))
-        return measurement
+        return measured(series, acc, sample_n, seed, number).to(on)
 
     facts = {"Scan": scan_lines(found), "Reconstruction": how_lines(given, precision, on)}
     results: list[Reconstruction] = []
     views: list[SeriesView] = []
     adapted: dict[bool, Adapted] = {}  # to real-valued, and to complex series
     with (
+        machine.explained_out_of_memory(MEMORY_REMEDY),
         claimed_folder(os.fspath(output_folder), lambda folder: require_only((), folder)) as folder,
         StopRequest(None, "the same command with another folder") as stop,
     ):
         for line in (*facts["Scan"], *facts["Reconstruction"]):
             say(line)
+        to_adapt_to = some_of_each_kind(found, measurement_of) if adapt else {}
+        for is_real, some in to_adapt_to.items():
+            *_, used = map(weights_for, some)  # which must fit all
+            adapted[is_real] = adapt_to(
+                used.network, some, used.needs_real, adapt, precision, seed, stop
+            )
+        del to_adapt_to
         for number, series in enumerate(progress(found, "series", len(found), lambda _: 1)):
             started = time.perf_counter()
             measurement = measurement_of(number, series)
-            is_real = measurement.is_real
-            used = load(is_real)
-            if adapt and is_real not in adapted:
-                lines = some_of_kind(found, measurement_of, is_real)
-                adapted[is_real] = adapt_to(used.network, lines, adapt, precision, seed, stop)
-            methods = methods_for(measurement, used, adapted.get(is_real), precision)
+            used = weights_for(measurement)
+            methods = methods_for(measurement, used, adapted.get(measurement.is_real), precision)
             images = reconstruct_all(methods, measurement)
             truth = measurement.true_images
             result = Reconstruction(
@@ -132,7 +141,7 @@ def reconstruct_scan(
                 notes=series.notes,
                 measurement=measurement,
                 weights=used,
-                adapted=adapted.get(is_real),
+                adapted=adapted.get(measurement.is_real),
                 images=images,
                 truth=truth,
                 rows=[] if truth is None else score_rows(images, truth, number, measurement.acc),
@@ -159,10 +168,10 @@ def reconstruct_scan(
 def check_settings(given: Mapping[str, Any]) -> None:
     """Raise InputError at the first setting whose value makes no sense."""
     for name, least in LEAST.items():
-        if given[name] < least:
+        if not given.get(name, least) >= least:
             raise InputError(f"{flag(name)} is {given[name]}, expected at least {least}")
     for name, choices in CHOICES.items():
-        if given[name] is not None and given[name] not in choices:
+        if given.get(name) is not None and given[name] not in choices:
             raise InputError(f"{flag(name)} is {given[name]!r}, expected {' or '.join(choices)}")
 
 
@@ -175,7 +184,7 @@ def opened(path: str, axes: str | None, mask: str | None) -> Scan:
     if path != PHANTOM:
         return read_scan(Path(path), axes, None if mask is None else Path(mask))
     if mask is not None:
-        raise InputError("--mask is for measured k-space, and the phantom has none: leave it out")
+        raise InputError("--mask is for scans in files: leave it out with the phantom")
     return phantom_scan()
 
 
@@ -197,13 +206,24 @@ def measured(series: Series, acc: float, sample_n: int, seed: int, number: int) 
     return from_images(values, acc, sample_n, seed, number, mask)
 
 
-def some_of_kind(
-    scan: Scan, measurement_of: Callable[[int, Series], Measurement], is_real: bool
-) -> list[Measurement]:
-    """Series of a kind to adapt to, at most `ADAPTED_SERIES`, without their truth."""
-    wanted = set(np.linspace(0, len(scan) - 1, min(len(scan), ADAPTED_SERIES), dtype=int))
-    measurements = (measurement_of(i, one) for i, one in enumerate(scan) if i in wanted)
-    return [dataclasses.replace(m, truth=None) for m in measurements if m.is_real == is_real]
+def some_of_each_kind(
+    scan: Scan, measurement_of: Callable[[int, Series], Measurement]
+) -> dict[bool, list[Measurement]]:
+    """Real-valued series (True) and complex ones to adapt to, at most `ADAPTED_SERIES` of each,
+    without their truth."""
+    kept: dict[bool, list[Measurement]] = {}
+    found, every = Counter[bool](), {True: 1, False: 1}  # each so many series one is kept
+    for number, series in enumerate(scan):
+        measurement = dataclasses.replace(measurement_of(number, series), truth=None)
+        kind = measurement.is_real
+        some = kept.setdefault(kind, [])
+        if found[kind] % every[kind] == 0:
+            some.append(measurement)
+        found[kind] += 1
+        if len(some) > ADAPTED_SERIES:
+            del some[1::2]
+            every[kind] *= 2
+    return kept
 
 
 def scan_lines(scan: Scan) -> list[str]:
@@ -215,10 +235,16 @@ def how_lines(given: Mapping[str, Any], precision: str, device: torch.device) ->
     """How it is reconstructed, in words."""
     adapting = f"at most {given['adapt']:g} minutes of" if given["adapt"] else "no"
     command = given_command("reconstruct.py")
+    if given["mask"] is None:
+        lines = (
+            f"at acceleration {given['acc']:g} with {given['sample_n']} centre lines, seed"
+            f" {given['seed']}, unless they come with a mask"
+        )
+    else:
+        lines = f"by the mask {Path(given['mask']).name}"
     return [
         *([f"command: {command}"] if command else []),
-        f"fully sampled data are undersampled at acceleration {given['acc']:g} with"
-        f" {given['sample_n']} centre lines, seed {given['seed']}",
+        f"fully sampled data are undersampled {lines}",
         f"{adapting} fine-tuning on the measured lines",
         f"{machine.hardware(device)}, {precision}, torch {machine.versions()['torch']}",
     ]
@@ -253,8 +279,10 @@ def reconstruct(
     Raises:
         InputError: the data or the weights cannot be used.
     """
+    check_settings({"adapt": adapt, "seed": seed, "precision": precision})
     on = machine.pick_device(device)
     precision = precision or machine.fast_precision(on)
+    machine.make_deterministic(seed)
     values = np.asarray(kspace)
     if values.ndim != 3 or values.dtype.kind != "c":
         raise InputError(
@@ -267,7 +295,8 @@ def reconstruct(
     network = used.network
     if adapt:
         with torch.enable_grad():
-            network = adapt_to(network, [measurement], adapt, precision, seed, NEVER).network
+            some, is_real = [measurement], used.needs_real
+            network = adapt_to(network, some, is_real, adapt, precision, seed, NEVER).network
     images = run_network(network, measurement.aliased, measurement.mask, precision)
     return measurement.scale * images[0].cpu().numpy()
 

@@ -16,6 +16,7 @@ from formats.axes import Guess, middle, parse_axes, spelled, to_frames
 from formats.kspace import (
     arrange_mask,
     centred,
+    centred_mask,
     combine_coils,
     fitting_mask,
     is_full,
@@ -257,7 +258,13 @@ def scan_of_arrays(
     where = f"{path}: '{variable.name}'"
     patients, lines = patients_in(variables, n_series), None
     if mask is not None:
-        lines = arrange_mask(mask.whole(), order, variable.shape, where)
+        of_mask = where if mask.name in extra else f"{where}, mask '{mask.name}'"
+        if math.prod(mask.shape) > math.prod(variable.shape):
+            raise InputError(
+                f"{of_mask}: the mask is {mask.shape}, larger than the scan; expected its measured"
+                " lines: name another file"
+            )
+        lines = arrange_mask(mask.whole(), order, variable.shape, of_mask)
 
     def load() -> Iterator[Series]:
         items = variable.items(order.index("s")) if "s" in order else iter([variable.whole()])
@@ -324,7 +331,9 @@ def series_of(
             notes.append(f"{frames.shape[1]} {note}")
             frames = np.sqrt((np.abs(frames) ** 2).sum(1, keepdims=True))
         if mask is not None:
-            mask = np.broadcast_to(mask, (len(frames), frames.shape[2])).copy()
+            mask = np.broadcast_to(mask, (len(frames), frames.shape[2]))
+            mask, of_mask = centred_mask(mask)
+            notes += of_mask
         return Series(name, frames[:, 0], False, mask, "", notes)
     if not np.isfinite(frames).all():
         return Series(name, frames[:, 0], True, None, "", notes)  # refused as a series

@@ -89,6 +89,10 @@ def arrange_mask(mask: np.ndarray, axes: str, shape: Sequence[int], where: str) 
     Raises:
         InputError: its shape or its pattern fits no order.
     """
+    if mask.dtype.kind not in "biufc" or not np.isin(mask, (0, 1)).all():
+        raise InputError(
+            f"{where}: the mask has other values than 0 and 1; expected 1 for measured lines"
+        )
     mask = mask.astype(bool).squeeze()
     size = {letter: n for letter, n in zip(axes, shape, strict=True) if letter != "-" and n > 1}
     fitting = [
@@ -122,17 +126,15 @@ def fitting_mask(
     """
     ny = lines.shape[1]
     mask = np.broadcast_to(mask, lines.shape)
+    if is_full(lines) and not mask[:, lines[0]].all():  # full data say nothing about the mask
+        mask, notes = centred_mask(mask)
+        return mask, ["k-space is fully sampled, and there is a mask for it", *notes]
     ways = [(np.roll(mask, shift, 1), ""), (mask, "with zero frequency in the middle")]
     ways.append((np.roll(mask, ny // 2, 1), "with zero frequency first"))
     ways.sort(key=lambda way: -np.count_nonzero(way[0] & lines))
     ways.sort(key=lambda way: np.count_nonzero(lines & ~way[0]))
     best, how = ways[0]
-    notes = [f"the mask is taken {how}, other than k-space"] if how and shift else []
-    if lines.all() and not best.all():
-        # full data say nothing about the mask: its centre is where it is densest
-        near = slice(max(0, ny // 2 - NEAR), ny // 2 + NEAR + 1)
-        best = max((way for way, _ in ways), key=lambda way: np.count_nonzero(way[:, near]))
-        return best.copy(), ["k-space is fully sampled, and the file has a mask for it"]
+    notes = [f"the mask is taken {how}, other than k-space"] if how else []
     if outside := np.count_nonzero(lines & ~best):
         raise InputError(
             f"{where}: {outside} lines of k-space hold values where the mask has none; expected"
@@ -141,6 +143,16 @@ def fitting_mask(
     if empty := np.count_nonzero(best & ~lines):
         notes.append(f"{empty} lines that the mask calls measured are zero")
     return best.copy(), notes
+
+
+def centred_mask(mask: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """A mask (T, Y) with zero frequency in the middle, where it is densest; and notes."""
+    ny = mask.shape[1]
+    near = slice(max(0, ny // 2 - NEAR), ny // 2 + NEAR + 1)
+    rolled = np.roll(mask, ny // 2, 1)
+    if np.count_nonzero(rolled[:, near]) > np.count_nonzero(mask[:, near]):
+        return rolled, ["the mask is taken with zero frequency first"]
+    return mask.copy(), []
 
 
 def combine_coils(kspace: np.ndarray, maps: np.ndarray | None) -> tuple[np.ndarray, str]:

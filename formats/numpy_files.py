@@ -7,7 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from formats.arrays import CINE_NAME, IMAGE_NAMES, Form, Variable, is_kspace_name, scan_of_arrays
+from formats.arrays import (
+    CINE_NAME,
+    IMAGE_NAMES,
+    Form,
+    Variable,
+    is_kspace_name,
+    is_mask_name,
+    scan_of_arrays,
+)  # fmt: skip
 from formats.series import Scan
 from util.errors import InputError
 from util.stored import MAGIC, Stored, stored_in
@@ -52,7 +60,7 @@ def numpy_variables(path: Path) -> list[Variable]:
             except InputError as error:
                 refused[name] = error
     for name, problem in refused.items():
-        if not variables or name in IMAGE_NAMES or is_kspace_name(name):
+        if not variables or name in IMAGE_NAMES or is_kspace_name(name) or is_mask_name(name):
             raise problem
     return variables
 

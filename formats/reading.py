@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from formats.arrays import Variable, is_mask_name
+from formats.arrays import Variable, is_mask_name, last_part
 from formats.dicom import is_dicom, read_dicom
 from formats.hdf5 import hdf5_variables, read_hdf5
 from formats.ismrmrd import raw_group, read_ismrmrd
@@ -27,9 +27,8 @@ from util.stored import MAGIC, ZIP_MAGIC
 KINDS = (
     "expected an .npz, .npy, .mat, HDF5, ISMRMRD, NIfTI or DICOM file, or a folder of DICOM files"
 )
-NO_MASK = (
-    "{path} holds images or its own measured lines, not k-space that needs a mask: leave --mask out"
-)
+MASK_KINDS = "expected a mask as .npy, .npz, .mat or HDF5"
+NO_MASK = "{path}: a mask is taken only with .npy, .npz, .mat and HDF5 scans: leave --mask out"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 HDF5_STARTS = (0, 512, 1024, 2048)  # where it may stand; MATLAB's header comes before it
 MAT5_MAGIC = b"MATLAB 5.0 MAT-file"
@@ -53,10 +52,10 @@ def read_scan(path: Path, axes: str | None = None, mask: Path | None = None) -> 
     """
     path = Path(path)
     lines = None if mask is None else read_mask(Path(mask))
-    with opened(path):
-        if path.is_dir() and mask is not None:
-            raise InputError(NO_MASK.format(path=path))
+    with opened(path, KINDS):
         if path.is_dir():
+            if mask is not None:
+                raise InputError(NO_MASK.format(path=path))
             files = [file for file in sorted(path.rglob("*")) if file.is_file() and is_dicom(file)]
             if not files:
                 raise InputError(f"{path} is a folder without DICOM files; {KINDS}")
@@ -65,14 +64,14 @@ def read_scan(path: Path, axes: str | None = None, mask: Path | None = None) -> 
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[None]:
-    """Turn what opening a file raises into an InputError."""
+def opened(path: Path, kinds: str) -> Iterator[None]:
+    """Turn what opening a file raises into an InputError; `kinds`: what was expected."""
     try:
         yield
     except FileNotFoundError:
-        raise InputError(f"{path} does not exist; {KINDS}") from None
+        raise InputError(f"{path} does not exist; {kinds}") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}); {KINDS}") from None
+        raise InputError(f"{path} cannot be read ({error.strerror or error}); {kinds}") from None
 
 
 def read_file(path: Path, axes: str | None, mask: Variable | None = None) -> Scan:
@@ -112,7 +111,7 @@ def read_mask(path: Path) -> Variable:
     Raises:
         InputError: it cannot be read, or holds no such array.
     """
-    with opened(path):
+    with opened(path, MASK_KINDS):
         kind = kind_of(path)
         if kind == "numpy":
             variables = numpy_variables(path)
@@ -121,11 +120,10 @@ def read_mask(path: Path) -> Variable:
         elif kind == "hdf5":
             variables, _ = hdf5_variables(path)
         else:
-            raise InputError(
-                f"{path} is no file of arrays; expected a mask as .npy, .npz, .mat or HDF5"
-            )
+            raise InputError(f"{path} is no file of arrays; {MASK_KINDS}")
     variables = [v for v in variables if v.dtype.kind in "biufc"]
     found = [v for v in variables if is_mask_name(v.name)] or variables
+    found = [v for v in found if last_part(v.name) == "mask"] or found
     if len(found) != 1:
         listed = ", ".join(f"{v.name!r} {v.shape}" for v in variables) or "none"
         raise InputError(f"{path}: its arrays are {listed}; expected one mask: call it 'mask'")

@@ -85,7 +85,7 @@ def score_line(rows: Rows, groups: Groups) -> str:
     if not networks:
         assert best is not None
         return f"{best}: {decibel(means[best])}, the best of {len(means)} training-free methods"
-    (network, *_) = networks
+    network = networks[-1]  # the one that is shown: averaged, or adapted, if there are two
     if best is None:
         return f"{network}: {decibel(means[network])}"
     (found,) = paired_differences(at_first, network, best, groups, ("psnr",))

@@ -104,6 +104,8 @@ def adaptation_lines(adapted: Adapted | None) -> list[str]:
         return []
     if math.isnan(adapted.before):
         return ["adaptation: too few measured lines to hold some out; the weights are unchanged"]
+    if not adapted.steps:
+        return ["adaptation: no step within the time; the weights are unchanged"]
     if not adapted.kept:
         return [f"adaptation: no gain in {adapted.steps} steps; the weights are unchanged"]
     gain = 10 * math.log10(adapted.before / adapted.after)

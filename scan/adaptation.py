@@ -5,9 +5,9 @@ them; others, never used for training, decide when to stop and which weights are
 never needed.
 
 Hidden lines stand for those that were not measured, but most measured lines are near the centre of
-k-space. So the error of a line weighs as much as its frequency is seldom measured (inverse
-probability weighting). Frequencies that no frame measured teach nothing: there the network is held
-to what it gave before, or it would fill them with noise.
+k-space. So the error of a line is weighted by the inverse of how often its frequency is measured
+(inverse probability weighting). Frequencies that no frame measured teach nothing: there the network
+is held to what it gave before, or it would fill them with noise.
 
 References:
   B. Yaman et al., "Self-supervised learning of physics-guided reconstruction neural networks
@@ -52,7 +52,7 @@ class Adapted:
     network: nn.Module
     series: int  # that it was adapted to
     steps: int  # done
-    kept: int  # the step whose weights are kept; 0: those from before
+    kept: int  # the step whose weights are kept; 0: the initial weights
     before: float  # mean squared error of the held-out lines
     after: float
 
@@ -73,44 +73,46 @@ class Lines:
 
 @torch.no_grad()
 def divided(
-    measurement: Measurement, network: nn.Module, precision: str, rng: np.random.Generator
+    measurement: Measurement,
+    network: nn.Module,
+    real_image: bool,
+    precision: str,
+    rng: np.random.Generator,
 ) -> Lines:
-    """Hold out a share of the measured lines."""
+    """Hold out a share of the measured lines; `real_image`: whether the network assumes real-valued
+    images, so that a line tells its conjugate-symmetric partner."""
     outside = measurement.mask.bool() & ~centre_lines(measurement.mask)
     held_out = outside & drawn(outside, HELD_OUT, rng)
     seen = measurement.mask * ~held_out
     given = undersample(measurement.aliased, seen)
+    often = measurement.mask.mean(dim=1, keepdim=True)
+    if real_image:
+        often = torch.maximum(often, hermitian_mirror(often))
     return Lines(
         measured=measurement.aliased,
         given=given,
         seen=seen,
         free=outside & ~held_out,
         held_out=held_out,
-        weight=line_weights(measurement.mask),
-        unknown=~with_partners(measurement.mask.bool().any(dim=1, keepdim=True)),
+        weight=line_weights(often),
+        unknown=often == 0,
         before=run_network(network, measurement.aliased, measurement.mask, precision),
     )
 
 
-def line_weights(mask: Tensor) -> Tensor:
-    """The weight of the error of each line, (1, 1, Y, 1), mean 1: the inverse of how often its
-    frequency is measured, smoothed over frequencies, at most `1 / RAREST`."""
-    often = with_partners(mask.mean(dim=1, keepdim=True))
-    line = torch.arange(mask.shape[2], dtype=torch.float32, device=mask.device)
+def line_weights(often: Tensor) -> Tensor:
+    """The weight of the error of each line, (1, 1, Y, 1): the inverse of how often its frequency is
+    measured, `often`, smoothed over frequencies; at most `1 / RAREST`."""
+    line = torch.arange(often.shape[2], dtype=torch.float32, device=often.device)
     near = (-0.5 * ((line[:, None] - line) / SMOOTH) ** 2).exp()
-    often = (near / near.sum(dim=1, keepdim=True)) @ often
-    weight = 1 / often.clamp(min=RAREST)
-    return weight / weight.mean()
-
-
-def with_partners(lines: Tensor) -> Tensor:
-    """For each line (..., Y, 1) the larger value of it and its conjugate-symmetric partner."""
-    return torch.maximum(lines, hermitian_mirror(lines))
+    smooth = (near / near.sum(dim=1, keepdim=True)) @ often
+    return 1 / smooth.clamp(min=RAREST)
 
 
 def adapt(
     network: nn.Module,
     measurements: Sequence[Measurement],
+    real_image: bool,
     max_minutes: float,
     precision: str,
     seed: int,
@@ -121,12 +123,12 @@ def adapt(
     depends on the seed alone.
 
     Series of too few lines to hold some out are left aside; without any other the network is
-    returned as it is. A request to stop ends it early.
+    returned as it is. A request to stop ends it early. `real_image`: see `divided`.
     """
     started = said = time.monotonic()
     rng = generator(Stream.ADAPTATION, seed)
     network = network.eval()
-    series = [divided(measurement, network, precision, rng) for measurement in measurements]
+    series = [divided(one, network, real_image, precision, rng) for one in measurements]
     series = [lines for lines in series if lines.held_out.any() and lines.free.any()]
     if not series:
         return Adapted(network, 0, 0, 0, float("nan"), float("nan"))
@@ -140,25 +142,26 @@ def adapt(
     trained = copy.deepcopy(network)  # in evaluation mode: batch norm, if any, keeps its statistics
     average = copy.deepcopy(trained)
     optimizer = make_optimizer(trained, RATE, weight_decay=0.0)
-    step = 0
-    while time.monotonic() - started < 60 * max_minutes and not stop.requested():
-        for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1, (step + 1) / WARM_UP)
-        train_step(trained, optimizer, series[rng.integers(len(series))], precision, rng)
-        update_average(average, trained, AVERAGE, step)
-        step += 1
-        if step % check_every:
+    step, ended = 0, False
+    while not ended:
+        ended = time.monotonic() - started >= 60 * max_minutes or stop.requested()
+        if not ended:
+            for group in optimizer.param_groups:
+                group["lr"] = RATE * min(1, (step + 1) / WARM_UP)
+            train_step(trained, optimizer, series[rng.integers(len(series))], precision, rng)
+            update_average(average, trained, AVERAGE, step)
+            step += 1
+        if step % check_every and not ended:
             continue
-        now = error(average)
-        if now < best.after:
-            best = Adapted(copy.deepcopy(average), len(series), step, step, before, now)
-        elif step - best.kept >= PATIENCE * check_every:
-            break
+        if step > best.steps:  # not judged yet
+            best.steps, now = step, error(average)
+            if now < best.after:
+                best = Adapted(copy.deepcopy(average), len(series), step, step, before, now)
+        ended = ended or step - best.kept >= PATIENCE * check_every
         if time.monotonic() - said > LOG_EVERY:
             said = time.monotonic()
-            left = started + 60 * max_minutes - said
+            left = max(0, started + 60 * max_minutes - said)
             log(f"adaptation: {step} steps, at most {duration(left)} left")
-    best.steps = step
     return best
 
 
@@ -178,7 +181,7 @@ def train_step(
 ) -> None:
     """A step on strips of a series, each with other hidden lines.
 
-    Columns are independent of each other (see `physics/consistency.py`).
+    Undersampling and data consistency are exact on strips (see `physics/consistency.py`).
     """
     nx = lines.given.shape[-1]
     width = min(STRIP, nx)
@@ -224,7 +227,8 @@ def centre_lines(mask: Tensor) -> Tensor:
     centre[first:end] = True
     half = SMALLEST_CENTRE // 2
     centre[max(0, ny // 2 - half) : ny // 2 + half + 1] = True
-    return centre[None, None, :, None]
+    lines = centre[None, None, :, None]
+    return lines | hermitian_mirror(lines)
 
 
 def drawn(lines: Tensor, share: float, rng: np.random.Generator) -> Tensor:

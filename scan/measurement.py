@@ -42,6 +42,11 @@ class Measurement:
         aliased, mask = self.aliased.to(device), self.mask.to(device)
         return dataclasses.replace(self, aliased=aliased, mask=mask, truth=truth)
 
+    def without_images(self) -> "Measurement":
+        """The same on the CPU without its images, of which only the shape is kept."""
+        nothing = torch.zeros((), dtype=self.aliased.dtype).expand(self.aliased.shape)
+        return dataclasses.replace(self, aliased=nothing, mask=self.mask.cpu(), truth=None)
+
     @property
     def acceleration(self) -> float:
         """All lines over the measured ones."""

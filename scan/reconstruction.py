@@ -33,8 +33,10 @@ class Reconstruction:
     seconds: float = 0.0
 
     def keep_network(self) -> None:
-        """Forget the images of the other methods, and the truth, once they are written."""
+        """Forget the images of the other methods, what was measured, and the truth, once they are
+        written."""
         self.images = {self.network: self.images[self.network]}
+        self.measurement = self.measurement.without_images()
         self.truth = None
 
     @property

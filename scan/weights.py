@@ -14,7 +14,7 @@ from training import checkpoint as ckpt
 from training.run import acceleration_range
 from util.errors import InputError
 
-FOR_REAL = "cascade_phantom"  # shipped
+FOR_REAL, FOR_COMPLEX = "cascade_phantom", "cascade_phantom_complex"  # shipped
 
 
 @dataclass
@@ -32,18 +32,8 @@ class Weights:
 
 
 def default_weights(is_real: bool) -> str:
-    """The name of the weights that come with the project for such images.
-
-    Raises:
-        InputError: there are none for complex images.
-    """
-    if not is_real:
-        raise InputError(
-            "these images have a phase, and the weights that come with the project are for"
-            " real-valued ones: train some (recipes/phantom_weights_complex.txt), and name them"
-            " with --weights"
-        )
-    return FOR_REAL
+    """The name of the weights that come with the project for such images."""
+    return FOR_REAL if is_real else FOR_COMPLEX
 
 
 def load_weights(name: str, device: torch.device) -> Weights:
@@ -78,7 +68,7 @@ def require_fit(weights: Weights, measurement: Measurement, adapting: bool) -> N
     if weights.needs_real and not measurement.is_real:
         raise InputError(
             f"the weights {weights.name} are for real-valued images, and these data have a phase:"
-            " give some for complex images, such as those of recipes/phantom_weights_complex.txt"
+            f" give some for complex images, such as {FOR_COMPLEX}"
         )
     if adapting and weights.gives_magnitude and not measurement.is_real:
         raise InputError(

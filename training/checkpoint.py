@@ -106,15 +106,17 @@ def architecture_of(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def require_as_shipped(path: Path) -> None:
     """Raise InputError if the file comes with the project and has other contents."""
-    hashes = {(WEIGHTS / name): expected for name, expected in SHIPPED.values()}
-    expected = hashes.get(path.resolve())
-    if expected is None or not path.is_file():
+    expected = dict(SHIPPED.values()).get(path.name)
+    if expected is None or path.parent.resolve() != WEIGHTS or not path.is_file():
         return
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror})") from None
     if found != expected:
         raise InputError(
             f"{path} is not the file that comes with the project (SHA-256 {found[:12]}, expected"
-            f" {expected[:12]}): copy it again, or give your own weights another name"
+            f" {expected[:12]}): restore it, or give your own weights another name"
         )
 
 

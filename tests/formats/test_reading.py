@@ -493,18 +493,43 @@ def test_a_mask_in_another_file(tmp_path, name):
         ("scan.npz", "short.npy", r"the mask is \(8, 31\) for an array of \(3, 8, 32, 36\)"),
         ("scan.npz", "two.npz", "its arrays are 'a' .*; expected one mask: call it 'mask'"),
         ("scan.npz", "words.npy", "its arrays are none; expected one mask"),
+        ("scan.npz", "shares.npy", "'array': the mask has other values than 0 and 1"),
+        ("scan.npz", "large.npy", "the mask is .* larger than the scan"),
+        ("scan.npz", "object.npz", "'mask' in .*object.npz holds Python objects"),
         ("scan.npz", "none.npy", "none.npy does not exist"),
         ("scan.npz", ".", "cannot be read"),
         ("scan.npz", "a.nii", "a.nii is no file of arrays; expected a mask"),
-        ("a.nii", "short.npy", "a.nii holds images or its own measured lines.*leave --mask out"),
+        ("a.nii", "short.npy", "a.nii: a mask is taken only with .npy, .npz, .mat and HDF5 scans"),
         (".", "short.npy", "leave --mask out"),
     ],
 )
 def test_a_mask_that_cannot_be_used(tmp_path, scan, mask, message):
     np.savez(tmp_path / "scan.npz", kspace=KSPACE)
     np.save(tmp_path / "short.npy", np.ones((8, 31)))
+    np.save(tmp_path / "shares.npy", np.full((8, 32), 0.5))
+    np.save(tmp_path / "large.npy", np.ones((4, 8, 32, 36)))
+    np.savez(tmp_path / "object.npz", mask=np.array([{}], dtype=object), acc=2)
     np.save(tmp_path / "words.npy", np.array(["a", "b"]))
     np.savez(tmp_path / "two.npz", a=np.ones((8, 32)), b=np.ones((8, 32)))
     nibabel.save(nibabel.Nifti1Image(SLICES.transpose(3, 2, 0, 1), np.eye(4)), tmp_path / "a.nii")
     with pytest.raises(InputError, match=message):
         list(read_scan(tmp_path / scan, None, tmp_path / mask))
+
+
+@pytest.mark.parametrize("kind", ["images", "full", "padded", "undersampled"])
+def test_a_mask_with_zero_frequency_first_is_rolled_and_noted(tmp_path, kind):
+    kspace = KSPACE.copy()
+    if kind == "padded":
+        kspace[:, :, :2] = kspace[:, :, -2:] = 0
+    if kind == "undersampled":
+        kspace *= LINES[..., None]
+    if kind == "images":
+        np.save(tmp_path / "scan.npy", SLICES)
+    else:
+        np.savez(tmp_path / "scan.npz", kspace=kspace)
+    np.save(tmp_path / "lines.npy", np.fft.ifftshift(LINES, axes=-1))
+    scan = read_scan(next(tmp_path.glob("scan.*")), None, tmp_path / "lines.npy")
+    series = list(scan)
+    for one in series:
+        np.testing.assert_array_equal(one.mask, LINES)
+    assert "the mask is taken with zero frequency first" in notes_of(scan, series)
