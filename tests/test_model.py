@@ -220,17 +220,19 @@ def test_magnitude_has_a_finite_gradient_at_zero():
 
 def test_refiner_starts_as_the_identity():
     image = torch.rand(2, 4, 9, 11)
-    assert torch.equal(Refiner(16, batch_norm=True)(image), image)
+    assert torch.equal(Refiner(16, batch_norm=True, views=True)(image), image)
 
 
-def test_refiner_uses_neighbouring_frames_and_time_is_cyclic():
-    refiner = randomised(Refiner(16, batch_norm=True)).eval()
+@pytest.mark.parametrize(("views", "reached"), [(False, [0, 1, 11]), (True, list(range(12)))])
+def test_refiner_uses_neighbouring_frames_and_time_is_cyclic(views, reached):
+    """With temporal views, one of which is the mean, it uses all frames."""
+    refiner = randomised(Refiner(16, batch_norm=True, views=views)).eval()
     image = torch.rand(1, 12, 8, 8)
     changed = image.clone()
     changed[:, 0] += 1
     with torch.no_grad():
         reach = (refiner(changed) - refiner(image)).abs().amax(dim=(0, 2, 3))
-        assert (reach > 1e-6).nonzero().flatten().tolist() == [0, 1, 11]
+        assert (reach > 1e-6).nonzero().flatten().tolist() == reached
         rolled = refiner(image.roll(3, dims=1))
         expected = refiner(image).roll(3, dims=1)
     torch.testing.assert_close(rolled, expected, atol=1e-4, rtol=1e-4)
@@ -243,7 +245,7 @@ def test_refiners_in_a_row_need_data_consistency(data_consistency, steps):
 
 
 def test_refiner_can_correct_single_pixels():
-    refiner = randomised(Refiner(16, batch_norm=True)).eval()
+    refiner = randomised(Refiner(16, batch_norm=True, views=True)).eval()
     image = torch.rand(1, 3, 16, 16)
     correction = refiner(image) - image
     checkerboard = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(8, 8)  # the highest frequency
