@@ -26,6 +26,10 @@ SHIPPED = {  # by name: the file in WEIGHTS, and its SHA-256
         "phantom.pt",
         "a3f8c8d0eb93397a6f1dad70f82094568ae4a2e94ced4119e505656e8d8d1abc",
     ),
+    "cascade_phantom_complex": (
+        "phantom_complex.pt",
+        "f39ce0ff4de57cb43f6effec5953d07a50da7154f22190261ee5b717412cab71",
+    ),
 }
 FORMAT = 2
 BEFORE = {"start": ZERO_FILLED, "real_image": False}  # of U-Nets in checkpoints of version 0.1.0

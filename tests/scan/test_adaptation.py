@@ -84,8 +84,8 @@ def test_lines_that_are_seldom_measured_weigh_more():
     often[:, :, 10:23] = 1
     weight = line_weights(often)[0, 0, :, 0]
     assert weight.argmin() == 16
-    assert weight[16] == pytest.approx(1, rel=0.1)
-    assert weight[3] > 6 * weight[16]
+    assert weight[16] == pytest.approx(1, rel=0.15)
+    assert weight[3] > 5 * weight[16]
     torch.testing.assert_close(weight, weight.flip(0))
     torch.testing.assert_close(line_weights(0 * often), torch.full((1, 1, 33, 1), 1 / RAREST))
 
