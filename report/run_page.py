@@ -134,16 +134,17 @@ def difference_cell(rows: Rows, first: str, second: str, groups: Groups) -> str:
 
 
 def advantage_table(rows: Rows, groups: Groups) -> Table | None:
-    """The network minus the best training-free method of each score; None without both."""
-    by_acc: dict[str, list[str]] = {}
+    """Each network minus the best training-free method of each score; None without both."""
+    lines: dict[tuple[str, float | None], list[str]] = {}
     for found in advantages(rows, groups):
-        cells = by_acc.setdefault(f"{found.acc:g}", [f"acceleration {found.acc:g}"])
+        label = f"{found.first}, acceleration {found.acc:g}"
+        cells = lines.setdefault((found.first, found.acc), [label])
         cells.append(f"{difference_text(found.interval, DIGITS[found.score])} ({found.second})")
-    if not by_acc:
+    if not lines:
         return None
     heads = ["", *(TITLES[score] for score in COMPARED)]
-    title = f"{found.first} minus the best training-free method of each score"
-    return Table(heads, list(by_acc.values()), title, f"{interval_meaning(groups is not None)}.")
+    title = "Minus the best training-free method of each score"
+    return Table(heads, list(lines.values()), title, f"{interval_meaning(groups is not None)}.")
 
 
 def lesion_table(rows: Rows) -> Table:

@@ -251,22 +251,19 @@ def in_columns(table: Sequence[Sequence[str]]) -> list[str]:
 def advantage_lines(
     rows: Sequence[Mapping[str, Any]], groups: Sequence | np.ndarray | None
 ) -> list[str]:
-    """The advantage of the network over the best training-free method in each score, a line for
+    """The advantage of each network over the best training-free method in each score, a line for
     each acceleration; none if there is nothing to compare."""
-    by_acc: dict[float | None, list[str]] = {}
-    network = ""
+    cells: dict[str, dict[float | None, list[str]]] = {}  # by network and acceleration
     for difference in advantages(rows, groups):
-        network = difference.first
         text = difference_text(difference.interval, 3)
-        cells = by_acc.setdefault(difference.acc, [])
-        cells.append(f"{difference.score} {text} ({difference.second})")
-    if not by_acc:
-        return []
+        at_acc = cells.setdefault(difference.first, {}).setdefault(difference.acc, [])
+        at_acc.append(f"{difference.score} {text} ({difference.second})")
     meaning = interval_meaning(groups is not None)
-    return [
-        f"{network} minus the best training-free method, paired by sample, {meaning}",
-        *(f"acceleration {acc:g}: {', '.join(cells)}" for acc, cells in by_acc.items()),
-    ]
+    lines = []
+    for network, by_acc in cells.items():
+        lines.append(f"{network} minus the best training-free method, paired by sample, {meaning}")
+        lines += [f"acceleration {acc:g}: {', '.join(one)}" for acc, one in by_acc.items()]
+    return lines
 
 
 def lesion_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
