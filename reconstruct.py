@@ -199,9 +199,12 @@ def measured(series: Series, acc: float, sample_n: int, seed: int, number: int) 
     """The measured lines of a series; fully sampled data are undersampled, by their own mask if the
     file has one."""
     values, mask = series.values, series.mask
-    if series.is_kspace and not is_full(values):
-        return from_kspace(values, mask)
+    if mask is not None and mask.all():
+        mask = None  # it says nothing
     if series.is_kspace:
+        lines = (values != 0).any(axis=-1)
+        if not is_full(values) or (mask is not None and (mask == lines).all()):
+            return from_kspace(values, None)  # a mask was compared with it when it was read
         values = ifftc(torch.from_numpy(values)).numpy()
     return from_images(values, acc, sample_n, seed, number, mask)
 

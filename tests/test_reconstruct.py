@@ -15,9 +15,10 @@ from PIL import Image
 from scans import write_dicom_folder
 
 from formats.reading import read_scan
+from formats.series import Series
 from phantom.scanner import phantom
 from physics.fourier import fftc
-from reconstruct import reconstruct, reconstruct_scan
+from reconstruct import measured, reconstruct, reconstruct_scan
 from scan.measurement import from_images
 from util.command_line import settings_of
 from util.errors import EXIT_INTERRUPTED, InputError
@@ -109,6 +110,22 @@ def test_the_mask_may_have_a_file_of_its_own(tmp_path):
     assert rows[0]["acc"] == pytest.approx(mask.size / mask.sum())
     with pytest.raises(InputError, match="--mask is for scans in files"):
         reconstruct_scan("phantom", tmp_path / "none", mask=lines)
+
+
+def test_what_was_measured_by_the_mask_is_no_truth():
+    """K-space of a contiguous centre looks fully sampled, unless a mask says what was measured."""
+    kspace = fftc(torch.from_numpy(IMAGES[0])).numpy()
+    centre = np.zeros((8, 64), bool)
+    centre[:, 20:44] = True
+    low = kspace * centre[..., None]
+    assert measured(Series("a", low, True, centre), 4, 4, 0, 0).truth is None
+    assert measured(Series("a", low, True), 4, 4, 0, 0).truth is not None
+    every = measured(Series("a", kspace, True, np.ones((8, 64), bool)), 4, 4, 0, 0)
+    assert every.acc == 4  # a mask of all lines is none
+    measured_too = centre.copy()
+    measured_too[0, 50] = True  # a line that was measured, but is zero
+    thinned = low * (np.arange(64) % 3 > 0)[:, None]
+    assert measured(Series("a", thinned, True, measured_too), 4, 4, 0, 0).truth is None
 
 
 def test_the_reconstruction_has_the_format_of_its_scan(tmp_path):
