@@ -43,6 +43,15 @@ def run_network(network: nn.Module, aliased: Tensor, mask: Tensor, precision: st
         return network(aliased, mask)
 
 
+def run_stages(network: nn.Module, aliased: Tensor, mask: Tensor, precision: str) -> list[Tensor]:
+    """The reconstructions after each stage, the last one as of `run_network`; of a network without
+    stages that one alone."""
+    if not isinstance(network, Cascade):
+        return [run_network(network, aliased, mask, precision)]
+    with torch.autocast(aliased.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        return network.by_stage(aliased, mask)
+
+
 def channels_last(network: nn.Module) -> None:
     """Convert the weights to channels-last layout, which is fastest on CPUs and GPUs."""
     three = any(parameter.dim() == 5 for parameter in network.parameters())

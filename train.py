@@ -9,19 +9,21 @@ part and report.
 B sample, T frame, Y phase-encoding line, X readout.
 """
 
+import contextlib
 import copy
+import itertools
 import math
 import os
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from dataset import load_cine, name_list
@@ -33,7 +35,7 @@ from evaluation.series_view import ventricle_rows
 from evaluation.tuning import Parameters, available_baselines
 from methods.averaging import averaged
 from methods.baselines import Method
-from model import build_model, channels_last, run_network, set_checkpointing
+from model import build_model, channels_last, run_network, run_stages, set_checkpointing
 from report.description import baseline_lines, caveats, changes, configuration, describe
 from report.figures import curves_figure
 from report.page import write_page
@@ -52,7 +54,15 @@ from report.text import (
 )
 from training import checkpoint as ckpt
 from training import checks, run_folder
-from training.batches import Batch, EvaluationBatches, epoch_draws, training_batch
+from training.batches import (
+    Batch,
+    EvaluationBatches,
+    divided,
+    epoch_draws,
+    prepared,
+    training_batch,
+)
+from training.cuda_graph import Forward, captured
 from training.optimisation import (
     learning_rate,
     make_optimizer,
@@ -80,6 +90,8 @@ from util.progress import duration, say
 from util.stop import StopRequest
 
 CODE = source_hash("train")  # of the whole suite, as it was imported
+N_AHEAD = 6  # batches made ahead for a GPU, in threads
+READ_EVERY = 20  # steps after which a GPU's losses are read and checked: each reading waits for it
 WARM_STEPS = 3  # steps after which the time left is estimated
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"  # of training
 MEMORY_MARGIN = 2.5  # a step may take this multiple of the counted activations
@@ -118,6 +130,7 @@ def train(
     attention: bool = False,  # unet*: channel and spatial attention at the bottom
     stages: int = 4,  # cascade: number of stages
     features: int = 16,  # cascade: channels of a stage at its highest resolution
+    memory: bool = True,  # cascade: stages hand features on, Y is cyclic; no: as in version 0.1.0
     dc_weight: float | None = None,  # cascade: weight of noisy measured lines; None: kept exactly
     learn_dc_weight: bool = False,  # cascade: train dc_weight, one for each stage
     real_image: bool | None = None,  # assume real-valued images; None: if the data allow it
@@ -125,6 +138,7 @@ def train(
     # -- optimisation
     num_epochs: int = 400,  # passes over the training part; 0: no training, only scores
     loss: str = "mse",  # training loss: 'mse' (squared error) or 'l1' (absolute error)
+    stage_loss: float = 0.0,  # cascade: weight of the loss after each stage but the last
     weight_decay: float = 1e-4,  # L2 penalty of Adam (not decoupled)
     batch_size: int = 10,  # samples in an optimiser step
     accumulation: int = 1,  # forward passes that a batch is divided into, for less memory
@@ -136,6 +150,7 @@ def train(
     augment: tuple[str, ...] = (),  # 'flips', 'time', 'horizontal_flip', 'jitter', 'blur', 'affine'
     strip: int | None = None,  # train on strips of this many columns; None: whole images
     precision: str | None = None,  # of the networks: 'float32', 'bfloat16'; None: the faster here
+    cuda_graph: bool = False,  # on a GPU: launch each training step at once, for small networks
     gradient_checkpointing: bool = False,  # recompute activations in the backward pass
     seed: int = 0,  # seed of weights, dropout, order, training masks and augmentation
     device: str | None = None,  # 'cpu', 'cuda', 'cuda:1', 'mps'; None: the best available
@@ -227,6 +242,8 @@ def prepare(folder: Path, settings: dict[str, Any], initial: Mapping[str, Any] |
             "there is nothing to score: --num-epochs is 0, no --initial-weights are given, and"
             f" --baselines is {s.baselines}; name some, or leave it out for all that apply"
         )
+    if s.cuda_graph and device.type != "cuda":
+        say(f"NOTICE: --cuda-graph does nothing on {device}")
     if device.type == "cpu":
         needed = run.step_cost.activation_bytes if run.has_network else 0
         machine.reuse_memory(MEMORY_MARGIN * needed)
@@ -322,6 +339,7 @@ def fit(
     """
     s = run.settings
     optimizer = make_optimizer(network, s.initial_lr, s.weight_decay)
+    forward = training_forward(run, network)
     training = Training(network, copy.deepcopy(network) if s.ema else None, optimizer)
     restore(run, training)
     validation = list(
@@ -343,7 +361,7 @@ def fit(
         bar_format=BAR,
     ) as bar:
         for epoch in range(first, s.num_epochs):
-            train_epoch(run, training, epoch, bar, expected, reference, facts, stop)
+            train_epoch(run, training, forward, epoch, bar, expected, reference, facts, stop)
             started = time.perf_counter()
             validated = (epoch + 1) % s.validate_every == 0 or epoch + 1 == s.num_epochs
             if validated:
@@ -379,9 +397,22 @@ def measured_forecast(
     return expected
 
 
+def training_forward(run: Run, network: nn.Module) -> Forward:
+    """The network as it is called in a training step: with the images of every stage that the loss
+    takes."""
+    s = run.settings
+    if not s.cuda_graph or run.device.type != "cuda":
+        return partial(run_stages, network, precision=s.precision)
+    n_frames, ny, nx = run.cine.shape
+    size = math.ceil(min(s.batch_size, run.n_rounds * len(run.parts["train"])) / s.accumulation)
+    shape = size, n_frames, ny, min(nx, s.strip or nx)
+    return captured(network, shape, s.precision, s.stage_loss > 0, run.device)
+
+
 def train_epoch(
     run: Run,
     training: Training,
+    forward: Forward,
     epoch: int,
     bar: tqdm,
     expected: Forecast,
@@ -392,61 +423,99 @@ def train_epoch(
     """Train for the rest of an epoch; save and raise `Interrupted` if asked to stop."""
     s, n_steps = run.settings, run.n_steps
     n_validations = math.ceil(s.num_epochs / s.validate_every) - epoch // s.validate_every
-    training.network.train()
+    on_gpu = run.device.type == "cuda"
     order = epoch_draws(run.parts["train"], s.seed, epoch, run.n_rounds)
-    for step in range(training.step, n_steps):
-        if stop.requested():
-            last = snapshot(run, training, inference_only=False)
-            ckpt.save_checkpoint(run.folder / ckpt.LAST, last)
-            write_output(run.folder, facts, training.history, reference=reference)
-            stop.check(f"in epoch {epoch + 1}, after {step} of {n_steps} steps")
-        started = time.perf_counter()
-        draws = order[step * s.batch_size : (step + 1) * s.batch_size]
-        position = epoch + (step + 0.5) / n_steps
-        rate = learning_rate(position, s.initial_lr, s.lr_schedule, s.warmup_epochs, s.num_epochs)
-        for group in training.optimizer.param_groups:
-            group["lr"] = rate
-        loss = train_step(run, training, draws)
-        samples = name_list([sample for _, sample in draws])
-        where = f"in epoch {epoch + 1}, step {step + 1}, on samples {samples}"
-        checks.check_finite(loss, where, run.folder, s.initial_lr)
-        if training.average is not None:
-            update_average(training.average, training.network, s.ema, epoch * n_steps + step)
-        training.step += 1
-        stop.progressed()
-        training.epoch_loss += loss * len(draws)
-        seconds = time.perf_counter() - started
-        training.epoch_seconds += seconds
-        expected.steps.append(seconds)
-        n_left = (s.num_epochs - epoch) * n_steps - training.step
-        left = expected.left(n_left, n_validations)
-        bar.set_postfix(loss=f"{loss:.2e}", left=duration(sum(left.values())), refresh=False)
-        bar.update()
-        if len(expected.steps) == min(WARM_STEPS, n_steps):
-            for line in wrapped([checks.time_notice(left, s.model, run.device)], ""):
-                say(line)
+    steps = [order[i : i + s.batch_size] for i in range(0, len(order), s.batch_size)]
+    steps = steps[training.step :]
+    made = prepared(
+        partial(
+            training_batch,
+            run.cine.images,
+            acquisition=run.acquisition,
+            training=run.training_draws,
+            device=run.device,
+        ),
+        [part for draws in steps for part in divided(draws, s.accumulation)],
+        N_AHEAD if on_gpu else 0,
+    )
+    training.network.train()
+    started = time.perf_counter()
+    with contextlib.closing(made):
+        for draws in steps:
+            if stop.requested():
+                read_losses(run, training)
+                last = snapshot(run, training, inference_only=False)
+                ckpt.save_checkpoint(run.folder / ckpt.LAST, last)
+                write_output(run.folder, facts, training.history, reference=reference)
+                stop.check(f"in epoch {epoch + 1}, after {training.step} of {n_steps} steps")
+            position = epoch + (training.step + 0.5) / n_steps
+            for group in training.optimizer.param_groups:
+                group["lr"] = learning_rate(
+                    position, s.initial_lr, s.lr_schedule, s.warmup_epochs, s.num_epochs
+                )
+            n_parts = len(divided(draws, s.accumulation))
+            loss = train_step(s, training, forward, itertools.islice(made, n_parts), len(draws))
+            if training.average is not None:
+                done = epoch * n_steps + training.step
+                update_average(training.average, training.network, s.ema, done)
+            training.step += 1
+            training.unread.append((training.step, [sample for _, sample in draws], loss))
+            stop.progressed()
+            n_read = len(training.unread)
+            if n_read < (READ_EVERY if on_gpu else 1) and training.step < n_steps:
+                continue
+            mean = read_losses(run, training)
+            seconds = time.perf_counter() - started
+            training.epoch_seconds += seconds
+            expected.steps.extend([seconds / n_read] * n_read)
+            n_left = (s.num_epochs - epoch) * n_steps - training.step
+            left = expected.left(n_left, n_validations)
+            bar.set_postfix(loss=f"{mean:.2e}", left=duration(sum(left.values())), refresh=False)
+            bar.update(n_read)
+            warm = min(WARM_STEPS, n_steps)
+            if len(expected.steps) >= warm > len(expected.steps) - n_read:
+                for line in wrapped([checks.time_notice(left, s.model, run.device)], ""):
+                    say(line)
+            started = time.perf_counter()
 
 
-def train_step(run: Run, training: Training, draws: Sequence[tuple[int, int]]) -> float:
-    """One optimiser step on a batch; returns its mean loss."""
-    s, network, optimizer = run.settings, training.network, training.optimizer
+def train_step(
+    settings: SimpleNamespace,
+    training: Training,
+    forward: Forward,
+    parts: Iterable[Batch],
+    n_samples: int,
+) -> Tensor:
+    """One optimiser step on the `n_samples` of all parts; returns their mean loss, on the device.
+
+    Nothing here waits for a GPU.
+    """
+    s, network, optimizer = settings, training.network, training.optimizer
     total = 0.0
     optimizer.zero_grad(set_to_none=True)
-    size = math.ceil(len(draws) / s.accumulation)
-    for start in range(0, len(draws), size):
-        part = draws[start : start + size]
-        batch = training_batch(
-            run.cine.images, part, run.acquisition, run.training_draws, run.device
-        )
-        reconstruction = run_network(network, batch.aliased, batch.mask, s.precision)
-        loss = training_loss(reconstruction, batch.image, s.loss).sum() / len(draws)
+    for batch in parts:
+        stages = forward(batch.aliased, batch.mask)
+        losses = [training_loss(x, batch.image, s.loss).sum() / n_samples for x in stages]
+        loss = losses[-1]
+        if s.stage_loss:
+            loss = loss + s.stage_loss * sum(losses[:-1])
         loss.backward()
-        total += loss.item()
+        total = total + losses[-1].detach()
     if s.clip_gradient is not None:
         nn.utils.clip_grad_norm_(network.parameters(), s.clip_gradient)
-    if math.isfinite(total):
-        optimizer.step()
+    optimizer.step()
     return total
+
+
+def read_losses(run: Run, training: Training) -> float:
+    """Add the losses of the last steps to the epoch's; returns their mean over these steps."""
+    values = [loss.item() for _, _, loss in training.unread]
+    for (step, samples, _), loss in zip(training.unread, values, strict=True):
+        where = f"in epoch {len(training.history) + 1}, step {step}, on samples {name_list(samples)}"
+        checks.check_finite(loss, where, run.folder, run.settings.initial_lr)
+        training.epoch_loss += loss * len(samples)
+    training.unread.clear()
+    return sum(values) / max(1, len(values))
 
 
 def validate_epoch(

@@ -75,7 +75,8 @@ def _nearest_lines(measured: DataConsistency, average: bool) -> Tensor:
 
     def from_nearest(tie: Tensor) -> Tensor:
         """The lines of the nearest frames; at a tie of the one whose `tie` (T, S) is 0."""
-        rank = (2 * distance + tie)[..., None].where(known[:, None], 2 * n_frames)  # (B, T, S, K)
+        rank = 2 * distance + tie  # (T, S)
+        rank = rank[..., None].masked_fill(~known[:, None], 2 * n_frames)  # (B, T, S, K)
         nearest = rank.argmin(dim=2)  # (B, T, K)
         return lines.gather(1, nearest[..., None].expand_as(lines))
 

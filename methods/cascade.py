@@ -16,10 +16,13 @@ image reconstruction", IEEE Trans Med Imaging 37:491-503, 2018; W. Shi et al. (s
 2016.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.baselines import zero_filled
 from methods.layers import BANDS, ShiftBlock, as_convolved, run_block, set_zero, temporal_views
 from methods.start import start_images
 from physics.consistency import DataConsistency
@@ -31,37 +34,44 @@ LEVELS = 3  # resolutions of a stage
 
 class Stage(nn.Module):
     """Small residual U-Net in space and time: images (B, T, channels, Y, X) to a correction
-    (B, T, parts, Y, X).
+    (B, T, parts, Y, X), and its last features.
 
     It has three resolutions, the highest that of sub-pixels, with 1, 2 and 4 times `features`
-    channels. Its output starts at zero.
+    channels. Its output starts at zero. With `cyclic` the image continues cyclically along Y, as it
+    does for the physics; exactly so if Y is a multiple of 8. With `memory` the features of the
+    stage before are added to its own; they start at zero.
     """
 
-    def __init__(self, channels: int, parts: int, features: int):
+    def __init__(self, channels: int, parts: int, features: int, cyclic: bool, memory: bool):
         super().__init__()
+        self.cyclic = cyclic
         widths = [features * 2**level for level in range(LEVELS)]
-        self.lift = nn.Conv2d(channels * SUBPIXEL**2, features, kernel_size=3, padding=1)
-        self.encoder = nn.ModuleList(ShiftBlock(width) for width in widths[:-1])
+        padding = (0, 1) if cyclic else 1
+        self.lift = nn.Conv2d(channels * SUBPIXEL**2, features, kernel_size=3, padding=padding)
+        self.encoder = nn.ModuleList(ShiftBlock(width, cyclic=cyclic) for width in widths[:-1])
         self.down = nn.ModuleList(
             nn.Conv2d(width, 2 * width, kernel_size=2, stride=2) for width in widths[:-1]
         )
-        self.bottom = nn.ModuleList(ShiftBlock(widths[-1]) for _ in range(2))
+        self.bottom = nn.ModuleList(ShiftBlock(widths[-1], cyclic=cyclic) for _ in range(2))
         self.up = nn.ModuleList(  # like a transposed convolution, but fast on CPUs too
             nn.Sequential(nn.Conv2d(2 * width, 4 * width, kernel_size=1), nn.PixelShuffle(2))
             for width in widths[:-1]
         )
-        self.decoder = nn.ModuleList(ShiftBlock(width) for width in widths[:-1])
+        self.decoder = nn.ModuleList(ShiftBlock(width, cyclic=cyclic) for width in widths[:-1])
         self.project = nn.Conv2d(features, parts * SUBPIXEL**2, kernel_size=1)
         set_zero(self.project)
+        if memory:
+            self.recall = nn.Conv2d(features, features, kernel_size=1)
+            set_zero(self.recall)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, before: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`before`: the features that the stage before returned, (B T, features, Y/2, X/2)."""
         n_frames, _, ny, nx = images.shape[1:]
-        multiple = SUBPIXEL * 2 ** (LEVELS - 1)
-        x = as_convolved(images.flatten(0, 1))  # (B T, C, Y, X)
-        if nx % multiple or ny % multiple:
-            x = F.pad(x, (0, -nx % multiple, 0, -ny % multiple))
+        x = self.padded(as_convolved(images.flatten(0, 1)))  # (B T, C, Y, X)
         x = F.pixel_unshuffle(x, SUBPIXEL).contiguous(memory_format=torch.channels_last)
         x = self.lift(x)
+        if before is not None:
+            x = x + self.recall(before)
         skips = []
         for block, down in zip(self.encoder, self.down, strict=True):
             x = block(x, n_frames)
@@ -71,8 +81,21 @@ class Stage(nn.Module):
             x = block(x, n_frames)
         for up, block in zip(reversed(self.up), reversed(self.decoder), strict=True):
             x = block(up(x) + skips.pop(), n_frames)
-        x = F.pixel_shuffle(self.project(x), SUBPIXEL)[..., :ny, :nx]  # (B T, C, Y, X)
-        return x.float().unflatten(0, (-1, n_frames))
+        correction = F.pixel_shuffle(self.project(x), SUBPIXEL)[..., :ny, :nx]  # (B T, C, Y, X)
+        return correction.float().unflatten(0, (-1, n_frames)), x
+
+    def padded(self, x: Tensor) -> Tensor:
+        """Frames (B T, C, Y, X) of a size that all resolutions divide; cyclically along Y, with a
+        row of sub-pixels more on either side for the first convolution."""
+        ny, nx = x.shape[-2:]
+        multiple = SUBPIXEL * 2 ** (LEVELS - 1)
+        if not self.cyclic:
+            return F.pad(x, (0, -nx % multiple, 0, -ny % multiple))
+        if ny < 2 * multiple:  # at least two rows at the lowest resolution
+            x = x.repeat(1, 1, math.ceil(2 * multiple / ny), 1)
+            ny = x.shape[-2]
+        x = F.pad(x, (0, 0, SUBPIXEL, -ny % multiple + SUBPIXEL), mode="circular")
+        return F.pad(x, (0, -nx % multiple))
 
 
 class Cascade(nn.Module):
@@ -83,6 +106,10 @@ class Cascade(nn.Module):
     onto the other bands of temporal frequency. The temporal mean covers all frames, so the
     difference to it shows all motion at once.
 
+    With `memory` a stage also gets the features of the stage before, and what the last data
+    consistency changed (the first stage: the difference of the zero-filled images to the start),
+    and its images are cyclic along Y. The cascade of version 0.1.0 has none of this.
+
     With `real_image` the images are real throughout, and the output is real and signed. Otherwise
     real and imaginary part are two channels of every frame, and the output is complex64.
     """
@@ -91,6 +118,7 @@ class Cascade(nn.Module):
         self,
         stages: int,
         features: int,
+        memory: bool,
         real_image: bool,
         dc_weight: float | None,
         learn_dc_weight: bool,
@@ -98,11 +126,14 @@ class Cascade(nn.Module):
         """`dc_weight`: v of `DataConsistency.project`; None: infinite. `learn_dc_weight`: train v
         from that value, separately in each stage."""
         super().__init__()
-        self.real_image = real_image
+        self.real_image, self.memory = real_image, memory
         self.gradient_checkpointing = False  # recompute activations in the backward pass
         parts = 1 if real_image else 2
-        views = 2 + len(BANDS)
-        self.stages = nn.ModuleList(Stage(views * parts, parts, features) for _ in range(stages))
+        views = 2 + len(BANDS) + memory
+        self.stages = nn.ModuleList(
+            Stage(views * parts, parts, features, cyclic=memory, memory=memory and i > 0)
+            for i in range(stages)
+        )
         log_weight = None if dc_weight is None else torch.full((stages,), dc_weight).log()
         if learn_dc_weight and log_weight is not None:
             self.log_weight = nn.Parameter(log_weight)
@@ -110,23 +141,37 @@ class Cascade(nn.Module):
             self.register_buffer("log_weight", log_weight)
 
     def forward(self, aliased: Tensor, mask: Tensor) -> Tensor:
+        return self.by_stage(aliased, mask)[-1]
+
+    def by_stage(self, aliased: Tensor, mask: Tensor) -> list[Tensor]:
+        """The reconstructions after each stage; the last one is the network's."""
         measured = DataConsistency(aliased, mask, self.real_image)
         with torch.no_grad():
             images, shared = start_images(measured)
             shared = self.parts_of(shared - images)
+            changed = zero_filled(measured) - images if self.memory else None
+        features, reconstructions = None, []
         for i, stage in enumerate(self.stages):
-            channels = self.views(images, shared)
-            correction = run_block(stage, channels, recompute=self.gradient_checkpointing)
+            channels = self.views(images, shared, changed)
+            correction, features = run_block(
+                stage, channels, features, recompute=self.gradient_checkpointing
+            )
             parts = correction.unbind(dim=2)
-            images = images + (parts[0] if self.real_image else join_complex(*parts))
+            corrected = images + (parts[0] if self.real_image else join_complex(*parts))
             weight = None if self.log_weight is None else self.log_weight[i].exp()
-            images = measured.project(images, weight)
-        return images
+            images = measured.project(corrected, weight)
+            if self.memory:
+                changed = images - corrected
+            else:
+                features = None
+            reconstructions.append(images)
+        return reconstructions
 
-    def views(self, images: Tensor, shared: Tensor) -> Tensor:
+    def views(self, images: Tensor, shared: Tensor, changed: Tensor | None) -> Tensor:
         """The input of a stage, (B, T, channels, Y, X)."""
         parts = self.parts_of(images)  # (B, T, parts, Y, X)
-        return torch.cat((parts, shared, *temporal_views(parts)), dim=2)
+        more = [] if changed is None else [self.parts_of(changed)]
+        return torch.cat((parts, shared, *temporal_views(parts), *more), dim=2)
 
     def parts_of(self, images: Tensor) -> Tensor:
         """Real images, or the two parts of complex ones, as channels: (B, T, parts, Y, X)."""

@@ -1,7 +1,9 @@
 """Layers that several networks have, and helpers for all of them."""
 
 import contextlib
+import functools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -19,25 +21,68 @@ class ShiftBlock(nn.Module):
 
     Channels are shifted to the neighbouring frames, which mixes time without arithmetic (J. Lin et
     al., "TSM: temporal shift module for efficient video understanding", ICCV 2019). The first and
-    the last frame are neighbours.
+    the last frame are neighbours. With `cyclic` the first and the last row along Y are neighbours
+    too, else there are zeros beyond them.
     """
 
-    def __init__(self, features: int, batch_norm: bool = False):
+    def __init__(self, features: int, batch_norm: bool = False, cyclic: bool = False):
         super().__init__()
         self.shifted = features // SHIFTED
-        self.first = nn.Conv2d(features, features, kernel_size=3, padding=1, bias=not batch_norm)
+        self.rows = 2 if cyclic else 0  # wrapped around at once for both convolutions
+        padding = (0, 1) if cyclic else 1
+        self.first = nn.Conv2d(features, features, 3, padding=padding, bias=not batch_norm)
         self.norm = nn.BatchNorm2d(features) if batch_norm else nn.Identity()
-        self.second = nn.Conv2d(features, features, kernel_size=3, padding=1)
+        self.second = nn.Conv2d(features, features, kernel_size=3, padding=padding)
         set_zero(self.second)
 
     def forward(self, x: Tensor, n_frames: int) -> Tensor:
-        n, features = self.shifted, x.shape[1]
         # channels last, as in memory: any other order would copy the tensor before and after
         frames = x.unflatten(0, (-1, n_frames)).permute(0, 1, 3, 4, 2)  # (B, T, Y, X, C)
-        after, before, same = frames.split((n, n, features - 2 * n), dim=-1)
-        mixed = torch.cat((after.roll(1, 1), before.roll(-1, 1), same), dim=-1)
+        mixed = ShiftInTime.apply(frames, self.shifted, self.rows)
         mixed = mixed.permute(0, 1, 4, 2, 3).flatten(0, 1)  # (B T, C, Y, X)
         return x + self.second(F.relu(self.norm(self.first(mixed)), inplace=True))
+
+
+class ShiftInTime(torch.autograd.Function):
+    """Frames (B, T, Y, X, C) whose first `n` channels come from the frame before, and the next `n`
+    from the frame after, with `rows` more rows on either side along Y, wrapped around. Time is
+    cyclic. Every value is written once."""
+
+    @staticmethod
+    def forward(ctx: Any, frames: Tensor, n: int, rows: int) -> Tensor:
+        ctx.shift = n, rows
+        n_batch, n_frames, ny, nx, features = frames.shape
+        shifted = frames.new_empty(n_batch, n_frames, ny + 2 * rows, nx, features)
+        for target, source in _moves(shifted[:, :, rows : rows + ny], frames, n):
+            target.copy_(source)
+        if rows:
+            shifted[:, :, :rows] = shifted[:, :, ny : ny + rows]
+            shifted[:, :, ny + rows :] = shifted[:, :, rows : 2 * rows]
+        return shifted
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (n, rows), (gradient,) = ctx.shift, gradients
+        ny = gradient.shape[2] - 2 * rows
+        of_frames = gradient.new_empty(gradient[:, :, rows : rows + ny].shape)
+        for source, target in _moves(gradient[:, :, rows : rows + ny], of_frames, n):
+            target.copy_(source)
+        if rows:  # what was wrapped around adds to the rows that it came from
+            for inside, outside in ((slice(ny - rows, ny), slice(rows)), (slice(rows), slice(-rows, None))):
+                for source, target in _moves(gradient[:, :, outside], of_frames[:, :, inside], n):
+                    target.add_(source)
+        return of_frames, None, None
+
+
+def _moves(shifted: Tensor, frames: Tensor, n: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Where everything in `frames` (B, T, Y, X, C) is in the `shifted` ones: pairs of views of
+    both."""
+    after, before, same = slice(n), slice(n, 2 * n), slice(2 * n, None)
+    yield shifted[:, 1:, ..., after], frames[:, :-1, ..., after]
+    yield shifted[:, :1, ..., after], frames[:, -1:, ..., after]
+    yield shifted[:, :-1, ..., before], frames[:, 1:, ..., before]
+    yield shifted[:, -1:, ..., before], frames[:, :1, ..., before]
+    yield shifted[..., same], frames[..., same]
 
 
 def set_zero(layer: nn.Module) -> None:
@@ -46,7 +91,7 @@ def set_zero(layer: nn.Module) -> None:
         nn.init.zeros_(parameter)
 
 
-def run_block(block: nn.Module, *inputs: Any, recompute: bool) -> Tensor:
+def run_block(block: nn.Module, *inputs: Any, recompute: bool) -> Any:
     """The output of a block; with `recompute`, only its inputs are stored, and its activations are
     recomputed in the backward pass."""
     if recompute and torch.is_grad_enabled():
@@ -69,7 +114,8 @@ def in_float32(device: torch.device) -> contextlib.AbstractContextManager:
     return torch.autocast(device.type, enabled=False)
 
 
-def temporal_bands(n_frames: int) -> Tensor:
+@functools.lru_cache(maxsize=8)  # a copy to a GPU waits for it
+def temporal_bands(n_frames: int, device: torch.device) -> Tensor:
     """Projections of a cyclic series onto the bands of temporal frequency in `BANDS`, (N, T, T)."""
     time = torch.arange(n_frames)
     angle = 2 * math.pi * (time[:, None] - time) / n_frames
@@ -79,13 +125,13 @@ def temporal_bands(n_frames: int) -> Tensor:
             if 2 * harmonic <= n_frames:
                 twice = 1 if 2 * harmonic in (0, n_frames) else 2  # with the negative frequency
                 band += twice * (harmonic * angle).cos() / n_frames
-    return bands
+    return bands.to(device)
 
 
 def temporal_views(images: Tensor) -> list[Tensor]:
     """What shows all motion of the series (B, T, ...) at once, each of their shape: the difference
     of their temporal mean to them, and their projections onto the faster bands in `BANDS`."""
-    bands = temporal_bands(images.shape[1]).to(images.device)
+    bands = temporal_bands(images.shape[1], images.device)
     with in_float32(images.device):  # rounding would look like motion
         mean, *faster = torch.einsum("nst,bt...->nbs...", bands, images)
     return [mean - images, *faster]

@@ -25,7 +25,7 @@ from phantom.heart import Heart, rotate
 
 Pair = Sequence[float] | np.ndarray  # of an x and a y
 
-FIELD_OF_VIEW = 265.0, 350.0  # mm along the longer side of the image, from patient to patient
+FIELD_OF_VIEW = 245.0, 390.0  # mm along the longer side of the image, from patient to patient
 EDGE = 0.5  # mm, softness of the edge between two tissues
 RIM = 1.1  # mm, half-width of the dark line where fat and water cancel within a voxel
 SIGNAL = {  # of steady-state free precession, relative to blood; air: the level of ghosts
@@ -39,10 +39,12 @@ SIGNAL = {  # of steady-state free precession, relative to blood; air: the level
     "myocardium": 0.37,
     "liver": 0.36,
     "muscle": 0.28,
-    "lung": 0.12,
+    "lung": 0.09,
     "air": 0.022,
 }
-CONTRAST_SPREAD = 0.12  # relative spread of each signal over the patients
+CONTRAST_SPREAD = 0.18  # relative spread of each signal over the patients, and of the two darkest:
+DARK_SPREAD = 0.5
+ROUGHNESS = 0.35  # relative spread of the strength of all textures, and half of it of their scale
 
 
 class Canvas:
@@ -54,13 +56,17 @@ class Canvas:
         self.image = torch.zeros(ny, nx)
         self.x, self.y = self.positions()
         self.signal = {
-            tissue: value * rng.lognormal(0, CONTRAST_SPREAD) for tissue, value in SIGNAL.items()
+            tissue: value
+            * rng.lognormal(0, DARK_SPREAD if tissue in ("lung", "air") else CONTRAST_SPREAD)
+            for tissue, value in SIGNAL.items()
         }
         self.flow: list[Tensor] = []  # layers of flow-related signal, (Y, X) each
         self.cavity = torch.full((ny, nx), -math.inf)  # depth in the left ventricle's
-        self.grain = 0.6 * self.field(3) + self.field(8)  # three textures that all tissues share
-        self.cloud = self.field(30)
-        self.strands = _ridge(self.field(14))
+        rough, size = rng.lognormal(0, ROUGHNESS), rng.lognormal(0, ROUGHNESS / 2)
+        # three textures that all tissues share
+        self.grain = rough * (0.6 * self.field(3 * size) + self.field(8 * size))
+        self.cloud = rough * self.field(30 * size)
+        self.strands = _ridge(self.field(14 * size))
         self.image += self.signal["air"] * (1 + 0.3 * self.cloud)
 
     def positions(self, coarser: int = 1) -> tuple[Tensor, Tensor]:
@@ -238,7 +244,7 @@ def _paint_heart(canvas: Canvas, heart: Heart, cage: Tensor) -> Tensor:
         at = distance * math.cos(angle), distance * math.sin(angle)
         canvas.paint(_ellipse(u, v, at, rng.uniform(2.5, 6, 2), angle) + trabeculae, muscle)
 
-    strength = rng.lognormal(-1.9, 0.6)
+    strength = rng.lognormal(-1.6, 0.8)
     for pool in (cavity, torch.minimum(right, -left)):
         for scale in (12, 20):
             eddies = 0.5 + canvas.field(scale)

@@ -36,12 +36,12 @@ class Heart:
     """Shape at end-diastole and motion of one patient's heart; lengths in mm, angles in radians."""
 
     def __init__(self, rng: np.random.Generator):
-        self.centre = rng.normal(0, 10, 2).tolist()  # (x, y) of the left ventricle
+        self.centre = rng.normal(0, 14, 2).tolist()  # (x, y) of the left ventricle
         self.septum = rng.normal(-0.9, 0.35)  # direction from the left to the right ventricle
         self.roundness = rng.uniform(0.92, 1.08)  # stretches the left ventricle along one axis
-        self.endocardium = rng.uniform(18, 30)  # inner radius
-        self.wall = rng.uniform(7, 12)  # thickness
-        self.shortening = rng.uniform(0.2, 0.4)  # of the inner radius, a fraction
+        self.endocardium = rng.uniform(15, 33)  # inner radius
+        self.wall = rng.uniform(6, 15)  # thickness
+        self.shortening = rng.uniform(0.16, 0.44)  # of the inner radius, a fraction
         self.thickening = rng.uniform(0, 0.3)  # of the wall's area: the long axis shortens too
         self.reach = rng.uniform(10, 22)  # over which the motion fades outside the heart
         self.right_stroke = rng.uniform(4, 11)  # of the right ventricle's free wall

@@ -1,9 +1,12 @@
 """The built-in data: synthetic short-axis cine MRI of beating hearts, every sample another patient.
 
 A patient (`anatomy`) is painted on a grid finer than the image. It moves with the heartbeat and a
-breath, and the signal of blood and vessels varies. Receive coils shade it. The scanner samples the
-centre of k-space, adds complex noise and returns the magnitude. The image is therefore band-limited
-like a measured one, and comes from a finer model than any reconstruction uses (no "inverse crime").
+breath, and the signal of blood and vessels varies. Receive coils shade it, and where the main field
+is off, dark bands cross it. The scanner samples the centre of k-space, adds ghosts and complex
+noise, and returns the magnitude. The image is therefore band-limited like a measured one, and comes
+from a finer model than any reconstruction uses (no "inverse crime"). How scanners differ (which way
+the phase is encoded, resolution, filters over time, clipped gray values) differs from patient to
+patient.
 
 Conventions: the T frames cover one RR interval, from about end-diastole on. Lengths are in mm.
 All random numbers of a sample come from one generator, seeded by `(seed, sample)` alone.
@@ -20,7 +23,9 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +46,15 @@ KEEP_DAYS = 7  # of a file in the cache that is not read
 
 SMALLEST = 32  # pixels along Y and X that still show a heart
 FINER = 2  # points of the anatomy's grid per pixel, along each axis
+TURNED = 0.25  # share of patients whose phase is encoded from left to right
+BANDED = 0.6  # share with dark bands where the main field is off
+BAND = 0.45  # half-width of a band, in radians of precession between two excitations
+GHOSTS = 0.4  # share with ghosts of what moves
+SMOOTHED = 0.25  # share whose frames are smoothed over time, as by sharing lines between them
+NARROW = 0.4  # share with fewer lines than the image has, the rest filled with zeros
+CLIPPED = 0.15  # share whose brightest gray values are clipped
 FLOW_JITTER = 0.1  # random change of flow-related signal between frames, relative to its pulse
-NOISE_FLOOR = 40.0, 3.0  # dB below the peak, mean and spread over the patients
+NOISE_FLOOR = 38.5, 3.5  # dB below the peak, mean and spread over the patients
 
 
 def phantom(
@@ -65,13 +77,19 @@ def phantom(
     """
     n_frames, ny, nx = _checked(n_samples, shape, seed)
     samples = np.empty((n_samples, n_frames, ny, nx), dtype=np.float32)
+
+    def scan(i: int) -> None:
+        samples[i] = _patient(generator(Stream.PHANTOM, seed, i), n_frames, ny, nx)
+
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the same bits on every machine, and hardly slower
-    try:
-        for i in tqdm(range(n_samples), "phantom", disable=None if progress else True):
-            samples[i] = _patient(generator(Stream.PHANTOM, seed, i), n_frames, ny, nx)
-    finally:
-        torch.set_num_threads(threads)
+    # one thread for a patient: the same bits on every machine
+    with ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, 1)) as pool:
+        try:
+            scans = pool.map(scan, range(n_samples))
+            for _ in tqdm(scans, "phantom", n_samples, disable=None if progress else True):
+                pass
+        finally:
+            pool.shutdown(cancel_futures=True)
     return samples
 
 
@@ -103,7 +121,9 @@ def cavity_areas(
     n_frames, ny, nx = _checked(n_samples, shape, seed)
     areas = np.empty((n_samples, n_frames))
     for i in range(n_samples):
-        patient = _painted(generator(Stream.PHANTOM, seed, i), n_frames, ny, nx)
+        rng = generator(Stream.PHANTOM, seed, i)
+        turned = rng.random() < TURNED
+        patient = _painted(rng, n_frames, *((nx, ny) if turned else (ny, nx)))
         inside = torch.sigmoid(patient.canvas.cavity / EDGE)
         for t, (x, y) in enumerate(_origins(patient)):
             areas[i, t] = patient.canvas.sample(inside, x, y).sum().item() / FINER**2
@@ -116,7 +136,7 @@ class _Patient:
 
     heart: Heart
     canvas: Canvas
-    shading: Tensor  # of the coils, (FINER Y, FINER X)
+    shading: Tensor  # of the coils and of bands, (FINER Y, FINER X)
     phase: np.ndarray  # (T,) of the heartbeat
     flow: Tensor  # (T, L) of each layer of flow-related signal
     sway: np.ndarray  # (T,) in mm
@@ -127,7 +147,7 @@ def _painted(rng: np.random.Generator, n_frames: int, ny: int, nx: int) -> _Pati
     heart = Heart(rng)
     canvas = Canvas(rng, FINER * ny, FINER * nx)
     free = paint_anatomy(canvas, heart)
-    shading = _coil_shading(canvas)
+    shading = _coil_shading(canvas) * _bands(canvas)
 
     phase = (np.arange(n_frames) / n_frames + rng.uniform(-0.05, 0.05)) % 1
     phase = phase ** rng.uniform(0.85, 1.2)  # a faster heart shortens diastole, not systole
@@ -153,6 +173,15 @@ def _origins(patient: _Patient) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _patient(rng: np.random.Generator, n_frames: int, ny: int, nx: int) -> np.ndarray:
     """One sample, (T, Y, X) float32."""
+    if rng.random() < TURNED:
+        series = _series(rng, n_frames, nx, ny).transpose(1, 2)
+    else:
+        series = _series(rng, n_frames, ny, nx)
+    return _scan(rng, series)
+
+
+def _series(rng: np.random.Generator, n_frames: int, ny: int, nx: int) -> Tensor:
+    """The images (T, Y, X) of a perfect scan."""
     patient = _painted(rng, n_frames, ny, nx)
     canvas = patient.canvas
     layers = torch.stack(canvas.flow)  # (L, FINER Y, FINER X)
@@ -161,7 +190,7 @@ def _patient(rng: np.random.Generator, n_frames: int, ny: int, nx: int) -> np.nd
         frame = canvas.image + torch.einsum("l,lyx->yx", flow, layers)
         frame = canvas.sample(frame, x, y)
         frames.append(_in_band(frame * patient.shading, ny, nx))
-    return _scan(rng, torch.stack(frames))
+    return torch.stack(frames)
 
 
 # Flow and breathing over time.
@@ -178,8 +207,8 @@ def _flow(rng: np.random.Generator, phase: np.ndarray) -> Tensor:
 
 def _sway(rng: np.random.Generator, phase: np.ndarray) -> np.ndarray:
     """(T,) displacement in mm of the organs in the rib cage, by the heartbeat and a breath."""
-    beat = rng.lognormal(0.7, 0.5) * contraction(phase)
-    breath = rng.normal(0, 1.3) * np.sin(math.pi * phase)
+    beat = rng.lognormal(0.9, 0.6) * contraction(phase)
+    breath = rng.normal(0, 1.6) * np.sin(math.pi * phase)
     return beat + breath + 0.05 * rng.standard_normal(len(phase))
 
 
@@ -198,6 +227,18 @@ def _coil_shading(canvas: Canvas) -> Tensor:
     return shading
 
 
+def _bands(canvas: Canvas) -> Tensor:
+    """(Y, X) share of the signal that is left: none where spins precess by half a turn between two
+    excitations of steady-state free precession. The field is best around the heart."""
+    rng = canvas.rng
+    x, y = canvas.x / rng.uniform(110, 260), canvas.y / rng.uniform(110, 260)
+    precession = math.pi * (x.square() + rng.uniform(-1, 1) * y.square())
+    precession += rng.normal(0, 0.4) * canvas.field(60) + rng.normal(0, 0.5) * (x + y)
+    off = torch.remainder(precession, 2 * math.pi) - math.pi  # 0 in the middle of a band
+    depth = rng.uniform(0.5, 1) if rng.random() < BANDED else 0.0
+    return 1 - depth * torch.exp(-(off / BAND).square())
+
+
 def _in_band(image: Tensor, ny: int, nx: int) -> Tensor:
     """The image (ny, nx) of the k-space centre of a finer, real image (Y, X)."""
     kspace = torch.fft.rfft2(image, norm="forward")[:, : nx // 2 + 1]  # zero frequency first
@@ -208,6 +249,12 @@ def _in_band(image: Tensor, ny: int, nx: int) -> Tensor:
 def _scan(rng: np.random.Generator, image: Tensor) -> np.ndarray:
     """Noisy magnitude of images (T, Y, X), float32 of maximum 1."""
     n_frames, ny, nx = image.shape
+    if rng.random() < SMOOTHED:
+        image = _smoothed(image, rng.uniform(0.2, 0.5))
+    if rng.random() < GHOSTS:  # what changes between excitations appears again along the lines
+        moving = image - image.mean(dim=0)
+        strength = torch.from_numpy(rng.normal(0, 0.05, (n_frames, 1, 1)).astype(np.float32))
+        image = image + strength * moving.roll(int(rng.integers(ny)), 1)
     sigma = image.max() * 10 ** (-rng.normal(*NOISE_FLOOR) / 20)
     # Parallel imaging and the correction of the coils' shading amplify noise deep in the body.
     y, x = (torch.linspace(-1, 1, n) for n in (ny, nx))
@@ -215,15 +262,27 @@ def _scan(rng: np.random.Generator, image: Tensor) -> np.ndarray:
     noise = torch.from_numpy(rng.standard_normal((n_frames, ny, nx, 2), dtype=np.float32))
     noise *= sigma[..., None]
     noisy = image + torch.view_as_complex(noise)
+    y, x = (2 * torch.fft.fftfreq(n) for n in (ny, nx))
+    passed = torch.ones(ny, nx)
     if rng.random() < 0.45:  # some scanners do not sample the corners of k-space
-        y, x = (2 * torch.fft.fftfreq(n) for n in (ny, nx))
-        beyond = torch.hypot(y[:, None], x) - rng.uniform(0.95, 1.02)
-        noisy = torch.fft.ifft2(torch.fft.fft2(noisy) * torch.sigmoid(-beyond / 0.02))
-    image = noisy.abs()
+        passed *= torch.sigmoid((rng.uniform(0.95, 1.02) - torch.hypot(y[:, None], x)) / 0.02)
+    if rng.random() < NARROW:
+        passed *= torch.sigmoid((rng.uniform(0.8, 1.0) - y[:, None].abs()) / rng.uniform(0.03, 0.1))
+    image = torch.fft.ifft2(torch.fft.fft2(noisy) * passed).abs()
     if rng.random() < 0.08:  # a narrow field of view, padded with zeros to the square
         pad = int(rng.uniform(0.04, 0.12) * nx)
         image[..., :pad] = image[..., nx - pad :] = 0
+    if rng.random() < CLIPPED:
+        image = image.clamp(max=rng.uniform(0.6, 0.95) * image.max())
     return (image / image.max()).numpy()
+
+
+def _smoothed(image: Tensor, width: float) -> Tensor:
+    """Frames (T, Y, X), cyclic, smoothed by a Gaussian of this standard deviation in frames."""
+    frequency = torch.fft.rfftfreq(len(image))
+    gain = torch.exp(-2 * (math.pi * width * frequency).square())
+    spectrum = torch.fft.rfft(image, dim=0) * gain[:, None, None]
+    return torch.fft.irfft(spectrum, n=len(image), dim=0)
 
 
 # The cache.

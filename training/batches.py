@@ -6,8 +6,11 @@ All random draws depend only on `(seed, round, sample)` in training, and only on
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,6 +22,9 @@ from physics.simulation import smooth_phase, white_noise
 from training.augmentation import augment
 from training.split import training_order
 from util.random_streams import Stream, generator
+
+
+Draws = Sequence[tuple[int, int]]  # (round, sample) pairs
 
 
 @dataclass(frozen=True)
@@ -81,9 +87,15 @@ def epoch_draws(
     ]
 
 
+def divided(draws: Draws, n_parts: int) -> list[Draws]:
+    """The draws of an optimiser step in at most so many parts, for one forward pass each."""
+    size = math.ceil(len(draws) / n_parts)
+    return [draws[i : i + size] for i in range(0, len(draws), size)]
+
+
 def training_batch(
     images: Tensor,
-    draws: Sequence[tuple[int, int]],
+    draws: Draws,
     acquisition: Acquisition,
     training: TrainingDraws,
     device: torch.device | str,
@@ -109,6 +121,26 @@ def training_batch(
             columns = slice(start, start + training.strip)
         pairs.append(_acquired(image, columns, acquisition, rng))
     return _batch([sample for _, sample in draws], pairs, masks, acquisition, device)
+
+
+def prepared(
+    make: Callable[[Draws], Batch], parts: Iterable[Draws], n_ahead: int
+) -> Iterator[Batch]:
+    """The batches of `parts`, in their order; so many of them are made ahead, in threads."""
+    if not n_ahead:
+        yield from map(make, parts)
+        return
+    made: deque[Future[Batch]] = deque()
+    with ThreadPoolExecutor(n_ahead, initializer=partial(torch.set_num_threads, 1)) as pool:
+        try:
+            for part in parts:
+                made.append(pool.submit(make, part))
+                if len(made) > n_ahead:
+                    yield made.popleft().result()
+            while made:
+                yield made.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 class EvaluationBatches(Sequence[Batch]):

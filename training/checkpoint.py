@@ -32,7 +32,7 @@ SHIPPED = {  # by name: the file in WEIGHTS, and its SHA-256
     ),
 }
 FORMAT = 2
-BEFORE = {"start": ZERO_FILLED, "real_image": False}  # of U-Nets in checkpoints of version 0.1.0
+BEFORE = {"start": ZERO_FILLED, "real_image": False, "memory": False}  # in those of version 0.1.0
 KEYS = {
     "format": int,  # FORMAT
     "model": str,  # name in model.MODELS
@@ -99,13 +99,19 @@ def architecture_of(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     if model not in MODELS:
         raise InputError(f"{path} holds the unknown model {model!r}")
     known = architecture_settings(model)
-    architecture = (BEFORE if "start" in known else {}) | checkpoint["architecture"]
+    architecture = architecture_before(model) | checkpoint["architecture"]
     if set(architecture) != set(known):
         raise InputError(
             f"{path} describes its {model} by {', '.join(architecture)}, expected"
             f" {', '.join(known)}: use the version of the code that wrote it"
         )
     return architecture
+
+
+def architecture_before(model: str) -> dict[str, Any]:
+    """What version 0.1.0 built of a model that has more settings now."""
+    known = architecture_settings(model)
+    return {name: value for name, value in BEFORE.items() if name in known}
 
 
 def require_as_shipped(path: Path) -> None:

@@ -28,10 +28,11 @@ AT_LEAST = {
     "num_epochs": 0, "weight_decay": 0, "batch_size": 1, "accumulation": 1, "warmup_epochs": 0,
     "seed": 0, "num_pictures": 0, "picture_dpi": 20, "validate_every": 1, "noise": 0, "stages": 1,
     "features": 1, "strip": 1, "ema": 0, "dropout": 0, "dc_weight": 1e-6,
+    "stage_loss": 0,
 }  # fmt: skip
 AT_MOST = {
     "data_seed": 2**63 - 1, "seed": 2**63 - 1, "initial_lr": 1e6, "weight_decay": 1e6,
-    "picture_dpi": 1000, "noise": 1, "dc_weight": 1e6,
+    "picture_dpi": 1000, "noise": 1, "dc_weight": 1e6, "stage_loss": 1,
 }  # fmt: skip
 MORE_THAN = {"initial_lr": 0, "max_minutes": 0, "clip_gradient": 0}
 LESS_THAN = {"dropout": 1, "ema": 1}
@@ -82,6 +83,10 @@ def check_settings(settings: Settings) -> None:
         raise InputError(f"--acc is {acc}, expected one acceleration, or a lowest and a highest")
     if settings["learn_dc_weight"] and settings["dc_weight"] is None:
         raise InputError("--learn-dc-weight needs a --dc-weight to start from, such as 10")
+    if settings["cuda_graph"] and settings["gradient_checkpointing"]:
+        raise InputError(
+            "--cuda-graph cannot record --gradient-checkpointing: leave one of them out"
+        )
     split, num_epochs = settings["split"], settings["num_epochs"]
     needed = PARTS if num_epochs else PARTS[-1:]
     if len(split) == 3 and any(not ratio for ratio in split[-len(needed) :]):

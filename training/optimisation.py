@@ -58,7 +58,6 @@ def update_average(average: nn.Module, network: nn.Module, decay: float, step: i
     The decay rises to `decay` over the first steps, because early weights are not worth keeping.
     """
     share = 1 - min(decay, (1 + step) / (10 + step))
-    for averaged, parameter in zip(average.parameters(), network.parameters(), strict=True):
-        averaged.lerp_(parameter, share)
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), share)
     for kept, buffer in zip(average.buffers(), network.buffers(), strict=True):
         kept.copy_(buffer)

@@ -104,6 +104,8 @@ class Training:
     epoch_seconds: float = 0.0  # time spent on them
     best_psnr: float = -math.inf  # highest mean validation PSNR so far
     scores: dict[str, float] = field(default_factory=dict)  # of the last validation
+    # of steps whose loss was not read yet: number in the epoch, samples, and loss on the device
+    unread: list[tuple[int, list[int], torch.Tensor]] = field(default_factory=list)
 
     @property
     def evaluated(self) -> nn.Module:

@@ -12,6 +12,7 @@ from typing import Any
 
 from metrics import SCORES
 from model import MODELS, architecture_settings
+from training.checkpoint import architecture_before
 from util.command_line import as_argument_file, flag
 from util.errors import InputError
 from util.files import as_bytes, read_csv, require_only, write_bytes, write_csv
@@ -102,7 +103,8 @@ def stored_settings(folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
             f"--resume continues with the settings of the run, but these differ:"
             f" {', '.join(differing)}: {remedy}"
         )
-    return stored | {name: given[name] for name in OF_THE_CALL if name in given}
+    before = architecture_before(stored["model"]) if stored.get("model") in MODELS else {}
+    return before | stored | {name: given[name] for name in OF_THE_CALL if name in given}
 
 
 def of_the_run(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from physics.fourier import fftc, undersample
 SETTINGS = {
     "stages": 2,
     "features": 16,
+    "memory": True,
     "real_image": True,
     "dc_weight": None,
     "learn_dc_weight": False,
@@ -33,10 +34,12 @@ def randomised(network: torch.nn.Module) -> torch.nn.Module:
     return network
 
 
+@pytest.mark.parametrize("memory", [True, False])
 @pytest.mark.parametrize("real_image", [True, False])
-@pytest.mark.parametrize("size", [(16, 160, 144), (8, 33, 47), (3, 21, 17), (1, 16, 16)])
-def test_any_number_of_frames_and_any_size(real_image, size):
-    network = randomised(build_model("cascade", **SETTINGS | {"real_image": real_image}))
+@pytest.mark.parametrize("size", [(16, 160, 144), (8, 33, 47), (3, 21, 17), (1, 16, 16), (2, 18, 9)])
+def test_any_number_of_frames_and_any_size(real_image, size, memory):
+    settings = SETTINGS | {"real_image": real_image, "memory": memory}
+    network = randomised(build_model("cascade", **settings))
     _, mask, aliased = example(*size)
     with torch.no_grad():
         images = network(aliased, mask)
@@ -60,6 +63,40 @@ def test_measured_lines_are_kept_exactly(real_image):
     with torch.no_grad():
         lines = fftc(network(aliased, mask), axes=(-2,)) * mask
     torch.testing.assert_close(lines, fftc(target, axes=(-2,)) * mask, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("real_image", [True, False])
+def test_every_stage_keeps_the_measured_lines_and_the_last_is_the_output(real_image):
+    target, mask, aliased = example()
+    network = randomised(Cascade(**SETTINGS | {"real_image": real_image}))
+    with torch.no_grad():
+        stages = network.by_stage(aliased, mask)
+        torch.testing.assert_close(stages[-1], network(aliased, mask), rtol=0, atol=0)
+    assert len(stages) == SETTINGS["stages"]
+    for images in stages:
+        lines = fftc(images, axes=(-2,)) * mask
+        torch.testing.assert_close(lines, fftc(target, axes=(-2,)) * mask, atol=1e-4, rtol=1e-4)
+
+
+def test_an_image_that_is_rolled_along_y_is_reconstructed_alike():
+    # a roll is a phase in k-space, so the same lines were measured
+    target, mask, _ = example(ny=32)
+    for memory in (True, False):
+        network = randomised(Cascade(**SETTINGS | {"memory": memory}))
+        with torch.no_grad():
+            images = network(undersample(target, mask), mask)
+            rolled = network(undersample(target.roll(8, -2), mask), mask).roll(-8, -2)
+        assert torch.allclose(rolled, images, atol=1e-4, rtol=1e-4) is memory
+
+
+def test_stages_hand_their_features_on():
+    target, mask, aliased = example()
+    network = randomised(Cascade(**SETTINGS))
+    alone = network(aliased, mask)
+    torch.nn.init.zeros_(network.stages[1].recall.weight)
+    torch.nn.init.zeros_(network.stages[1].recall.bias)
+    assert not torch.allclose(network(aliased, mask), alone, atol=1e-4)
+    assert not hasattr(network.stages[0], "recall")
 
 
 @pytest.mark.parametrize("real_image", [True, False])
@@ -122,7 +159,8 @@ def test_weight_of_data_consistency():
 
 
 def test_stage_starts_at_zero_and_the_default_is_small():
-    correction = Stage(6, 2, 16)(torch.rand(2, 4, 6, 24, 20))
+    correction, features = Stage(6, 2, 16, cyclic=True, memory=True)(torch.rand(2, 4, 6, 24, 20))
+    assert features.shape == (8, 16, 12, 12)
     assert correction.shape == (2, 4, 2, 24, 20)
     assert not correction.any()
     default = build_model("cascade", **SETTINGS | {"stages": 4})

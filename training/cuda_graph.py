@@ -1,0 +1,63 @@
+"""A training step of a network as one CUDA graph.
+
+A step of a small network is thousands of short kernels, and a GPU waits for the CPU to launch each.
+A graph of them is launched at once. It has fixed shapes and addresses; a batch of another shape is
+computed as usual.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from model import run_stages
+
+Forward = Callable[[Tensor, Tensor], Sequence[Tensor]]  # (aliased, mask) to images by stage
+
+
+class _Captured(nn.Module):
+    """A module of its own, because capturing replaces its `forward`."""
+
+    def __init__(self, network: nn.Module, precision: str, stages: slice):
+        super().__init__()
+        self.network, self.precision, self.stages = network, precision, stages
+
+    def forward(self, aliased: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        return tuple(run_stages(self.network, aliased, mask, self.precision)[self.stages])
+
+
+def captured(
+    network: nn.Module,
+    shape: Sequence[int],
+    precision: str,
+    every_stage: bool,
+    device: torch.device,
+) -> Forward:
+    """The forward and backward pass of a network in training, captured for batches of one shape.
+
+    Capturing runs the network a few times on an empty image. Its weights, buffers and gradients
+    stay as they are; random numbers are drawn if it has dropout.
+
+    Args:
+        shape: (B, T, Y, X) of the aliased images.
+        every_stage: give the images after every stage, not only the last ones.
+    """
+    network.train()
+    stages = slice(None) if every_stage else slice(-1, None)
+    before = [buffer.clone() for buffer in network.buffers()]
+    aliased = torch.zeros(*shape, dtype=torch.complex64, device=device)
+    mask = torch.ones(*shape[:3], 1, device=device)
+    module = _Captured(network, precision, stages).train()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The AccumulateGrad node's stream")  # harmless here
+        replayed = torch.cuda.make_graphed_callables(module, (aliased, mask))
+    for buffer, value in zip(network.buffers(), before, strict=True):
+        buffer.copy_(value)
+
+    def forward(batch: Tensor, lines: Tensor) -> Sequence[Tensor]:
+        if batch.shape == aliased.shape:
+            return replayed(batch, lines)
+        return run_stages(network, batch, lines, precision)
+
+    return forward
