@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from evaluation.series_view import SeriesView
 from formats.reading import read_scan
 from formats.series import Scan, Series
 from formats.writing import write_like
+from methods.averaging import AVERAGES, averaged
 from model import run_network
 from phantom.scanner import load_phantom
 from physics.fourier import ifftc
@@ -75,6 +76,7 @@ def reconstruct_scan(
     # -- network
     weights: str | None = None,  # checkpoint; None: those for real or for complex images
     adapt: float = 0.0,  # minutes at most to fine-tune the network on the scan's measured lines
+    average: int = 1,  # mean over so many flips and reversals of the series: 1, 2, 4 or 8
     precision: str | None = None,  # 'float32' or 'bfloat16'; None: the faster on this device
     device: str | None = None,  # 'cpu', 'cuda', 'cuda:1', 'mps'; None: the best available
     # -- output
@@ -132,7 +134,8 @@ def reconstruct_scan(
             started = time.perf_counter()
             measurement = measurement_of(number, series)
             used = weights_for(measurement)
-            methods = methods_for(measurement, used, adapted.get(measurement.is_real), precision)
+            adapted_to = adapted.get(measurement.is_real)
+            methods = methods_for(measurement, used, adapted_to, precision, average)
             images = reconstruct_all(methods, measurement)
             truth = measurement.true_images
             result = Reconstruction(
@@ -141,7 +144,7 @@ def reconstruct_scan(
                 notes=series.notes,
                 measurement=measurement,
                 weights=used,
-                adapted=adapted.get(measurement.is_real),
+                adapted=adapted_to,
                 images=images,
                 truth=truth,
                 rows=[] if truth is None else score_rows(images, truth, number, measurement.acc),
@@ -170,9 +173,10 @@ def check_settings(given: Mapping[str, Any]) -> None:
     for name, least in LEAST.items():
         if not given.get(name, least) >= least:
             raise InputError(f"{flag(name)} is {given[name]}, expected at least {least}")
-    for name, choices in CHOICES.items():
+    for name, choices in (*CHOICES.items(), ("average", AVERAGES)):
         if given.get(name) is not None and given[name] not in choices:
-            raise InputError(f"{flag(name)} is {given[name]!r}, expected {' or '.join(choices)}")
+            expected = " or ".join(map(str, choices))
+            raise InputError(f"{flag(name)} is {given[name]!r}, expected {expected}")
 
 
 def opened(path: str, axes: str | None, mask: str | None) -> Scan:
@@ -238,6 +242,7 @@ def how_lines(given: Mapping[str, Any], precision: str, device: torch.device) ->
     """How it is reconstructed, in words."""
     adapting = f"at most {given['adapt']:g} minutes of" if given["adapt"] else "no"
     command = given_command("reconstruct.py")
+    averaging = f"the images are the mean over {given['average']} flips and reversals"
     if given["mask"] is None:
         lines = (
             f"at acceleration {given['acc']:g} with {given['sample_n']} centre lines, seed"
@@ -249,6 +254,7 @@ def how_lines(given: Mapping[str, Any], precision: str, device: torch.device) ->
         *([f"command: {command}"] if command else []),
         f"fully sampled data are undersampled {lines}",
         f"{adapting} fine-tuning on the measured lines",
+        *([averaging] if given["average"] > 1 else []),
         f"{machine.hardware(device)}, {precision}, torch {machine.versions()['torch']}",
     ]
 
@@ -260,6 +266,7 @@ def reconstruct(
     *,
     weights: str | None = None,
     adapt: float = 0.0,
+    average: int = 1,
     seed: int = 0,
     precision: str | None = None,
     device: str | None = None,
@@ -272,6 +279,7 @@ def reconstruct(
         weights: a checkpoint, or the name of weights that come with the project; None: those for
             real or for complex images, as the data are.
         adapt: fine-tune on the measured lines of the series, at most so long.
+        average: mean over so many flips and reversals of the series: 1, 2, 4 or 8.
         seed: of the adaptation.
         precision: "float32" or "bfloat16"; None: the faster on this device.
         device: None: the best available.
@@ -282,7 +290,7 @@ def reconstruct(
     Raises:
         InputError: the data or the weights cannot be used.
     """
-    check_settings({"adapt": adapt, "seed": seed, "precision": precision})
+    check_settings({"adapt": adapt, "average": average, "seed": seed, "precision": precision})
     on = machine.pick_device(device)
     precision = precision or machine.fast_precision(on)
     machine.make_deterministic(seed)
@@ -300,7 +308,8 @@ def reconstruct(
         with torch.enable_grad():
             some, is_real = [measurement], used.needs_real
             network = adapt_to(network, some, is_real, adapt, precision, seed, NEVER).network
-    images = run_network(network, measurement.aliased, measurement.mask, precision)
+    method = averaged(partial(run_network, network, precision=precision), average)
+    images = method(measurement.aliased, measurement.mask)
     return measurement.scale * images[0].cpu().numpy()
 
 

@@ -30,10 +30,10 @@ from dataset import load_cine, name_list
 from evaluation.bench import Bench
 from evaluation.forecast import Forecast, forecast, seconds_of
 from evaluation.lesion_score import lesion_rows
-from evaluation.scoring import Row, best_baseline, mean_scores, validate
+from evaluation.scoring import Row, best_baseline, mean_scores, psnr_by_stage, validate
 from evaluation.series_view import ventricle_rows
 from evaluation.tuning import Parameters, available_baselines
-from methods.averaging import averaged
+from methods.averaging import average_name, averaged
 from methods.baselines import Method
 from model import build_model, channels_last, run_network, run_stages, set_checkpointing
 from report.description import baseline_lines, caveats, changes, configuration, describe
@@ -47,6 +47,7 @@ from report.text import (
     epoch_line,
     reference_lines,
     result_lines,
+    stage_lines,
     time_line,
     verdict_lines,
     wrapped,
@@ -90,8 +91,9 @@ from util.progress import duration, say
 from util.stop import StopRequest
 
 CODE = source_hash("train")  # of the whole suite, as it was imported
-N_AHEAD = 6  # batches made ahead for a GPU, in threads
-READ_EVERY = 20  # steps after which a GPU's losses are read and checked: each reading waits for it
+# by type of device, for those that work on while the CPU does something else
+N_AHEAD = {"cuda": 6}  # batches made ahead, in threads; else none
+READ_EVERY = {"cuda": 20}  # steps after which losses are read, which waits for the device; else 1
 WARM_STEPS = 3  # steps after which the time left is estimated
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"  # of training
 MEMORY_MARGIN = 2.5  # a step may take this multiple of the counted activations
@@ -423,7 +425,6 @@ def train_epoch(
     """Train for the rest of an epoch; save and raise `Interrupted` if asked to stop."""
     s, n_steps = run.settings, run.n_steps
     n_validations = math.ceil(s.num_epochs / s.validate_every) - epoch // s.validate_every
-    on_gpu = run.device.type == "cuda"
     order = epoch_draws(run.parts["train"], s.seed, epoch, run.n_rounds)
     steps = [order[i : i + s.batch_size] for i in range(0, len(order), s.batch_size)]
     steps = steps[training.step :]
@@ -436,7 +437,7 @@ def train_epoch(
             device=run.device,
         ),
         [part for draws in steps for part in divided(draws, s.accumulation)],
-        N_AHEAD if on_gpu else 0,
+        N_AHEAD.get(run.device.type, 0),
     )
     training.network.train()
     started = time.perf_counter()
@@ -462,7 +463,7 @@ def train_epoch(
             training.unread.append((training.step, [sample for _, sample in draws], loss))
             stop.progressed()
             n_read = len(training.unread)
-            if n_read < (READ_EVERY if on_gpu else 1) and training.step < n_steps:
+            if n_read < READ_EVERY.get(run.device.type, 1) and training.step < n_steps:
                 continue
             mean = read_losses(run, training)
             seconds = time.perf_counter() - started
@@ -568,7 +569,7 @@ def learned_methods(settings: SimpleNamespace, network: nn.Module) -> dict[str, 
     """The network under the name of its model, and its mean over flips, if that is asked for."""
     plain = as_method(network, settings.precision)
     name, n = settings.model, settings.average
-    return {name: plain} if n == 1 else {name: plain, f"{name}_average{n}": averaged(plain, n)}
+    return {name: plain} if n == 1 else {name: plain, average_name(name, n): averaged(plain, n)}
 
 
 def score_test(
@@ -607,6 +608,10 @@ def score_test(
     lesions: list[dict[str, Any]] = []
     if s.lesions:
         lesions = lesion_rows(methods, bench.batches("test", first, size=1), stop, journal)
+    if network is not None and s.model == "cascade":
+        whole = bench.batches("test", first, run.pass_size)
+        facts["Stages"] = stage_lines(psnr_by_stage(network, whole, s.precision), first)
+        say(f"Stages: {facts['Stages'][0]}")
     times = time_line(bench.spent, history, time.perf_counter() - started, s.resume)
     if len(learned) > 1:
         one = bench.batches("test", first, size=1)[0]

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from methods.baselines import BASELINES, Method
-from metrics import SCORES, scores_of
+from metrics import SCORES, psnr, scores_of
+from model import run_stages
 from training.batches import Batch
 
 Row = dict[str, Any]
@@ -87,6 +88,16 @@ def validate(
         for i, sample in enumerate(batch.samples[: n_examples - len(examples)]):
             examples.append(Example(sample, batch.aliased[i].abs(), images[i], target[i]))
     return {name: torch.cat(columns).mean().item() for name, columns in values.items()}, examples
+
+
+@torch.no_grad()
+def psnr_by_stage(network: nn.Module, batches: Iterable[Batch], precision: str) -> list[float]:
+    """Mean PSNR in dB over all samples after each stage of a network in evaluation mode."""
+    columns = []
+    for batch in batches:
+        stages = run_stages(network, batch.aliased, batch.mask, precision)
+        columns.append(torch.stack([psnr(images.abs(), batch.target) for images in stages]))
+    return torch.cat(columns, dim=1).mean(dim=1).tolist()
 
 
 def mean_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:

@@ -18,6 +18,11 @@ FLIPPED = (Y, X, TIME)  # in this order: 2 variants need the first, 4 the first 
 AVERAGES = tuple(2**n for n in range(len(FLIPPED) + 1))
 
 
+def average_name(method: str, n: int) -> str:
+    """The name of a method's mean over `n` mirrored series."""
+    return f"{method}_average{n}"
+
+
 def averaged(method: Method, n: int) -> Method:
     """A method that averages the images of `n` mirrored series, one of `AVERAGES`.
 

@@ -9,6 +9,7 @@ import torch
 from CS_mask import evaluation_masks, hermitian_mirror, lines_per_frame
 from dataset import name_list
 from evaluation.tuning import N_TUNING, Parameters
+from methods.averaging import average_name
 from methods.baselines import BASELINES
 from methods.start import ZERO_FILLED
 from model import Cost, count_cost
@@ -173,7 +174,7 @@ def model_lines(run: Run, whole: Cost, step: Cost) -> list[str]:
     ]
     if s.average > 1:
         lines.append(
-            f"{s.model}_average{s.average}: the mean of its images of {s.average} mirrored series,"
+            f"{average_name(s.model, s.average)}: the mean of its images of {s.average} mirrored series,"
             " mirrored back; validation is without"
         )
     if run.architecture.get("start") == ZERO_FILLED and not s.initial_weights:

@@ -97,6 +97,12 @@ def wrapped(lines: Sequence[str], indent: str = "  ") -> list[str]:
     ]
 
 
+def stage_lines(psnr: Sequence[float], acc: float) -> list[str]:
+    """The mean PSNR over the test samples after each stage of a cascade."""
+    values = ", ".join(f"{value:.2f}" for value in psnr)
+    return [f"test, acceleration {acc:g}: mean PSNR in dB after each stage {values}"]
+
+
 def epoch_columns(reference: tuple[str, float] | None) -> dict[str, tuple[int, str]]:
     """The columns of `epoch_line`, with width and format."""
     return {k: column for k, column in EPOCH_COLUMNS.items() if reference or k != ADVANTAGE}

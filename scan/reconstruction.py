@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from evaluation.scoring import Row
+from methods.averaging import average_name, averaged
 from methods.baselines import Method, baseline
 from metrics import scores_of
 from model import run_network
@@ -46,14 +47,22 @@ class Reconstruction:
 
 
 def methods_for(
-    measurement: Measurement, weights: Weights, adapted: Adapted | None, precision: str
+    measurement: Measurement,
+    weights: Weights,
+    adapted: Adapted | None,
+    precision: str,
+    average: int,
 ) -> dict[str, Method]:
-    """Training-free methods with their usual parameters, the network, and the network adapted."""
+    """Training-free methods with their usual parameters, the network, the network adapted, and the
+    mean of the last over flips, each if asked for."""
     methods = {name: baseline(name, measurement.is_real) for name in TRAINING_FREE}
     methods[weights.model] = partial(run_network, weights.network, precision=precision)
     if adapted is not None:
         name = f"{weights.model}_adapted"
         methods[name] = partial(run_network, adapted.network, precision=precision)
+    if average > 1:
+        name, method = list(methods.items())[-1]
+        methods[average_name(name, average)] = averaged(method, average)
     return methods
 
 

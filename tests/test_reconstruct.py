@@ -99,6 +99,23 @@ def test_measured_kspace_is_reconstructed_without_scores(trial, tmp_path):
         assert found == pytest.approx(expected, abs=1)
 
 
+def test_the_mean_over_flips_is_the_result_beside_the_plain_one(trial, tmp_path):
+    np.savez(tmp_path / "mine.npz", dataset=1000 * IMAGES[:1])
+    rows = reconstruct_scan(tmp_path / "mine.npz", tmp_path / "out", average=2, **QUICK)
+    plain = next(row for row in trial[1] if row["method"] == "cascade")
+    by_method = {row["method"]: row["psnr"] for row in rows}
+    assert list(by_method)[-2:] == ["cascade", "cascade_average2"]
+    assert by_method["cascade"] == pytest.approx(plain["psnr"], abs=1e-3)
+    assert "mean over 2 flips" in (tmp_path / "out" / "output.txt").read_text()
+    (series,) = (p for p in (tmp_path / "out").iterdir() if p.is_dir())
+    with np.load(series / "reconstruction.npz") as arrays:
+        kspace = fftc(torch.from_numpy(1000 * IMAGES[0])).numpy() * arrays["mask"][..., None]
+        found = reconstruct(kspace, arrays["mask"], average=2, precision="float32", device="cpu")
+        assert found == pytest.approx(arrays["reconstruction"], abs=1)
+    with pytest.raises(InputError, match="--average is 3, expected 1 or 2 or 4 or 8"):
+        reconstruct_scan(tmp_path / "mine.npz", tmp_path / "other", average=3, **QUICK)
+
+
 def test_the_mask_may_have_a_file_of_its_own(tmp_path):
     mask = np.zeros((8, 64), np.uint8)
     mask[:, 28:36] = mask[::2, ::3] = mask[1::2, 1::3] = 1

@@ -165,11 +165,30 @@ def test_full_disk_in_training(tmp_path, tiny_npz, monkeypatch):
     train(str(tmp_path / "run"), resume=True)
 
 
+@pytest.mark.parametrize("read_every", [2, 100])
+def test_losses_that_are_read_later_and_batches_made_ahead_change_no_bit(
+    finished, tmp_path, tiny_npz, monkeypatch, read_every
+):
+    monkeypatch.setitem(train_script.READ_EVERY, "cpu", read_every)  # as on a GPU
+    monkeypatch.setitem(train_script.N_AHEAD, "cpu", 2)
+    with monkeypatch.context() as stopping:
+        stopping.setattr(train_script, "StopRequest", StopAfter)
+        stopping.setattr(StopAfter, "calls", 6)
+        with pytest.raises(Interrupted):
+            train(str(tmp_path / "run"), data=str(tiny_npz), **TINY)
+    assert train(str(tmp_path / "run"), resume=True) == finished[1]
+    first, second = (ckpt.load_checkpoint(f / ckpt.LAST) for f in (finished[0], tmp_path / "run"))
+    losses = ([entry["train/loss"] for entry in state["history"]] for state in (first, second))
+    assert next(losses) == next(losses)
+    assert all(torch.equal(value, second["weights"][k]) for k, value in first["weights"].items())
+
+
 def test_non_finite_loss_keeps_the_last_good_checkpoint(tmp_path, tiny_npz, monkeypatch):
     step = train_script.train_step
 
-    def explode(run, training, draws):
-        return float("nan") if draws[0][0] == 2 else step(run, training, draws)
+    def explode(settings, training, *arguments):
+        loss = step(settings, training, *arguments)
+        return loss * torch.nan if len(training.history) == 2 else loss
 
     monkeypatch.setattr(train_script, "train_step", explode)
     with pytest.raises(InputError, match=r"loss is nan in epoch 3, step 1, on samples \d, \d;"):
@@ -181,11 +200,12 @@ def test_non_finite_loss_keeps_the_last_good_checkpoint(tmp_path, tiny_npz, monk
 def test_non_finite_weights_are_not_saved(tmp_path, tiny_npz, monkeypatch):
     step = train_script.train_step
 
-    def explode(run, training, draws):
-        if draws[0][0] == 2:
-            with torch.no_grad():
-                training.network.refiners[0].project.bias.fill_(torch.nan)
-        return step(run, training, draws) if draws[0][0] < 2 else 0.1
+    def explode(settings, training, *arguments):
+        if len(training.history) < 2:
+            return step(settings, training, *arguments)
+        with torch.no_grad():
+            training.network.refiners[0].project.bias.fill_(torch.nan)
+        return torch.tensor(0.1)
 
     monkeypatch.setattr(train_script, "train_step", explode)
     scores = {"loss": 0.1, "psnr": 10.0}

@@ -23,12 +23,16 @@ BEST, LAST = "checkpoint_best.pt", "checkpoint_last.pt"
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 SHIPPED = {  # by name: the file in WEIGHTS, and its SHA-256
     "cascade_phantom": (
-        "phantom.pt",
-        "a3f8c8d0eb93397a6f1dad70f82094568ae4a2e94ced4119e505656e8d8d1abc",
+        "cascade_phantom.pt",
+        "d64178206edbad5916cc08ff7a18172b67028d9615e83d961216b9e2f92603b9",
     ),
     "cascade_phantom_complex": (
-        "phantom_complex.pt",
-        "f39ce0ff4de57cb43f6effec5953d07a50da7154f22190261ee5b717412cab71",
+        "cascade_phantom_complex.pt",
+        "8af92e2665a75897d94149b29025454b676aa343844ee648120edc83cd12f610",
+    ),
+    "phantom": (  # of version 0.1.0
+        "phantom.pt",
+        "a3f8c8d0eb93397a6f1dad70f82094568ae4a2e94ced4119e505656e8d8d1abc",
     ),
 }
 FORMAT = 2

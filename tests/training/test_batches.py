@@ -10,7 +10,9 @@ from training.batches import (
     Acquisition,
     EvaluationBatches,
     TrainingDraws,
+    divided,
     epoch_draws,
+    prepared,
     training_batch,
 )
 
@@ -154,3 +156,34 @@ def test_complex_data_stay_complex():
     batch = batch_of([(0, 0)], images)
     assert batch.image.is_complex()
     torch.testing.assert_close(batch.target, images[:1].abs())
+
+
+@pytest.mark.parametrize("n_ahead", [0, 1, 3])
+def test_batches_made_ahead_are_the_same_and_in_order(n_ahead):
+    made = []
+
+    def make(draws):
+        made.append(draws)
+        return draws[0][1]
+
+    parts = [[(0, sample)] for sample in range(7)]
+    assert list(prepared(make, parts, n_ahead)) == list(range(7))
+    batches = prepared(make, parts, n_ahead)
+    assert next(batches) == 0
+    batches.close()
+    assert len(made) <= 7 + 1 + n_ahead + (n_ahead > 0)  # no more than asked for
+
+
+def test_an_error_in_a_batch_that_is_made_ahead_is_raised():
+    def fail(draws):
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        list(prepared(fail, [[(0, 0)]], 2))
+
+
+def test_a_step_is_divided_into_parts_of_at_most_one_size():
+    draws = [(0, sample) for sample in range(7)]
+    assert divided(draws, 1) == [draws]
+    assert divided(draws, 3) == [draws[:3], draws[3:6], draws[6:]]
+    assert divided(draws, 9) == [[draw] for draw in draws]

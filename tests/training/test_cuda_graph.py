@@ -1,0 +1,48 @@
+import copy
+
+import pytest
+import torch
+
+from model import build_model, run_stages
+from training.cuda_graph import captured
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@needs_cuda
+@pytest.mark.parametrize("model", ["cascade", "unet"])
+def test_a_captured_step_has_the_gradients_of_a_plain_one(model):
+    of_model = {
+        "cascade": {
+            "stages": 2, "features": 8, "memory": True, "real_image": True, "dc_weight": None,
+            "learn_dc_weight": False,
+        },
+        "unet": {
+            "in_channels": 8, "out_channels": 8, "init_features": 4, "dropout": 0.0,
+            "batch_norm": True, "data_consistency": True, "start": "kt_sparse",
+            "real_image": True, "branches": "separate", "attention": False,
+        },
+    }  # fmt: skip
+    device = torch.device("cuda")
+    torch.manual_seed(0)
+    network = build_model(model, **of_model[model]).to(device)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    plain = copy.deepcopy(network).train()
+    shape = (2, 8, 32, 32)
+    forward = captured(network, shape, "float32", every_stage=True, device=device)
+    for (name, before), after in zip(plain.named_buffers(), network.buffers(), strict=True):
+        assert torch.equal(before, after), name
+    mask = (torch.rand(2, 8, 32, 1, device=device) < 0.4).float()
+    for n in (2, 2, 1):  # the last one is of another shape
+        aliased = torch.randn(n, *shape[1:], dtype=torch.complex64, device=device)
+        gradients = []
+        for one, run in (
+            (network, forward),
+            (plain, lambda a, m: run_stages(plain, a, m, "float32")),
+        ):
+            one.zero_grad()
+            sum(x.abs().square().mean() for x in run(aliased, mask[:n])).backward()
+            gradients.append([p.grad.clone() for p in one.parameters()])
+        for ours, theirs in zip(*gradients, strict=True):
+            torch.testing.assert_close(ours, theirs)
