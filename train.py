@@ -23,6 +23,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -492,7 +493,7 @@ def train_step(
     Nothing here waits for a GPU.
     """
     s, network, optimizer = settings, training.network, training.optimizer
-    total = 0.0
+    total = torch.zeros((), device=next(network.parameters()).device)
     optimizer.zero_grad(set_to_none=True)
     for batch in parts:
         stages = forward(batch.aliased, batch.mask)
@@ -512,7 +513,9 @@ def read_losses(run: Run, training: Training) -> float:
     """Add the losses of the last steps to the epoch's; returns their mean over these steps."""
     values = [loss.item() for _, _, loss in training.unread]
     for (step, samples, _), loss in zip(training.unread, values, strict=True):
-        where = f"in epoch {len(training.history) + 1}, step {step}, on samples {name_list(samples)}"
+        where = (
+            f"in epoch {len(training.history) + 1}, step {step}, on samples {name_list(samples)}"
+        )
         checks.check_finite(loss, where, run.folder, run.settings.initial_lr)
         training.epoch_loss += loss * len(samples)
     training.unread.clear()
@@ -579,7 +582,7 @@ def score_test(
     tuned: Mapping[float, Mapping[str, Parameters]],
     history: Sequence[Mapping[str, float]],
     reference: tuple[str, float] | None,
-    facts: Mapping[str, Sequence[str]],
+    facts: dict[str, list[str]],
     stop: StopRequest,
 ) -> dict[str, dict[str, float]]:
     """Score the network and the baselines on the test part, once, and write all results.

@@ -68,7 +68,10 @@ class ShiftInTime(torch.autograd.Function):
         for source, target in _moves(gradient[:, :, rows : rows + ny], of_frames, n):
             target.copy_(source)
         if rows:  # what was wrapped around adds to the rows that it came from
-            for inside, outside in ((slice(ny - rows, ny), slice(rows)), (slice(rows), slice(-rows, None))):
+            for inside, outside in (
+                (slice(ny - rows, ny), slice(rows)),
+                (slice(rows), slice(-rows, None)),
+            ):
                 for source, target in _moves(gradient[:, :, outside], of_frames[:, :, inside], n):
                     target.add_(source)
         return of_frames, None, None

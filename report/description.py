@@ -174,8 +174,8 @@ def model_lines(run: Run, whole: Cost, step: Cost) -> list[str]:
     ]
     if s.average > 1:
         lines.append(
-            f"{average_name(s.model, s.average)}: the mean of its images of {s.average} mirrored series,"
-            " mirrored back; validation is without"
+            f"{average_name(s.model, s.average)}: the mean of its images of {s.average} mirrored"
+            " series, mirrored back; validation is without"
         )
     if run.architecture.get("start") == ZERO_FILLED and not s.initial_weights:
         lines.append(

@@ -84,6 +84,29 @@ def test_cascade_beats_its_start_and_the_average_is_what_is_kept(tmp_path, tiny_
     assert again["cascade"] == returned["cascade"]
 
 
+def test_a_loss_on_every_stage_makes_each_better_than_the_one_before(tmp_path, tiny_npz, capsys):
+    settings = CASCADE | {"num_epochs": 12, "stages": 3, "loss": "mse"}
+    by_stage = {}
+    for weight in (0.0, 1.0):
+        train(tmp_path / str(weight), data=tiny_npz, stage_loss=weight, **settings)
+        text = report_of(tmp_path / str(weight))
+        (line,) = re.findall(r"mean PSNR in dB after each stage (.*)", text)
+        by_stage[weight] = [float(value) for value in line.split(", ")]
+        assert line in capsys.readouterr().out
+    assert len(by_stage[1.0]) == 3
+    assert by_stage[1.0][0] > by_stage[0.0][0]
+    assert by_stage[1.0] == sorted(by_stage[1.0])
+
+
+def test_a_cuda_graph_is_for_cuda(tmp_path, tiny_npz, capsys):
+    train(tmp_path / "run", data=tiny_npz, cuda_graph=True, **TINY | {"num_epochs": 1})
+    assert "NOTICE: --cuda-graph does nothing on cpu" in capsys.readouterr().out
+    with pytest.raises(InputError, match="--cuda-graph cannot record --gradient-checkpointing"):
+        train(
+            tmp_path / "none", data=tiny_npz, cuda_graph=True, gradient_checkpointing=True, **TINY
+        )
+
+
 def test_the_mean_over_flips_is_a_second_network_in_the_report(tmp_path, tiny_npz):
     settings = CASCADE | {"num_epochs": 1, "average": 4, "arrays": "small"}
     scores = train(tmp_path / "out", data=tiny_npz, **settings)

@@ -7,7 +7,7 @@ All random draws depend only on `(seed, round, sample)` in training, and only on
 import dataclasses
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,6 @@ from physics.simulation import smooth_phase, white_noise
 from training.augmentation import augment
 from training.split import training_order
 from util.random_streams import Stream, generator
-
 
 Draws = Sequence[tuple[int, int]]  # (round, sample) pairs
 
@@ -125,7 +124,7 @@ def training_batch(
 
 def prepared(
     make: Callable[[Draws], Batch], parts: Iterable[Draws], n_ahead: int
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """The batches of `parts`, in their order; so many of them are made ahead, in threads."""
     if not n_ahead:
         yield from map(make, parts)

@@ -4,7 +4,8 @@ import torch
 from helpers import make_images
 
 from evaluation.intervals import paired_differences
-from evaluation.scoring import mean_scores, score, validate
+from evaluation.scoring import mean_scores, psnr_by_stage, score, validate
+from methods.cascade import Cascade
 from metrics import SCORES, psnr
 from training.batches import Acquisition, EvaluationBatches
 
@@ -29,6 +30,18 @@ def test_rows_are_of_every_method_and_sample():
     first = batches()[0]
     assert rows[0]["psnr"] == psnr(first.aliased.abs(), first.target)[0].item()
     assert mean_scores(rows)["a"]["psnr"] == np.mean([rows[i]["psnr"] for i in (0, 1, 4)])
+
+
+def test_psnr_by_stage_ends_with_that_of_the_network():
+    network = Cascade(
+        stages=3, features=4, memory=True, real_image=True, dc_weight=None, learn_dc_weight=False
+    ).eval()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    found = psnr_by_stage(network, batches(), "float32")
+    assert len(found) == 3
+    rows = score({"cascade": network}, batches())
+    assert found[-1] == pytest.approx(mean_scores(rows)["cascade"]["psnr"])
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,9 @@ def randomised(network: torch.nn.Module) -> torch.nn.Module:
 
 @pytest.mark.parametrize("memory", [True, False])
 @pytest.mark.parametrize("real_image", [True, False])
-@pytest.mark.parametrize("size", [(16, 160, 144), (8, 33, 47), (3, 21, 17), (1, 16, 16), (2, 18, 9)])
+@pytest.mark.parametrize(
+    "size", [(16, 160, 144), (8, 33, 47), (3, 21, 17), (1, 16, 16), (2, 18, 9)]
+)
 def test_any_number_of_frames_and_any_size(real_image, size, memory):
     settings = SETTINGS | {"real_image": real_image, "memory": memory}
     network = randomised(build_model("cascade", **settings))
@@ -90,7 +92,7 @@ def test_an_image_that_is_rolled_along_y_is_reconstructed_alike():
 
 
 def test_stages_hand_their_features_on():
-    target, mask, aliased = example()
+    _, mask, aliased = example()
     network = randomised(Cascade(**SETTINGS))
     alone = network(aliased, mask)
     torch.nn.init.zeros_(network.stages[1].recall.weight)

@@ -30,7 +30,9 @@ RNG = np.random.default_rng(0)
 
 def cascade() -> Cascade:
     torch.manual_seed(0)
-    return Cascade(stages=1, features=8, memory=True, real_image=True, dc_weight=None, learn_dc_weight=False)
+    return Cascade(
+        stages=1, features=8, memory=True, real_image=True, dc_weight=None, learn_dc_weight=False
+    )
 
 
 def test_a_line_and_its_partner_are_hidden_together():

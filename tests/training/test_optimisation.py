@@ -53,7 +53,12 @@ def test_learning_rate_warms_up_and_falls_to_zero():
 
 def test_the_weight_of_the_data_consistency_has_no_penalty():
     network = build_model(
-        "cascade", stages=2, features=4, memory=True, real_image=True, dc_weight=10.0,
+        "cascade",
+        stages=2,
+        features=4,
+        memory=True,
+        real_image=True,
+        dc_weight=10.0,
         learn_dc_weight=True,
     )
     optimizer = make_optimizer(network, peak=1e-3, weight_decay=0.1)
