@@ -92,7 +92,7 @@ def test_ejection_fraction_is_not_decided_by_a_single_frame():
 
 def test_ejection_fraction_of_phantoms_is_close_to_the_truth():
     """See docs/experiments.md for 40 phantoms of full size."""
-    n_samples, shape = 3, (10, 128, 128)
+    n_samples, shape = 8, (10, 128, 128)
     series, truth = torch.from_numpy(phantom(n_samples, shape)), cavity_areas(n_samples, shape)
     errors, ratios = [], []
     for images, area in zip(series, truth, strict=True):
@@ -101,7 +101,7 @@ def test_ejection_fraction_of_phantoms_is_close_to_the_truth():
             found = areas(images, pool)
             errors.append(ejection_fraction(found) - (area.max() - area.min()) / area.max())
             ratios.append(float(np.mean(found.numpy() / area)))
-    assert len(errors) >= 2
+    assert len(errors) >= 5
     assert np.median(np.abs(errors)) < 0.08
     assert np.median(ratios) == pytest.approx(1, abs=0.12)
 
