@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from phantom.scanner import load_phantom
+from phantom.cached import load_phantom
 from util.command_line import Parser, main, parse_command_line
 from util.errors import InputError
 from util.progress import say

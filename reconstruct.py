@@ -28,7 +28,7 @@ from formats.series import Scan, Series
 from formats.writing import write_like
 from methods.averaging import AVERAGES, averaged
 from model import run_network
-from phantom.scanner import load_phantom
+from phantom.cached import load_phantom
 from physics.fourier import ifftc
 from report.page import write_page
 from report.scan_page import scan_page, scan_view

@@ -17,17 +17,16 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
-from dataset import load_cine, name_list
+from dataset import load_cine
 from evaluation.bench import Bench
 from evaluation.forecast import Forecast, forecast, seconds_of
 from evaluation.lesion_score import lesion_rows
@@ -36,7 +35,7 @@ from evaluation.series_view import ventricle_rows
 from evaluation.tuning import Parameters, available_baselines
 from methods.averaging import average_name, averaged
 from methods.baselines import Method
-from model import build_model, channels_last, run_network, run_stages, set_checkpointing
+from model import build_model, channels_last, run_network, set_checkpointing
 from report.description import baseline_lines, caveats, changes, configuration, describe
 from report.figures import curves_figure
 from report.page import write_page
@@ -64,16 +63,16 @@ from training.batches import (
     prepared,
     training_batch,
 )
-from training.cuda_graph import Forward, captured
+from training.cuda_graph import Forward
 from training.optimisation import (
     learning_rate,
     make_optimizer,
-    training_loss,
     update_average,
 )
 from training.quality import check_range, measure, score_notices
 from training.run import Run, Training, restore, snapshot
 from training.split import split_samples
+from training.steps import N_AHEAD, READ_EVERY, read_losses, train_step, training_forward
 from util import machine
 from util.cache import source_hash
 from util.command_line import (
@@ -92,9 +91,6 @@ from util.progress import duration, say
 from util.stop import StopRequest
 
 CODE = source_hash("train")  # of the whole suite, as it was imported
-# by type of device, for those that work on while the CPU does something else
-N_AHEAD = {"cuda": 6}  # batches made ahead, in threads; else none
-READ_EVERY = {"cuda": 20}  # steps after which losses are read, which waits for the device; else 1
 WARM_STEPS = 3  # steps after which the time left is estimated
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"  # of training
 MEMORY_MARGIN = 2.5  # a step may take this multiple of the counted activations
@@ -400,18 +396,6 @@ def measured_forecast(
     return expected
 
 
-def training_forward(run: Run, network: nn.Module) -> Forward:
-    """The network as it is called in a training step: with the images of every stage that the loss
-    takes."""
-    s = run.settings
-    if not s.cuda_graph or run.device.type != "cuda":
-        return partial(run_stages, network, precision=s.precision)
-    n_frames, ny, nx = run.cine.shape
-    size = math.ceil(min(s.batch_size, run.n_rounds * len(run.parts["train"])) / s.accumulation)
-    shape = size, n_frames, ny, min(nx, s.strip or nx)
-    return captured(network, shape, s.precision, s.stage_loss > 0, run.device)
-
-
 def train_epoch(
     run: Run,
     training: Training,
@@ -479,47 +463,6 @@ def train_epoch(
                 for line in wrapped([checks.time_notice(left, s.model, run.device)], ""):
                     say(line)
             started = time.perf_counter()
-
-
-def train_step(
-    settings: SimpleNamespace,
-    training: Training,
-    forward: Forward,
-    parts: Iterable[Batch],
-    n_samples: int,
-) -> Tensor:
-    """One optimiser step on the `n_samples` of all parts; returns their mean loss, on the device.
-
-    Nothing here waits for a GPU.
-    """
-    s, network, optimizer = settings, training.network, training.optimizer
-    total = torch.zeros((), device=next(network.parameters()).device)
-    optimizer.zero_grad(set_to_none=True)
-    for batch in parts:
-        stages = forward(batch.aliased, batch.mask)
-        losses = [training_loss(x, batch.image, s.loss).sum() / n_samples for x in stages]
-        loss = losses[-1]
-        if s.stage_loss:
-            loss = loss + s.stage_loss * sum(losses[:-1])
-        loss.backward()
-        total = total + losses[-1].detach()
-    if s.clip_gradient is not None:
-        nn.utils.clip_grad_norm_(network.parameters(), s.clip_gradient)
-    optimizer.step()
-    return total
-
-
-def read_losses(run: Run, training: Training) -> float:
-    """Add the losses of the last steps to the epoch's; returns their mean over these steps."""
-    values = [loss.item() for _, _, loss in training.unread]
-    for (step, samples, _), loss in zip(training.unread, values, strict=True):
-        where = (
-            f"in epoch {len(training.history) + 1}, step {step}, on samples {name_list(samples)}"
-        )
-        checks.check_finite(loss, where, run.folder, run.settings.initial_lr)
-        training.epoch_loss += loss * len(samples)
-    training.unread.clear()
-    return sum(values) / max(1, len(values))
 
 
 def validate_epoch(

@@ -17,16 +17,11 @@ analytical phantoms for parallel magnetic resonance imaging", IEEE Trans Med Ima
 2012.
 """
 
-import contextlib
 import math
-import os
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -36,13 +31,7 @@ from tqdm import tqdm
 
 from phantom.anatomy import EDGE, Canvas, paint_anatomy
 from phantom.heart import Heart, contraction
-from util.cache import cache_folder, source_hash
 from util.random_streams import Stream, generator
-
-CODE = source_hash(  # of everything that makes the images
-    "phantom.scanner", "phantom.anatomy", "phantom.heart", "util.random_streams", follow=False
-)
-KEEP_DAYS = 7  # of a file in the cache that is not read
 
 SMALLEST = 32  # pixels along Y and X that still show a heart
 FINER = 2  # points of the anatomy's grid per pixel, along each axis
@@ -75,7 +64,7 @@ def phantom(
     Raises:
         ValueError: an argument is out of range.
     """
-    n_frames, ny, nx = _checked(n_samples, shape, seed)
+    n_frames, ny, nx = checked(n_samples, shape, seed)
     samples = np.empty((n_samples, n_frames, ny, nx), dtype=np.float32)
 
     def scan(i: int) -> None:
@@ -93,7 +82,7 @@ def phantom(
     return samples
 
 
-def _checked(n_samples: int, shape: Sequence[int], seed: int) -> tuple[int, ...]:
+def checked(n_samples: int, shape: Sequence[int], seed: int) -> tuple[int, ...]:
     """`shape` as a tuple of ints; ValueError if an argument is out of range."""
     possible = len(shape) == 3 and shape[0] >= 1 and min(shape[1:]) >= SMALLEST
     if not possible or n_samples < 0 or seed < 0:
@@ -118,7 +107,7 @@ def cavity_areas(
     Raises:
         ValueError: an argument is out of range.
     """
-    n_frames, ny, nx = _checked(n_samples, shape, seed)
+    n_frames, ny, nx = checked(n_samples, shape, seed)
     areas = np.empty((n_samples, n_frames))
     for i in range(n_samples):
         rng = generator(Stream.PHANTOM, seed, i)
@@ -283,63 +272,3 @@ def _smoothed(image: Tensor, width: float) -> Tensor:
     gain = torch.exp(-2 * (math.pi * width * frequency).square())
     spectrum = torch.fft.rfft(image, dim=0) * gain[:, None, None]
     return torch.fft.irfft(spectrum, n=len(image), dim=0)
-
-
-# The cache.
-
-
-def load_phantom(
-    n_samples: int, shape: Sequence[int] = (20, 192, 192), seed: int = 0
-) -> np.ndarray:
-    """`phantom`, made once and then read from the cache (see `util.cache`).
-
-    A file that is unreadable or holds too few samples is made anew, and so is one that other code
-    made. If the folder cannot be written, a notice goes to standard error, and the data are
-    returned all the same.
-    """
-    shape = _checked(n_samples, shape, seed)
-    folder = cache_folder() / "phantom"
-    path = folder / f"{CODE}_seed{seed}_{'x'.join(map(str, shape))}.npy"
-    samples = _read(path, n_samples, shape)
-    if samples is None:
-        samples = phantom(n_samples, shape, seed, progress=True)
-        try:
-            _write(path, samples)
-            _remove_unused(folder)
-        except OSError as error:
-            print(f"the phantom was not cached in {folder}: {error}", file=sys.stderr)
-    return samples
-
-
-def _remove_unused(folder: Path) -> None:
-    """Remove phantoms that were not read for `KEEP_DAYS`: those of earlier code, above all."""
-    for path in folder.glob("*.npy"):
-        if time.time() - path.stat().st_mtime > KEEP_DAYS * 24 * 3600:
-            path.unlink(missing_ok=True)
-
-
-def _read(path: Path, n_samples: int, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The first `n_samples` of a file, or None if they are not complete."""
-    try:
-        stored = np.lib.format.open_memmap(path, mode="r")
-    except (OSError, ValueError, OverflowError):
-        return None
-    if stored.dtype != np.float32 or stored.shape[1:] != shape or len(stored) < n_samples:
-        return None
-    samples = np.array(stored[:n_samples])
-    with contextlib.suppress(OSError):
-        os.utime(path)  # it was used
-    whole = samples.min(initial=0) == 0 and (samples.max(axis=(1, 2, 3)) == 1).all()
-    return samples if whole else None
-
-
-def _write(path: Path, samples: np.ndarray) -> None:
-    """Save under a temporary name first, so that no process reads an incomplete file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            np.save(file, samples)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -11,9 +11,10 @@ import torch
 from CS_mask import evaluation_masks
 from methods.baselines import BASELINES
 from metrics import moving_region, scores_of
-from phantom import scanner
+from phantom import cached, scanner
+from phantom.cached import load_phantom
 from phantom.heart import Heart
-from phantom.scanner import cavity_areas, load_phantom, phantom
+from phantom.scanner import cavity_areas, phantom
 from physics.consistency import DataConsistency
 from physics.fourier import undersample
 from util.random_streams import Stream, generator
@@ -121,7 +122,7 @@ def folder(tmp_path, monkeypatch):
 
 def test_cache_returns_the_same_bits(folder, monkeypatch):
     made = load_phantom(3, SMALL)
-    monkeypatch.setattr(scanner, "phantom", _must_not_run)
+    monkeypatch.setattr(cached, "phantom", _must_not_run)
     np.testing.assert_array_equal(load_phantom(3, SMALL), made)
     np.testing.assert_array_equal(load_phantom(2, SMALL), made[:2])
     assert len(list(folder.iterdir())) == 1  # and no temporary file
@@ -146,7 +147,7 @@ def test_a_phantom_of_other_code_is_made_anew(folder, monkeypatch):
     load_phantom(1, SMALL)
     (before,) = folder.iterdir()
     np.save(before, np.zeros((1, *SMALL), np.float32))
-    monkeypatch.setattr(scanner, "CODE", "edited")
+    monkeypatch.setattr(cached, "CODE", "edited")
     np.testing.assert_array_equal(load_phantom(1, SMALL), phantom(1, SMALL))
     assert len(list(folder.iterdir())) == 2
 
@@ -155,7 +156,7 @@ def test_files_that_nobody_reads_are_removed_after_some_days(folder, monkeypatch
     load_phantom(1, SMALL)
     (unused,) = folder.iterdir()
     load_phantom(1, SMALL, seed=1)
-    long_ago = time.time() - (scanner.KEEP_DAYS + 1) * 24 * 3600
+    long_ago = time.time() - (cached.KEEP_DAYS + 1) * 24 * 3600
     for path in folder.iterdir():
         os.utime(path, (long_ago, long_ago))
     load_phantom(1, SMALL, seed=1)  # reading it keeps it
