@@ -61,6 +61,7 @@ from training.batches import (
     divided,
     epoch_draws,
     prepared,
+    shared,
     training_batch,
 )
 from training.cuda_graph import Forward
@@ -70,7 +71,7 @@ from training.optimisation import (
     update_average,
 )
 from training.quality import check_range, measure, score_notices
-from training.run import Run, Training, restore, snapshot
+from training.run import Run, Training, restore, seed_dropout, snapshot
 from training.split import split_samples
 from training.steps import N_AHEAD, READ_EVERY, read_losses, train_step, training_forward
 from util import machine
@@ -85,10 +86,11 @@ from util.command_line import (
     typed,
 )
 from util.errors import InputError
-from util.files import claimed_folder, write_csv
+from util.files import write_csv
 from util.journal import Journal
 from util.progress import duration, say
 from util.stop import StopRequest
+from util.world import World, joined
 
 CODE = source_hash("train")  # of the whole suite, as it was imported
 WARM_STEPS = 3  # steps after which the time left is estimated
@@ -176,9 +178,13 @@ def train(
     """
     given = {name: value for name, value in locals().items() if name != "output_folder"}
     given = typed(train, given)
-    require = run_folder.require_run if resume else run_folder.require_empty
-    with claimed_folder(os.fspath(output_folder), require) as folder:
-        if resume:
+    name = os.fspath(output_folder)
+    command = f"python train.py {shlex.quote(name)} --resume"
+    with (
+        joined(command) as world,
+        run_folder.claimed(name, resume, world) as (folder, given["resume"]),
+    ):
+        if given["resume"]:
             asked_for = {name: given[name] for name in explicit.get() if name in given}
             given = typed(train, given | run_folder.stored_settings(folder, asked_for))
             if run_folder.is_finished(folder):
@@ -186,12 +192,11 @@ def train(
                 return mean_scores(run_folder.read_metrics(folder))
         checks.check_settings(given)
         settings, initial, path = with_initial_weights(given, folder)
-        command = f"python train.py {shlex.quote(str(folder))} --resume"
         with (
             machine.explained_out_of_memory(checks.memory_advice(settings)),
             StopRequest(max_minutes, command, after_progress=True) as stop,
         ):
-            run = prepare(folder, settings, initial)
+            run = prepare(folder, settings, initial, world)
             network = make_network(run, initial, path)
             facts = announce(run)
             bench, tuned = tune_baselines(run, facts, stop)
@@ -221,18 +226,24 @@ def with_initial_weights(
     return settings, initial, path
 
 
-def prepare(folder: Path, settings: dict[str, Any], initial: Mapping[str, Any] | None) -> Run:
+def prepare(
+    folder: Path, settings: dict[str, Any], initial: Mapping[str, Any] | None, world: World
+) -> Run:
     """Load and check the data, and split them."""
     s = SimpleNamespace(**settings)
-    device = machine.pick_device(s.device)
+    checks.check_world(settings, world)
+    device = world.device(machine.pick_device(s.device))
     s.precision = s.precision or machine.fast_precision(device)
     machine.make_deterministic(s.seed)
-    cine = load_cine(s.data, s.n_samples, s.complex_pairs, s.normalise, s.in_channels, s.data_seed)
+    with world.first_before_others():
+        cine = load_cine(
+            s.data, s.n_samples, s.complex_pairs, s.normalise, s.in_channels, s.data_seed
+        )
     quality = measure(cine.images)
     check_range(quality, cine.source)
     s.real_image = checks.prior_for(s.real_image, s.phase, cine)
     parts = split_samples(len(cine.images), s.split, s.data_seed, cine.groups)
-    run = Run(folder, s, device, cine, parts, quality)
+    run = Run(folder, s, device, cine, parts, quality, world)
     checks.check_against_data(vars(s), cine, run.has_network)
     if initial:
         run.seen = {role: set(hashes) for role, hashes in initial["data"]["seen"].items()}
@@ -241,8 +252,9 @@ def prepare(folder: Path, settings: dict[str, Any], initial: Mapping[str, Any] |
             "there is nothing to score: --num-epochs is 0, no --initial-weights are given, and"
             f" --baselines is {s.baselines}; name some, or leave it out for all that apply"
         )
-    if s.cuda_graph and device.type != "cuda":
-        say(f"NOTICE: --cuda-graph does nothing on {device}")
+    if s.cuda_graph and (device.type != "cuda" or world.size > 1):
+        where = device if device.type != "cuda" else "several GPUs"
+        say(f"NOTICE: --cuda-graph does nothing on {where}")
     if device.type == "cpu":
         needed = run.step_cost.activation_bytes if run.has_network else 0
         machine.reuse_memory(MEMORY_MARGIN * needed)
@@ -256,6 +268,10 @@ def make_network(run: Run, initial: dict[str, Any] | None, path: Path) -> nn.Mod
     network = build_model(run.settings.model, **run.architecture)
     if initial:
         ckpt.load_weights(network, initial, path)
+    if run.world.size > 1 and run.device.type == "cuda":
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    if not run.world.is_first:
+        seed_dropout(run, epoch=0, step=0)
     channels_last(network.to(run.device))
     set_checkpointing(network, run.settings.gradient_checkpointing)
     return network
@@ -272,7 +288,7 @@ def announce(run: Run) -> dict[str, list[str]]:
         run_folder.require_same_data(run.folder, run.cine.hash)
         for line in changes(run, run_folder.read_config(run.folder)):
             say(line)
-    else:
+    elif run.world.is_first:
         run_folder.write_config(run.folder, configuration(run))
         run_folder.write_settings(run.folder, vars(run.settings), given_command("train.py"))
     return facts
@@ -283,7 +299,7 @@ def tune_baselines(
 ) -> tuple[Bench, dict[float, dict[str, Parameters]]]:
     """The bench of the run, and the parameters of its training-free methods by acceleration."""
     s = run.settings
-    bench = Bench(run.cine, run.parts, run.acquisition, s.real_image, run.device)
+    bench = Bench(run.cine, run.parts, run.acquisition, s.real_image, run.device, run.world)
     tuned: dict[float, dict[str, Parameters]] = {}
     for acc in run.test_accelerations:
         tuned[acc] = {}
@@ -338,19 +354,24 @@ def fit(
     """
     s = run.settings
     optimizer = make_optimizer(network, s.initial_lr, s.weight_decay)
+    average = copy.deepcopy(network) if s.ema else None
     forward = training_forward(run, network)
-    training = Training(network, copy.deepcopy(network) if s.ema else None, optimizer)
+    training = Training(network, average, optimizer)
     restore(run, training)
     validation = list(
         EvaluationBatches(
-            run.cine.images, run.parts["validation"], run.acquisition, run.pass_size, run.device
+            run.cine.images,
+            run.world.share(run.parts["validation"]),
+            run.acquisition,
+            run.pass_size,
+            run.device,
         )
     )
     first = len(training.history)
     expected = Forecast(0.0, 0.0)
-    if first < s.num_epochs:
+    if first < s.num_epochs and run.world.is_first:
         expected = measured_forecast(run, training.evaluated, bench, tuned)
-    board = TensorBoard(run.folder, vars(s), first)
+    board = TensorBoard(run.folder, vars(s), first) if run.world.is_first else None
     with tqdm(
         total=s.num_epochs * run.n_steps,
         initial=first * run.n_steps + training.step,
@@ -366,14 +387,17 @@ def fit(
             if validated:
                 validate_epoch(run, training, validation, board)
             entry = close_epoch(run, training, validated)
-            board.curves(entry, reference)
-            write_output(run.folder, facts, training.history, reference=reference)
+            if board is not None:
+                board.curves(entry, reference)
+                write_output(run.folder, facts, training.history, reference=reference)
             if epoch == first:
                 say(epoch_header(reference))
             say(epoch_line(entry, reference))
             if validated:
                 expected.validation = time.perf_counter() - started
-    board.close()
+    if board is not None:
+        board.close()
+    run.world.wait()  # until the checkpoint is written
     best = ckpt.load_checkpoint(run.folder / ckpt.BEST)
     ckpt.load_weights(training.evaluated, best, run.folder / ckpt.BEST)
     return training.evaluated, training.history
@@ -392,6 +416,7 @@ def measured_forecast(
     pictured = dict.fromkeys(BESIDE, n_drawn)
     expected = forecast(bench, learned, tuned, run.pass_size, s.lesions, pictured)
     images = run.cine.images[run.parts["test"][0]].abs().numpy()
+    expected.test /= run.world.size
     expected.test += seconds_of_pictures(images, n_drawn, s.picture_dpi)
     return expected
 
@@ -421,26 +446,28 @@ def train_epoch(
             training=run.training_draws,
             device=run.device,
         ),
-        [part for draws in steps for part in divided(draws, s.accumulation)],
+        [shared(part, run.world)[0] for draws in steps for part in divided(draws, s.accumulation)],
         N_AHEAD.get(run.device.type, 0),
     )
     training.network.train()
     started = time.perf_counter()
     with contextlib.closing(made):
         for draws in steps:
-            if stop.requested():
+            if asked_to_stop(run, training, stop):
                 read_losses(run, training)
                 last = snapshot(run, training, inference_only=False)
-                ckpt.save_checkpoint(run.folder / ckpt.LAST, last)
-                write_output(run.folder, facts, training.history, reference=reference)
-                stop.check(f"in epoch {epoch + 1}, after {training.step} of {n_steps} steps")
+                if run.world.is_first:
+                    ckpt.save_checkpoint(run.folder / ckpt.LAST, last)
+                    write_output(run.folder, facts, training.history, reference=reference)
+                stop.end(f"in epoch {epoch + 1}, after {training.step} of {n_steps} steps")
             position = epoch + (training.step + 0.5) / n_steps
             for group in training.optimizer.param_groups:
                 group["lr"] = learning_rate(
                     position, s.initial_lr, s.lr_schedule, s.warmup_epochs, s.num_epochs
                 )
-            n_parts = len(divided(draws, s.accumulation))
-            loss = train_step(s, training, forward, itertools.islice(made, n_parts), len(draws))
+            weights = [shared(part, run.world)[1] for part in divided(draws, s.accumulation)]
+            parts = zip(itertools.islice(made, len(weights)), weights, strict=True)
+            loss = train_step(s, training, forward, parts, len(weights), len(draws), run.world)
             if training.average is not None:
                 done = epoch * n_steps + training.step
                 update_average(training.average, training.network, s.ema, done)
@@ -465,17 +492,28 @@ def train_epoch(
             started = time.perf_counter()
 
 
+def asked_to_stop(run: Run, training: Training, stop: StopRequest) -> bool:
+    """Whether a process was asked to stop; several processes agree on it whenever they read the
+    losses, which makes them wait for one another anyway."""
+    if run.world.size > 1 and training.unread:
+        return False
+    return run.world.any(stop.requested())
+
+
 def validate_epoch(
-    run: Run, training: Training, batches: Sequence[Batch], board: TensorBoard
+    run: Run, training: Training, batches: Sequence[Batch], board: TensorBoard | None
 ) -> None:
     """Score the validation part; now and then its first samples go to TensorBoard."""
     started, s = time.perf_counter(), run.settings
     epoch = len(training.history) + 1
     interval = s.validate_every * max(1, s.num_epochs // s.validate_every // LOGGED_EPOCHS)
     logged = epoch % interval == 0 or epoch == s.num_epochs
+    run.world.copy_first(list(training.evaluated.buffers()))
     method = as_method(training.evaluated, s.precision)
-    training.scores, examples = validate(method, batches, LOGGED_SAMPLES if logged else 0)
-    board.examples(epoch, examples)
+    n_logged = LOGGED_SAMPLES if logged and board is not None else 0
+    training.scores, examples = validate(method, batches, n_logged, run.world)
+    if board is not None:
+        board.examples(epoch, examples)
     training.epoch_seconds += time.perf_counter() - started
     where = f"after epoch {epoch}, in validation"
     checks.check_finite(training.scores["loss"], where, run.folder, s.initial_lr)
@@ -500,9 +538,11 @@ def close_epoch(run: Run, training: Training, validated: bool) -> dict[str, floa
     if validated and training.scores["psnr"] > training.best_psnr:
         training.best_psnr = training.scores["psnr"]
         best = snapshot(run, training, inference_only=True)
-        ckpt.save_checkpoint(run.folder / ckpt.BEST, best)
+        if run.world.is_first:
+            ckpt.save_checkpoint(run.folder / ckpt.BEST, best)
     last = snapshot(run, training, inference_only=False)
-    ckpt.save_checkpoint(run.folder / ckpt.LAST, last)
+    if run.world.is_first:
+        ckpt.save_checkpoint(run.folder / ckpt.LAST, last)
     return entry
 
 
@@ -545,7 +585,9 @@ def score_test(
     methods = bench.methods(learned, tuned[first])
     shown = list(learned)[-1] if learned else order[-1]
     gallery = Gallery(shown, methods, s.num_pictures, s.arrays)
-    journal = Journal(run.folder / run_folder.JOURNAL, identity_of_test(run, network, tuned))
+    journal = None
+    if run.world.is_first:
+        journal = Journal(run.folder / run_folder.JOURNAL, identity_of_test(run, network, tuned))
     rows: list[Row] = []
     for acc in run.test_accelerations:
         on_batch = gallery.add if acc == first else None
@@ -553,7 +595,10 @@ def score_test(
     rows.sort(key=lambda row: (row["acc"], row["sample"], order.index(row["method"])))
     lesions: list[dict[str, Any]] = []
     if s.lesions:
-        lesions = lesion_rows(methods, bench.batches("test", first, size=1), stop, journal)
+        one_by_one = bench.batches("test", first, size=1)
+        lesions = lesion_rows(methods, one_by_one, stop, journal, run.world)
+    if journal is None:  # the first process does the rest
+        return run.world.from_first({})
     if network is not None and s.model == "cascade":
         whole = bench.batches("test", first, run.pass_size)
         facts["Stages"] = stage_lines(psnr_by_stage(network, whole, s.precision), first)
@@ -574,7 +619,8 @@ def score_test(
     if areas := ventricle_rows(views):
         write_csv(run.folder / run_folder.VENTRICLE, areas)
     journal.remove()
-    return mean_scores(run_folder.read_metrics(run.folder))  # with the digits that are stored
+    stored = run_folder.read_metrics(run.folder)  # with the digits that are stored
+    return run.world.from_first(mean_scores(stored))
 
 
 def identity_of_test(

@@ -19,6 +19,7 @@ from util.journal import Journal
 from util.machine import hardware, versions
 from util.progress import duration, log, progress
 from util.stop import NEVER, StopRequest
+from util.world import ALONE, World
 
 CODE = source_hash("evaluation.bench")  # and of everything that it imports
 
@@ -41,6 +42,7 @@ class Bench:
     acquisition: Acquisition
     real_image: bool  # whether the training-free methods may assume real-valued images
     device: torch.device
+    world: World = ALONE  # the processes that share the scoring; the first one searches
     # by this bench: on the "search" of parameters, and on the scores of each part
     spent: dict[str, Spent] = field(default_factory=lambda: defaultdict(Spent))
 
@@ -58,6 +60,8 @@ class Bench:
         batches = self.batches("train", acc, size=1, n_samples=N_TUNING)
         if not BASELINES[name].grid or not len(batches):
             return dict(BASELINES[name].usual)
+        if not self.world.is_first:
+            return self.world.from_first({})
         started, spent = time.perf_counter(), self.spent["search"]
         identity = self.identity(name, batches)
         parameters = recall(identity, dict) if identity else None
@@ -73,7 +77,7 @@ class Bench:
             origin = "cached"
         values = ", ".join(f"{key} {value:g}" for key, value in parameters.items())
         log(f"tuning {name}, acceleration {acc:g}: {values}, {origin}")
-        return parameters
+        return self.world.from_first(parameters)
 
     def methods(
         self, learned: Mapping[str, Method], parameters: Mapping[str, Parameters]
@@ -105,35 +109,70 @@ class Bench:
             size: samples in a batch.
             on_batch: called with every batch and its new reconstructions.
             journal: of an earlier call that was stopped; scores in it are not computed again.
+
+        Of several processes, each scores a share; the first alone calls `on_batch` and has a
+        `journal`; all return the same rows.
         """
         started, spent = time.perf_counter(), self.spent[part]
         batches = self.batches(part, acc, size)
-        cached = self.cached_scores(parameters, acc, size, part)
+        cached = self.world.from_first(self.cached_scores(parameters, acc, size, part))
         methods = self.methods(learned, parameters)
         to_score = {k: method for k, method in methods.items() if k not in cached}
         rows: list[Row] = []
         if to_score or on_batch:
-            title, n_samples = f"{part}, acceleration {acc:g}", len(batches.samples)
-            for batch in progress(batches, title, n_samples, lambda batch: len(batch.samples)):
-                key = {"acc": acc, "samples": batch.samples, "methods": list(to_score)}
-                known = journal.get(key) if journal else None
-                if known is None:
-                    stop.check("while testing" if part == "test" else f"in {part}")
-                    (scored,) = score_batches(to_score, [batch])
-                    if journal:
-                        journal.add(key, scored.rows)
-                    stop.progressed()
-                else:
-                    scored = Scored(batch, {}, known)
-                rows += scored.rows
-                if on_batch:
-                    on_batch(scored)
+            rows = self._score_shared(to_score, batches, part, on_batch, stop, journal)
         for name, identity in self._identities(parameters, batches).items():
-            if name not in cached:
+            if name not in cached and self.world.is_first:
                 remember(identity, [row for row in rows if row["method"] == name])
         spent.seconds += time.perf_counter() - started
         spent.computed, spent.cached = spent.computed + len(to_score), spent.cached + len(cached)
         return rows + [row for known in cached.values() for row in known]
+
+    def _score_shared(
+        self,
+        methods: Mapping[str, Method],
+        batches: EvaluationBatches,
+        part: str,
+        on_batch: Callable[[Scored], None] | None,
+        stop: StopRequest,
+        journal: Journal | None,
+    ) -> list[Row]:
+        """The rows of `score` that are not cached, of batches that the processes share."""
+        acc, names = batches.acquisition.acc[0], list(methods)
+        samples = [batches.samples_of(i) for i in range(len(batches))]
+        keys = [{"acc": acc, "samples": few, "methods": names} for few in samples]
+        stored = [journal.get(key) if journal else None for key in keys]
+        known: list[list[Row] | None] = self.world.from_first(stored)
+
+        def scored_batch(i: int) -> tuple[list[Row], Scored | None]:
+            """The rows of a batch, and its images if they are wanted."""
+            of_batch = known[i]
+            if of_batch is not None and on_batch is None:
+                return of_batch, None
+            if of_batch is not None:
+                scored = Scored(batches[i], {}, of_batch)
+            else:
+                stop.check("while testing" if part == "test" else f"in {part}")
+                (scored,) = score_batches(methods, [batches[i]])
+            if on_batch is None:
+                return scored.rows, None
+            return scored.rows, scored if self.world.is_first else scored.to("cpu")
+
+        rows: list[Row] = []
+        title = f"{part}, acceleration {acc:g}"
+        numbers = range(len(batches))
+        shown = progress(numbers, title, len(batches.samples), lambda i: len(samples[i]))
+        for i, result in zip(shown, self.world.mapped(scored_batch, numbers), strict=True):
+            stop.progressed()
+            if result is None:  # of another process, for the first
+                continue
+            of_batch, scored = result
+            rows += of_batch
+            if journal and known[i] is None:
+                journal.add(keys[i], of_batch)
+            if on_batch and scored:
+                on_batch(scored.to(self.device))
+        return self.world.from_first(rows)
 
     def cached_scores(
         self, parameters: Mapping[str, Parameters], acc: float, size: int, part: str = "test"

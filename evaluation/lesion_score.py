@@ -12,36 +12,53 @@ from evaluation.intervals import spread
 from evaluation.lesion import CONTRASTS, DIAMETERS, find_path, ghost_contrast, kept_contrast, lesion
 from methods.baselines import Method
 from physics.fourier import undersample
-from training.batches import Batch
+from training.batches import Batch, EvaluationBatches
 from util.journal import Journal
 from util.progress import progress
 from util.stop import NEVER, StopRequest
+from util.world import ALONE, World
 
 N_LESIONS = len(DIAMETERS) * len(CONTRASTS)  # in each sample
 
 
 def lesion_rows(
     methods: Mapping[str, Method],
-    batches: Sequence[Batch],
+    batches: EvaluationBatches,
     stop: StopRequest = NEVER,
     journal: Journal | None = None,
+    world: World = ALONE,
 ) -> list[dict[str, Any]]:
     """Rows for `lesions.csv`: the contrast that each method keeps of each lesion in each frame.
 
     Args:
         batches: of one sample each.
         journal: of an earlier call that was stopped; rows in it are not computed again.
+        world: the processes that share the work; the first alone has the journal and the rows.
     """
+    low, high = batches.acquisition.acc
+    keys = [
+        {
+            "lesions": batches.samples_of(i),
+            "acc": low if low == high else None,
+            "methods": list(methods),
+        }
+        for i in range(len(batches))
+    ]
+    stored = [journal.get(key) if journal else None for key in keys]
+    known: list[list[dict[str, Any]] | None] = world.from_first(stored)
+
+    def of_sample(i: int) -> list[dict[str, Any]]:
+        rows = known[i]
+        return _rows_of_sample(methods, batches[i], stop) if rows is None else rows
+
     rows: list[dict[str, Any]] = []
-    for batch in progress(batches, "lesions", len(batches), lambda batch: 1):
-        key = {"lesions": batch.samples, "acc": batch.acc, "methods": list(methods)}
-        known = journal.get(key) if journal else None
-        if known is None:
-            known = _rows_of_sample(methods, batch, stop)
-            if journal:
-                journal.add(key, known)
-            stop.progressed()
-        rows += known
+    numbers = range(len(batches))
+    shown = progress(numbers, "lesions", len(batches), lambda i: 1)
+    for i, result in zip(shown, world.mapped(of_sample, numbers), strict=True):
+        if journal and result is not None and known[i] is None:
+            journal.add(keys[i], result)
+        stop.progressed()
+        rows += result or []
     return rows
 
 

@@ -17,6 +17,7 @@ from methods.baselines import BASELINES, Method
 from metrics import SCORES, psnr, scores_of
 from model import run_stages
 from training.batches import Batch
+from util.world import ALONE, World
 
 Row = dict[str, Any]
 
@@ -30,6 +31,11 @@ class Scored:
     batch: Batch
     images: dict[str, Tensor]  # (B, T, Y, X) float32 magnitudes by method
     rows: list[Row]  # one for each method and sample
+
+    def to(self, device: torch.device | str) -> "Scored":
+        """The same on another device."""
+        images = {name: images.to(device) for name, images in self.images.items()}
+        return Scored(self.batch.to(device), images, self.rows)
 
 
 def score(methods: Mapping[str, Method], batches: Iterable[Batch]) -> list[Row]:
@@ -76,9 +82,12 @@ class Example:
 
 @torch.no_grad()
 def validate(
-    method: Method, batches: Iterable[Batch], n_examples: int
+    method: Method, batches: Iterable[Batch], n_examples: int, world: World = ALONE
 ) -> tuple[dict[str, float], list[Example]]:
-    """Mean validation scores over all samples, and the first `n_examples` samples."""
+    """Mean validation scores over all samples, and the first `n_examples` samples.
+
+    `batches`: the share of this process, of whose samples the examples are.
+    """
     values: dict[str, list[Tensor]] = {name: [] for name in VALIDATION_SCORES}
     examples: list[Example] = []
     for batch in batches:
@@ -87,7 +96,11 @@ def validate(
             values[name].append(column)
         for i, sample in enumerate(batch.samples[: n_examples - len(examples)]):
             examples.append(Example(sample, batch.aliased[i].abs(), images[i], target[i]))
-    return {name: torch.cat(columns).mean().item() for name, columns in values.items()}, examples
+    share = {
+        name: torch.cat(columns).tolist() if columns else [] for name, columns in values.items()
+    }
+    scores = {name: torch.tensor(world.merged(share[name])) for name in VALIDATION_SCORES}
+    return {name: column.mean().item() for name, column in scores.items()}, examples
 
 
 @torch.no_grad()

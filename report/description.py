@@ -38,6 +38,7 @@ def configuration(run: Run) -> dict[str, Any]:
         "parameters": run.step_cost.parameters if run.has_network else 0,
         "device": hardware(run.device),
         "threads": torch.get_num_threads(),
+        "processes": run.world.size,
     }
 
 
@@ -47,8 +48,8 @@ def changes(run: Run, before: dict[str, Any]) -> list[str]:
     return [
         f"NOTICE: {name} was {before.get(name)} and is now {now[name]}: the run continues, but not"
         " with the bits of an uninterrupted one"
-        for name in ("device", "versions", "git_commit")
-        if before.get(name) != now[name]
+        for name in ("device", "processes", "versions", "git_commit")
+        if before.get(name, 1 if name == "processes" else None) != now[name]
     ]
 
 
@@ -91,10 +92,16 @@ def describe(run: Run) -> dict[str, list[str]]:
     if s.num_epochs:
         lines["Optimisation"] = optimisation_lines(s, run.n_steps)
     libraries = ", ".join(f"{name} {version}" for name, version in versions().items())
-    lines["Machine"] = [f"{hardware(run.device)}, {libraries}"]
+    lines["Machine"] = [f"{machine_of(run)}, {libraries}"]
     if command := given_command("train.py"):
         lines["Command"] = [command]
     return lines
+
+
+def machine_of(run: Run) -> str:
+    """The device in words, and how many processes have one each."""
+    several = f"{run.world.size} processes, the first on " if run.world.size > 1 else ""
+    return several + hardware(run.device)
 
 
 def summary(run: Run, n_epochs: int) -> str:

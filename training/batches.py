@@ -22,6 +22,7 @@ from physics.simulation import smooth_phase, white_noise
 from training.augmentation import augment
 from training.split import training_order
 from util.random_streams import Stream, generator
+from util.world import World
 
 Draws = Sequence[tuple[int, int]]  # (round, sample) pairs
 
@@ -66,6 +67,11 @@ class Batch:
         """(B, T, Y, X) float32: magnitude of the ground truth; scores are computed against it."""
         return self.image.abs() if self.image.is_complex() else self.image
 
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same on another device."""
+        tensors = (tensor.to(device) for tensor in (self.image, self.mask, self.aliased))
+        return Batch(self.samples, self.acc, *tensors)
+
     def sample(self, i: int) -> "Batch":
         """The batch of the i-th sample alone."""
         tensors = (tensor[i : i + 1] for tensor in (self.image, self.mask, self.aliased))
@@ -90,6 +96,14 @@ def divided(draws: Draws, n_parts: int) -> list[Draws]:
     """The draws of an optimiser step in at most so many parts, for one forward pass each."""
     size = math.ceil(len(draws) / n_parts)
     return [draws[i : i + size] for i in range(0, len(draws), size)]
+
+
+def shared(draws: Draws, world: World) -> tuple[Draws, float]:
+    """The draws of this process in a forward pass, and their weight in the loss.
+
+    A process for which there are none takes one with weight 0, because all must compute together.
+    """
+    return (own, 1.0) if (own := world.share(draws)) else (draws[:1], 0.0)
 
 
 def training_batch(
@@ -164,12 +178,15 @@ class EvaluationBatches(Sequence[Batch]):
     def __len__(self) -> int:
         return math.ceil(len(self.samples) / self.size)
 
+    def samples_of(self, i: int) -> list[int]:
+        """The indices of the samples in the i-th batch, which is not computed."""
+        i = range(len(self))[i]  # from the end if negative; IndexError beyond
+        return self.samples[i * self.size : (i + 1) * self.size]
+
     def __getitem__(self, i):
         if isinstance(i, slice):
             return [self[j] for j in range(len(self))[i]]
-        i = range(len(self))[i]  # from the end if negative; IndexError beyond
-        a = self.acquisition
-        chunk = self.samples[i * self.size : (i + 1) * self.size]
+        a, chunk = self.acquisition, self.samples_of(i)
         n_frames, ny = self.images.shape[1:3]
         masks = evaluation_masks(chunk, (n_frames, ny), a.acc, a.sample_n, a.data_seed)
         pairs = []

@@ -22,6 +22,7 @@ from training.split import PARTS
 from util.command_line import flag
 from util.errors import InputError
 from util.progress import duration
+from util.world import World
 
 AT_LEAST = {
     "n_samples": 1, "data_seed": 0, "in_channels": 1, "out_channels": 1, "init_features": 1,
@@ -93,6 +94,17 @@ def check_settings(settings: Settings) -> None:
         raise InputError(
             f"--split is {split}, but with --num-epochs {num_epochs} the parts"
             f" {', '.join(needed)} must not be empty: try 4 1 2"
+        )
+
+
+def check_world(settings: Settings, world: World) -> None:
+    """Raise InputError if there are more processes than samples in a forward pass."""
+    size = settings["batch_size"] // settings["accumulation"]
+    if world.size > max(1, size):
+        raise InputError(
+            f"--batch-size {settings['batch_size']} with --accumulation {settings['accumulation']}"
+            f" gives {size} samples to {world.size} processes: give each of them at least one, or"
+            " start fewer"
         )
 
 

@@ -19,6 +19,8 @@ from training.quality import Quality
 from training.run_folder import of_the_run
 from util.errors import InputError
 from util.machine import versions
+from util.random_streams import Stream, generator
+from util.world import ALONE, World
 
 
 @dataclass
@@ -34,6 +36,7 @@ class Run:
     cine: Cine
     parts: dict[str, list[int]]  # indices of the samples in each part of the split
     quality: Quality  # measured properties of the data
+    world: World = ALONE  # the processes that work on it
     # hashes of the samples that "trained", and that "selected", the weights it starts from
     seen: dict[str, set[str]] = field(default_factory=lambda: {"trained": set(), "selected": set()})
 
@@ -75,8 +78,9 @@ class Run:
 
     @property
     def pass_size(self) -> int:
-        """Samples in one forward pass, at most."""
-        return pass_size(self.settings.batch_size, self.settings.accumulation, self.parts)
+        """Samples in one forward pass of a process, at most."""
+        whole = pass_size(self.settings.batch_size, self.settings.accumulation, self.parts)
+        return math.ceil(whole / self.world.size)
 
     @property
     def n_steps(self) -> int:
@@ -128,8 +132,12 @@ def acceleration_range(acc: float | tuple[float, ...]) -> tuple[float, float]:
 
 
 def snapshot(run: Run, training: Training, inference_only: bool) -> dict[str, Any]:
-    """A checkpoint of the run as it stands; `inference_only`: without what only training needs."""
+    """A checkpoint of the run as it stands; `inference_only`: without what only training needs.
+
+    All processes call it, because each has its own random numbers.
+    """
     hashes = run.cine.hashes
+    states, *of_others = run.world.gathered(ckpt.random_states(run.device))
     return {
         "format": ckpt.FORMAT,
         "model": run.settings.model,
@@ -151,7 +159,7 @@ def snapshot(run: Run, training: Training, inference_only: bool) -> dict[str, An
             },
         },
         "versions": versions(),
-        "random_states": ckpt.random_states(run.device),
+        "random_states": states | ({"others": of_others} if of_others else {}),
         "optimizer": {} if inference_only else training.optimizer.state_dict(),
     }
 
@@ -163,13 +171,15 @@ def restore(run: Run, training: Training) -> None:
         InputError: the checkpoint was made with other settings or other data.
     """
     path = run.folder / ckpt.LAST
-    if not path.exists():
+    if not run.world.from_first(path.exists()):
         if (run.folder / ckpt.BEST).exists():
             raise InputError(
                 f"{run.folder} has no {ckpt.LAST} to continue from: score its {ckpt.BEST} in"
                 " another folder, with --num-epochs 0 --initial-weights, or start a new run"
             )
-        ckpt.save_checkpoint(path, snapshot(run, training, inference_only=False))
+        first = snapshot(run, training, inference_only=False)
+        if run.world.is_first:
+            ckpt.save_checkpoint(path, first)
         return
     try:
         last = ckpt.load_checkpoint(path)
@@ -195,7 +205,7 @@ def restore(run: Run, training: Training) -> None:
         ckpt.load_weights(training.network, last, path, "training_weights")
     try:
         training.optimizer.load_state_dict(last["optimizer"])
-        ckpt.restore_random_states(last["random_states"], run.device)
+        restore_random_states(run, last)
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(f"{path} is damaged ({error!r}): start a new run") from None
     if last["best_psnr"] > -math.inf:
@@ -203,3 +213,19 @@ def restore(run: Run, training: Training) -> None:
     training.history[:] = last["history"]
     for name in PROGRESS:
         setattr(training, name, last[name])
+
+
+def restore_random_states(run: Run, last: Mapping[str, Any]) -> None:
+    """Restore this process's random numbers from a checkpoint; one that the run did not have before
+    gets its own."""
+    states = [last["random_states"], *last["random_states"].get("others", [])]
+    if run.world.rank < len(states):
+        ckpt.restore_random_states(states[run.world.rank], run.device)
+    else:
+        seed_dropout(run, last["epoch"], last["step"])
+
+
+def seed_dropout(run: Run, epoch: int, step: int) -> None:
+    """Give this process random numbers for dropout that no other process draws."""
+    rng = generator(Stream.DROPOUT, run.settings.seed, run.world.rank, epoch, step)
+    torch.manual_seed(int(rng.integers(2**63)))

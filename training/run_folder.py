@@ -5,8 +5,9 @@ follow, and the journal is removed: then the run is finished. Scores have one na
 `train/loss`, `validation/psnr`, `test/ssim`.
 """
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from model import MODELS, architecture_settings
 from training.checkpoint import architecture_before
 from util.command_line import as_argument_file, flag
 from util.errors import InputError
-from util.files import as_bytes, read_csv, require_only, write_bytes, write_csv
+from util.files import as_bytes, claimed_folder, read_csv, require_only, write_bytes, write_csv
+from util.world import World
 
 CONFIG, OUTPUT, METRICS = "config.json", "output.txt", "metrics.csv"
 LESIONS, HISTORY, VENTRICLE = "lesions.csv", "history.csv", "ventricle.csv"
@@ -49,6 +51,22 @@ def require_empty(folder: Path) -> None:
         state = "a finished run" if is_finished(folder) else "an unfinished run"
         raise InputError(f"{folder} holds {state}: name another folder, or continue with --resume")
     require_only((CONFIG,), folder)
+
+
+@contextlib.contextmanager
+def claimed(name: str, resume: bool, world: World) -> Iterator[tuple[Path, bool]]:
+    """The folder of a run, claimed by the first process for all, and whether to continue the run
+    in it: if asked for, or if torchrun has started the processes again.
+
+    Raises:
+        InputError: as `claimed_folder`; there is no run to continue, or one that must not be lost.
+    """
+    if not world.is_first:
+        yield Path(name), world.from_first(resume)
+        return
+    resume = resume or (world.restarted and is_run(Path(name)))
+    with claimed_folder(name, require_run if resume else require_empty) as folder:
+        yield folder, world.from_first(resume)
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Steps of training: the network as a step calls it, one optimiser step, and reading its losses."""
 
+import contextlib
 import math
 from collections.abc import Iterable
 from functools import partial
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from dataset import name_list
 from model import run_stages
@@ -15,16 +17,32 @@ from training.batches import Batch
 from training.cuda_graph import Forward, captured
 from training.optimisation import training_loss
 from training.run import Run, Training
+from util.world import World
 
 # by type of device, for those that work on while the CPU does something else
 N_AHEAD = {"cuda": 6}  # batches made ahead, in threads; else none
 READ_EVERY = {"cuda": 20}  # steps after which losses are read, which waits for the device; else 1
 
 
+class Stages(nn.Module):
+    """A network whose images after every stage are its output, so that the gradients of all of
+    them are averaged over the processes."""
+
+    def __init__(self, network: nn.Module, precision: str):
+        super().__init__()
+        self.network, self.precision = network, precision
+
+    def forward(self, aliased: Tensor, mask: Tensor) -> list[Tensor]:
+        return run_stages(self.network, aliased, mask, self.precision)
+
+
 def training_forward(run: Run, network: nn.Module) -> Forward:
     """The network as it is called in a training step: with the images of every stage that the loss
     takes."""
     s = run.settings
+    if run.world.size > 1:
+        devices = [run.device.index] if run.device.type == "cuda" else None
+        return DistributedDataParallel(Stages(network, s.precision), device_ids=devices)
     if not s.cuda_graph or run.device.type != "cuda":
         return partial(run_stages, network, precision=s.precision)
     n_frames, ny, nx = run.cine.shape
@@ -37,23 +55,33 @@ def train_step(
     settings: SimpleNamespace,
     training: Training,
     forward: Forward,
-    parts: Iterable[Batch],
+    parts: Iterable[tuple[Batch, float]],
+    n_parts: int,
     n_samples: int,
+    world: World,
 ) -> Tensor:
-    """One optimiser step on the `n_samples` of all parts; returns their mean loss, on the device.
+    """One optimiser step on the `n_samples` of all parts of all processes.
 
     Nothing here waits for a GPU.
+
+    Args:
+        parts: what this process takes of each of the `n_parts` forward passes, and its weight.
+
+    Returns:
+        This process's share of the mean loss, on the device.
     """
     s, network, optimizer = settings, training.network, training.optimizer
     total = torch.zeros((), device=next(network.parameters()).device)
     optimizer.zero_grad(set_to_none=True)
-    for batch in parts:
-        stages = forward(batch.aliased, batch.mask)
-        losses = [training_loss(x, batch.image, s.loss).sum() / n_samples for x in stages]
-        loss = losses[-1]
-        if s.stage_loss:
-            loss = loss + s.stage_loss * sum(losses[:-1])
-        loss.backward()
+    for number, (batch, weight) in enumerate(parts, start=1):
+        with exchanging(forward, number == n_parts):
+            stages = forward(batch.aliased, batch.mask)
+            errors = [training_loss(x, batch.image, s.loss) for x in stages]
+            losses = [error.sum() * weight / n_samples for error in errors]
+            loss = losses[-1]
+            if s.stage_loss:
+                loss = loss + s.stage_loss * sum(losses[:-1])
+            (loss * world.size).backward()  # the mean over processes is taken of gradients
         total = total + losses[-1].detach()
     if s.clip_gradient is not None:
         nn.utils.clip_grad_norm_(network.parameters(), s.clip_gradient)
@@ -61,9 +89,18 @@ def train_step(
     return total
 
 
+def exchanging(forward: Forward, wanted: bool) -> contextlib.AbstractContextManager:
+    """Whether gradients are exchanged in the backward pass of this block, if processes are."""
+    if wanted or not isinstance(forward, DistributedDataParallel):
+        return contextlib.nullcontext()
+    return forward.no_sync()
+
+
 def read_losses(run: Run, training: Training) -> float:
     """Add the losses of the last steps to the epoch's; returns their mean over these steps."""
-    values = [loss.item() for _, _, loss in training.unread]
+    if not training.unread:
+        return 0.0
+    values = run.world.total(torch.stack([loss for _, _, loss in training.unread])).tolist()
     for (step, samples, _), loss in zip(training.unread, values, strict=True):
         where = (
             f"in epoch {len(training.history) + 1}, step {step}, on samples {name_list(samples)}"
@@ -71,4 +108,4 @@ def read_losses(run: Run, training: Training) -> float:
         checks.check_finite(loss, where, run.folder, run.settings.initial_lr)
         training.epoch_loss += loss * len(samples)
     training.unread.clear()
-    return sum(values) / max(1, len(values))
+    return sum(values) / len(values)

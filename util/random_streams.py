@@ -20,6 +20,7 @@ class Stream(IntEnum):
     TRAINING_SAMPLE = 5  # augmentation, strip, phase and noise
     EVALUATION_SAMPLE = 6  # phase and noise
     ADAPTATION = 7  # lines and strips of scan-specific fine-tuning
+    DROPOUT = 8  # of all processes of a run but the first
 
 
 def generator(stream: Stream, *key: int) -> np.random.Generator:

@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from typing import NoReturn
 
 from util.errors import Interrupted
 
@@ -60,9 +61,12 @@ class StopRequest:
     def check(self, where: str) -> None:
         """Raise `Interrupted` if a stop was requested; `where`: such as "while testing"."""
         if self.requested():
-            raise Interrupted(
-                f"stopped by {self.reason} {where}; continue with: {self.continue_with}"
-            )
+            self.end(where)
+
+    def end(self, where: str) -> NoReturn:
+        """Raise `Interrupted`, whether the request was made here or to another process."""
+        reason = self.reason or "another process"
+        raise Interrupted(f"stopped by {reason} {where}; continue with: {self.continue_with}")
 
 
 NEVER = StopRequest()  # for calls that nobody stops

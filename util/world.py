@@ -1,0 +1,212 @@
+"""The processes that work on one run, as `torchrun` starts them.
+
+A process has a rank among all, 0 for the first. Every process runs the same code on its share of
+the work; the first alone writes files and talks to the user. Objects and decisions are exchanged
+between CPUs (gloo), gradients between GPUs (NCCL).
+"""
+
+import contextlib
+import datetime
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from util.errors import EXIT_INTERRUPTED, InputError, Interrupted
+
+Value = TypeVar("Value")
+Item = TypeVar("Item")
+
+TIMEOUT = datetime.timedelta(days=2)  # the others wait while the first searches, tests and draws
+ATTEMPT = "attempt"  # the key of the name of the processes that were started last
+ASK_EVERY = 0.05  # seconds
+LOST = ("gloo", "nccl", "connection", "broken pipe")  # in the error when another process has ended
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those that work on a run; alone, unless `torchrun` started more."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0  # among those on this machine
+    restarted: bool = False  # of the first: torchrun has started them again after one was lost
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes and speaks for all."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+        """The items of this process: every `size`-th, from its rank on."""
+        return items[self.rank :: self.size]
+
+    def merged(self, share: Sequence[Item]) -> list[Item]:
+        """The items of all processes in their order: the inverse of `share`."""
+        shares = self.gathered(share)
+        items: list[Any] = [None] * sum(map(len, shares))
+        for rank, part in enumerate(shares):
+            items[rank :: self.size] = part
+        return items
+
+    def gathered(self, value: Value) -> list[Value]:
+        """The values of all processes, by rank."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def from_first(self, value: Value) -> Value:
+        """The first process's value."""
+        if self.size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process."""
+        return bool(self.total(torch.tensor(float(flag))))
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of the values over all processes."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def copy_first(self, tensors: Sequence[Tensor]) -> None:
+        """Copy the first process's values into these tensors."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        self.any(False)
+
+    @contextlib.contextmanager
+    def first_before_others(self) -> Iterator[None]:
+        """The block runs in the first process, then in the others, which find what it stored."""
+        if not self.is_first:
+            self.wait()
+        yield
+        if self.is_first:
+            self.wait()
+
+    def mapped(
+        self, work: Callable[[Item], Value], items: Sequence[Item]
+    ) -> Iterator[Value | None]:
+        """The results of all items in their order, on the first process; None on the others.
+
+        Each item is worked on by one process, and results are sent in rounds of one for each.
+        """
+        for start in range(0, len(items), self.size):
+            own = start + self.rank
+            result = work(items[own]) if own < len(items) else None
+            n = min(self.size, len(items) - start)
+            if self.size == 1:
+                yield result
+                continue
+            results: list[Any] = [None] * self.size
+            dist.gather_object(result, results if self.is_first else None, dst=0)
+            yield from results[:n]
+
+    def device(self, device: torch.device) -> torch.device:
+        """The device of this process, if all were to take `device`: of several GPUs its own.
+
+        Raises:
+            InputError: this machine has more processes than GPUs.
+        """
+        if self.size > 1 and device.type == "mps":
+            raise InputError("several processes cannot share an MPS device: give --device cpu")
+        if self.size == 1 or device.type != "cuda":
+            return device
+        n_devices = torch.cuda.device_count()
+        if self.local_rank >= n_devices:
+            raise InputError(
+                f"this machine has {n_devices} GPUs for more processes than that: give torchrun"
+                f" --nproc-per-node {n_devices}, or train.py --device cpu"
+            )
+        torch.cuda.set_device(self.local_rank)
+        return torch.device("cuda", self.local_rank)
+
+
+ALONE = World()
+
+
+def of_this_attempt(store: dist.Store, rank: int, size: int) -> dist.Store:
+    """The part of torchrun's store for the processes that were started together.
+
+    After one was lost, the store still has the addresses of those before. So the first process
+    names its attempt, and goes on when all others have answered to that name.
+    """
+    own = uuid.uuid4().hex
+    if rank == 0:
+        store.set(ATTEMPT, own)
+        answers = [store.get(f"{own}/{other}").decode() for other in range(1, size)]
+        store.set(f"{own}/all", " ".join(answers))
+        return dist.PrefixStore(own, store)
+    while True:
+        attempt = store.get(ATTEMPT).decode()  # perhaps the last one's still
+        store.set(f"{attempt}/{rank}", own)
+        if store.check([f"{attempt}/all"]) and own in store.get(f"{attempt}/all").decode().split():
+            return dist.PrefixStore(attempt, store)
+        time.sleep(ASK_EVERY)
+
+
+@contextlib.contextmanager
+def joined(continue_with: str) -> Iterator[World]:
+    """Join the processes that `torchrun` started, if it started this one; else be `ALONE`.
+
+    All but the first are silent. When one ends with an error, the others end too, without a word
+    if it could say why itself.
+
+    Args:
+        continue_with: the command that continues the run, for the message.
+
+    Raises:
+        Interrupted: another process was lost.
+    """
+    if "RANK" not in os.environ or dist.is_initialized():
+        yield ALONE
+        return
+    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    if int(os.environ["WORLD_SIZE"]) == 1:
+        yield World(restarted=restarted)
+        return
+    store, rank, size = next(dist.rendezvous("env://"))
+    restarted = restarted or store.check([ATTEMPT])
+    store = of_this_attempt(store, rank, size)
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+    world = World(rank, size, int(os.environ["LOCAL_RANK"]), restarted)
+    try:
+        with open(os.devnull, "w") as nowhere, contextlib.ExitStack() as silence:
+            if not world.is_first:
+                silence.enter_context(contextlib.redirect_stdout(nowhere))
+                silence.enter_context(contextlib.redirect_stderr(nowhere))
+            yield world
+    except Exception as error:
+        is_second = True
+        with contextlib.suppress(RuntimeError):  # torchrun, which keeps the store, may have ended
+            is_second = store.add("ended", 1) > 1
+        lost = isinstance(error, RuntimeError) and any(mark in str(error).lower() for mark in LOST)
+        if not (lost or isinstance(error, (InputError, Interrupted))):
+            raise  # a fault, which is shown by every process that meets it
+        if is_second:
+            raise SystemExit(EXIT_INTERRUPTED) from None
+        if lost:
+            raise Interrupted(
+                f"another of the {size} processes of this run was lost; continue with:"
+                f" {continue_with}"
+            ) from None
+        raise
+    finally:
+        dist.destroy_process_group()
