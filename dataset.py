@@ -5,10 +5,13 @@ A data file is an `.npz` with the key `dataset` (or a plain `.npy`): fully sampl
 `groups` [n_samples], the patient of each sample. A sample is one slice over one heartbeat: time is
 cyclic, and the last frame is followed by the first.
 
-Headers and sizes are read, and compared with the file and the memory, before anything is allocated;
-samples are then read one at a time, so that only images in single precision are ever held. Nothing
-is ever unpickled. An input that cannot be used raises `InputError`, which names the
-problem, what was expected and what to do.
+Headers and sizes are compared with the file and the memory before anything is allocated.
+Samples are then read one at a time. Those of a compressed file, or of a small one, are held in
+single precision. A large uncompressed `.npy`, or member of an `.npz`, is mapped into memory: a
+sample is read from it when it is used, and it may be larger than the memory. Its checks read it
+once; they are remembered with its size, time and some of its bytes. Nothing is ever unpickled. An
+input that cannot be used raises `InputError`, which names the problem, what was expected and what
+to do.
 
     python dataset.py convert IN... cine.npz [--setting value ...]
 
@@ -18,19 +21,21 @@ makes such a file from scans of other formats (`formats/convert.py`).
 import hashlib
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from formats.samples import Images, MappedImages, checked, joined, joined_pairs, single
 from phantom.cached import load_phantom
+from util.cache import recall, remember, source_hash
 from util.command_line import Parser, main, parse_command_line
 from util.errors import InputError
-from util.progress import say
+from util.progress import progress, say
 from util.stored import MAGIC, ZIP_MAGIC, Stored, require_memory, stored_in
 
 KEY, GROUPS_KEY = "dataset", "groups"
@@ -42,21 +47,26 @@ REMEDY = (
     " --data, or run on the built-in phantom with --data phantom"
 )
 MOST_NAMED = 20  # samples in one line; all are in config.json
-REAL_EXCESS = 2.0**-24  # over 1: float32 rounds this to 1
-COMPLEX_EXCESS = 1e-5  # over 1: the rounded magnitude of values divided by their magnitude
-MEMORY_REMEDY = "make a smaller file, give --n-samples, or use a larger machine"
-COPIES = 4  # of one sample, while it is checked and measured
+MEMORY_REMEDY = (
+    "save it with np.savez, uncompressed and in C order, which need not fit, give --n-samples, or"
+    " use a larger machine"
+)
+COPIES = 5  # of one sample, while it is checked and measured
+SOME_SAMPLES = 8  # of a mapped file, whose bytes tell it from others
+MAPPED_FROM = 1e9  # bytes of an uncompressed array from which it is not held, but mapped
+CODE = source_hash("dataset", "training.quality")  # of everything that is remembered of a file
 
 
 @dataclass
 class Cine:
     """Checked data."""
 
-    images: Tensor  # (n_samples, T, Y, X) float32 in [0, 1], or complex64 of such magnitude
+    images: Images  # (n_samples, T, Y, X) float32 in [0, 1], or complex64 of such magnitude
     groups: np.ndarray | None  # (n_samples,) patient of each sample, if known
     hashes: list[str]  # of each sample's float32 values
     source: str  # the file's name, or "phantom"
     notices: list[str]  # what the user should know about the data, a line each
+    findings: list[Any] = field(default_factory=list)  # what `examine` found in each sample
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -76,6 +86,7 @@ def load_cine(
     normalise: bool,
     n_frames: int,
     data_seed: int,
+    examine: Callable[[Tensor], Any] = lambda sample: None,
 ) -> Cine:
     """Load and check a data file, or make the phantom.
 
@@ -85,29 +96,31 @@ def load_cine(
         complex_pairs: the array has a last axis of 2, the real and the imaginary part.
         normalise: divide every sample by its maximum.
         n_frames, data_seed: number of frames and seed of the phantom; ignored for a file.
+        examine: called once with each sample (T, Y, X) and its result kept, which is made of
+            numbers, texts, lists and dicts; remembered for mapped files, if it is a function of
+            training/quality.py.
 
     Raises:
         InputError: the file cannot be used.
     """
-    groups = None
-    notices: list[str] = []
     if data == PHANTOM:
         if complex_pairs:
             raise InputError("--complex-pairs is for a file: for a phantom with phase give --phase")
         shape = (n_frames, *PHANTOM_SIZE)
         array = load_phantom(n_samples or PHANTOM_SAMPLES, shape, data_seed)
-        check_values(array, array, normalise, data)
-    else:
-        array, groups, notices = read_file(Path(data), n_samples, complex_pairs, normalise)
-    images = torch.from_numpy(array)
-    hashes = [hashlib.sha256(memoryview(sample.numpy())).hexdigest()[:16] for sample in images]
-    return Cine(images, groups, hashes, PHANTOM if data == PHANTOM else Path(data).name, notices)
+        hashes, findings = take(checked(array, array.dtype, normalise, data), array, examine)
+        return Cine(torch.from_numpy(array), None, hashes, PHANTOM, [], findings)
+    return read_file(Path(data), n_samples, complex_pairs, normalise, examine)
 
 
 def read_file(
-    path: Path, n_samples: int | None, complex_pairs: bool, normalise: bool
-) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
-    """The images of an .npz or .npy file, as `Cine` has them, the groups (or None) and notices."""
+    path: Path,
+    n_samples: int | None,
+    complex_pairs: bool,
+    normalise: bool,
+    examine: Callable[[Tensor], Any],
+) -> Cine:
+    """The content of an .npz or .npy file; see `load_cine`."""
     try:
         if path.exists() and not path.is_file():
             kind = "a directory" if path.is_dir() else "not a regular file"
@@ -118,21 +131,37 @@ def read_file(
             magic = file.read(6)
             file.seek(0)
             if magic == MAGIC:
-                stored = Stored(lambda: path.open("rb"), path.stat().st_size, str(path), EXPECTED)
+                size = path.stat().st_size
+                stored = Stored(
+                    lambda: path.open("rb"), size, str(path), EXPECTED, lambda: (path, 0)
+                )
             elif magic[:2] == ZIP_MAGIC:
                 stored, groups, notices = read_npz(file, path)
             else:
                 problem = f"is neither .npz nor .npy (it begins with {magic!r})"
                 problem = problem if magic else "is empty"
                 raise InputError(f"{path} {problem}; {EXPECTED}: {REMEDY}")
-            images = read_images(stored, groups, n_samples, complex_pairs, normalise, str(path))
+            shape, dtype = stored.shape, stored.dtype
+            if complex_pairs:
+                shape, dtype = joined_pairs(shape, dtype, str(path))
+            check_axes(shape, dtype, groups, n_samples, str(path))
+            n = n_samples or shape[0]
+            if stored.can_be_mapped and stored.n_bytes >= MAPPED_FROM:
+                mapped = MappedImages(stored, n, complex_pairs, normalise)
+                hashes, findings = known_or_taken(mapped, stored, path, examine)
+                images: Images = mapped
+            else:
+                images, hashes, findings = read_images(
+                    stored, n, complex_pairs, normalise, str(path), examine
+                )
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; {EXPECTED}: {REMEDY}") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); {EXPECTED}") from None
     if groups is not None and groups.dtype.kind == "S":
         groups = np.char.decode(groups, "utf-8", "backslashreplace")  # as JSON wants names
-    return images, None if groups is None else groups[:n_samples], notices
+    groups = None if groups is None else groups[:n_samples]
+    return Cine(images, groups, hashes, path.name, notices, findings)
 
 
 def read_npz(file: IO[bytes], path: Path) -> tuple[Stored, np.ndarray | None, list[str]]:
@@ -158,40 +187,70 @@ def read_npz(file: IO[bytes], path: Path) -> tuple[Stored, np.ndarray | None, li
 
 def read_images(
     stored: Stored,
-    groups: np.ndarray | None,
-    n_samples: int | None,
+    n_samples: int,
     complex_pairs: bool,
     normalise: bool,
     data: str,
-) -> np.ndarray:
-    """The first `n_samples` (None: all) of a stored dataset, checked, in single precision."""
+    examine: Callable[[Tensor], Any],
+) -> tuple[Tensor, list[str], list[Any]]:
+    """The first samples of a stored dataset, checked, in single precision; their hashes, and what
+    was found in them."""
     shape, dtype = stored.shape, stored.dtype
     if complex_pairs:
         shape, dtype = joined_pairs(shape, dtype, data)
-    check_axes(shape, dtype, groups, n_samples, data)
-    n = n_samples or shape[0]
-    require_memory(
-        memory_needed(n, shape, dtype, stored.n_bytes * stored.is_fortran), stored, MEMORY_REMEDY
-    )
-    images = np.empty((n, *shape[1:]), single(dtype))
-    samples = stored.samples(n)
+    whole = stored.n_bytes * stored.is_fortran
+    require_memory(memory_needed(n_samples, shape, dtype, whole), stored, MEMORY_REMEDY)
+    samples: Iterable[np.ndarray] = stored.samples(n_samples)
     if complex_pairs:
         samples = joined(samples, np.empty(shape[1:], dtype))
-    check_values(samples, images, normalise, data)
-    return images
+    images = np.empty((n_samples, *shape[1:]), single(dtype))
+    hashes, findings = take(checked(samples, images.dtype, normalise, data), images, examine)
+    return torch.from_numpy(images), hashes, findings
 
 
-def joined(pairs: Iterable[np.ndarray], sample: np.ndarray) -> Iterator[np.ndarray]:
-    """Complex samples, each in the memory of `sample`, from those whose last axis is real and
-    imaginary part."""
-    for pair in pairs:
-        sample.real, sample.imag = pair[..., 0], pair[..., 1]
-        yield sample
+def known_or_taken(
+    images: MappedImages, stored: Stored, path: Path, examine: Callable[[Tensor], Any]
+) -> tuple[list[str], list[Any]]:
+    """Hashes and findings of a mapped file, remembered, or read once."""
+    require_memory(memory_needed(0, images.shape, stored.dtype), stored, MEMORY_REMEDY)
+    about = path.stat()
+    some = hashlib.sha256()
+    for i in range(0, len(images), max(1, len(images) // SOME_SAMPLES)):
+        some.update(images.mapped[i].tobytes())
+    identity = {
+        "file": str(path.resolve()),
+        "array": str(stored),
+        "bytes": about.st_size,
+        "time": about.st_mtime_ns,
+        "some": some.hexdigest(),
+        "settings": [len(images), images.complex_pairs, images.normalise],
+        "examine": f"{examine.__module__}.{examine.__qualname__}",
+        "code": CODE,
+    }
+    known = recall(identity, list)
+    if known is None:
+        samples: Iterable[np.ndarray] = stored.samples(len(images))
+        samples = progress(samples, f"reading {path.name}", len(images), lambda sample: 1)
+        if images.complex_pairs:
+            samples = joined(samples, np.empty(images.shape[1:], images.dtype))
+        good = checked(samples, images.dtype, images.normalise, str(path))
+        known = take(good, None, examine)
+        remember(identity, known)
+    hashes, findings = known
+    return hashes, findings
 
 
-def single(dtype: np.dtype) -> np.dtype:
-    """The type that values of `dtype` are kept in."""
-    return np.dtype(np.complex64 if dtype.kind == "c" else np.float32)
+def take(
+    samples: Iterable[np.ndarray], images: np.ndarray | None, examine: Callable[[Tensor], Any]
+) -> tuple[list[str], list[Any]]:
+    """The hashes of checked samples and what is found in them; put into `images`, if given."""
+    hashes, findings = [], []
+    for i, sample in enumerate(samples):
+        if images is not None:
+            images[i] = sample
+        hashes.append(hashlib.sha256(sample.data).hexdigest()[:16])
+        findings.append(examine(torch.from_numpy(sample)))
+    return hashes, findings
 
 
 def memory_needed(
@@ -255,66 +314,6 @@ def check_axes(
         raise InputError(
             f"{data}: '{GROUPS_KEY}' has no name for the samples {name_list(nameless.tolist())}:"
             " give every patient one, or leave the key out"
-        )
-
-
-def joined_pairs(
-    shape: tuple[int, ...], dtype: np.dtype, data: str
-) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of complex values whose real and imaginary part are the array's last axis."""
-    if len(shape) != 5 or shape[-1] != 2 or dtype.kind not in "biuf":
-        raise InputError(
-            f"{data}: the array is {shape} {dtype}, but --complex-pairs expects"
-            " [n_samples, n_frames, ny, nx, 2] of real numbers: leave the flag out"
-        )
-    return shape[:-1], np.result_type(dtype, np.complex64)
-
-
-def check_values(
-    samples: Iterable[np.ndarray], images: np.ndarray, normalise: bool, data: str
-) -> None:
-    """Put the samples into `images`, float32 in [0, 1], or complex64 of magnitude up to 1;
-    InputError if they cannot be.
-
-    Integers and other floats are converted without scaling. A sample may be an item of `images`.
-    """
-    is_complex = images.dtype.kind == "c"
-    limit = 1 + (COMPLEX_EXCESS if is_complex else REAL_EXCESS)
-    low, high, n_bad = np.inf, 0.0, 0
-    first: tuple[int, ...] = ()
-    for i, sample in enumerate(samples):
-        finite = np.isfinite(sample)
-        if not finite.all():
-            n_bad += int(finite.size - np.count_nonzero(finite))
-            place = (int(k) for k in np.unravel_index(finite.argmin(), sample.shape))
-            first = first or (i, *place)
-            continue
-        size = np.abs(sample) if is_complex else sample
-        peak = size.max()
-        low, high = min(low, float(size.min())), max(high, float(peak))
-        if low < 0 or (high > limit and not normalise):
-            continue  # it is refused below
-        if normalise and peak > 0:
-            is_whole = sample.dtype.kind in "biu"
-            wide = np.dtype(np.float64) if is_whole else np.result_type(sample.dtype, np.float32)
-            scale = np.abs(wide.type(peak))
-            np.divide(sample, scale, out=images[i], dtype=wide, casting="same_kind")
-        else:
-            images[i] = sample
-    if n_bad:
-        raise InputError(
-            f"{data}: {n_bad} values are NaN or infinite, the first at {first}: repair or remove"
-            " these samples"
-        )
-    if low < 0 or (high > limit and not normalise):
-        raise InputError(
-            f"{data}: {'magnitudes' if is_complex else 'values'} lie in [{low:g}, {high:.7g}],"
-            " expected [0, 1]: "
-            + (
-                "magnitude images have no negative values"
-                if low < 0
-                else "--normalise divides every sample by its maximum"
-            )
         )
 
 

@@ -70,7 +70,7 @@ from training.optimisation import (
     make_optimizer,
     update_average,
 )
-from training.quality import check_range, measure, score_notices
+from training.quality import check_range, examine, quality_of, score_notices
 from training.run import Run, Training, restore, seed_dropout, snapshot
 from training.split import split_samples
 from training.steps import N_AHEAD, READ_EVERY, read_losses, train_step, training_forward
@@ -95,6 +95,8 @@ from util.world import World, joined
 CODE = source_hash("train")  # of the whole suite, as it was imported
 WARM_STEPS = 3  # steps after which the time left is estimated
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"  # of training
+BATCH_BYTES = 16  # of a pixel in a batch: complex image and aliased image
+KEPT_SHARE = 0.25  # of the free memory of a device, which batches for validation may take
 MEMORY_MARGIN = 2.5  # a step may take this multiple of the counted activations
 LOGGED_SAMPLES = 2  # validation samples whose pictures go to TensorBoard
 LOGGED_EPOCHS = 20  # how often in a run these are logged
@@ -237,9 +239,9 @@ def prepare(
     machine.make_deterministic(s.seed)
     with world.first_before_others():
         cine = load_cine(
-            s.data, s.n_samples, s.complex_pairs, s.normalise, s.in_channels, s.data_seed
+            s.data, s.n_samples, s.complex_pairs, s.normalise, s.in_channels, s.data_seed, examine
         )
-    quality = measure(cine.images)
+    quality = quality_of(cine.findings)
     check_range(quality, cine.source)
     s.real_image = checks.prior_for(s.real_image, s.phase, cine)
     parts = split_samples(len(cine.images), s.split, s.data_seed, cine.groups)
@@ -358,15 +360,13 @@ def fit(
     forward = training_forward(run, network)
     training = Training(network, average, optimizer)
     restore(run, training)
-    validation = list(
-        EvaluationBatches(
-            run.cine.images,
-            run.world.share(run.parts["validation"]),
-            run.acquisition,
-            run.pass_size,
-            run.device,
-        )
+    share = run.world.share(run.parts["validation"])
+    validation: Sequence[Batch] = EvaluationBatches(
+        run.cine.images, share, run.acquisition, run.pass_size, run.device
     )
+    needed = len(share) * math.prod(run.cine.shape) * BATCH_BYTES
+    if needed < KEPT_SHARE * machine.free_memory(run.device):
+        validation = list(validation)  # the same in every epoch
     first = len(training.history)
     expected = Forecast(0.0, 0.0)
     if first < s.num_epochs and run.world.is_first:
@@ -584,7 +584,8 @@ def score_test(
     order = [*learned, *tuned[first]]
     methods = bench.methods(learned, tuned[first])
     shown = list(learned)[-1] if learned else order[-1]
-    gallery = Gallery(shown, methods, s.num_pictures, s.arrays)
+    n_test = len(run.parts["test"])
+    gallery = Gallery(run.folder, shown, methods, s.num_pictures, s.arrays, n_test)
     journal = None
     if run.world.is_first:
         journal = Journal(run.folder / run_folder.JOURNAL, identity_of_test(run, network, tuned))
@@ -613,7 +614,7 @@ def score_test(
         curves = curves_figure(history, reference)
         write_figure(run.folder / "curves.png", curves, s.picture_dpi)
     at_first = [row for row in rows if row["acc"] == first]
-    views = gallery.write(run.folder, s.picture_dpi, best_baseline(at_first))
+    views = gallery.write(s.picture_dpi, best_baseline(at_first))
     page = run_page(run, rows, lesions, history, reference, {**facts, "Time": [times]}, views)
     write_page(run.folder / run_folder.REPORT, page)
     if areas := ventricle_rows(views):

@@ -70,7 +70,7 @@ def describe(run: Run) -> dict[str, list[str]]:
                 f"{name}: {len(part)} samples ({name_list(part)})"
                 for name, part in run.parts.items()
             ),
-            leakage_notice(cine, run.parts),
+            leakage_notice(cine.groups, run.quality.thumbnails, run.parts),
         ],
         "Mask": [
             *(

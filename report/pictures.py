@@ -18,8 +18,9 @@ from report import figures
 from report.page import player_data
 from training.batches import Batch
 from training.run_folder import ARRAYS
-from util.files import whole_file, write_bytes
+from util.files import write_bytes
 from util.plotting import Figure
+from util.stored import GrowingArrays
 
 BESIDE = ("view_sharing", "kt_sparse", "low_rank_sparse")  # baselines whose profiles are shown
 BEST = "best training-free method"
@@ -86,13 +87,6 @@ def write_film(
     write_bytes(folder / "cine.gif", content.getvalue())
 
 
-def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """`reconstructions.npz`: index, target, mask, aliased, reconstruction of the test samples;
-    without the aliased images if they are small."""
-    with whole_file(folder / ARRAYS) as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
-
-
 @figures.default_style
 def seconds_of_pictures(images: np.ndarray, n_samples: int, dpi: int) -> float:
     """Time that the pictures of so many samples, and their part of the report, will take; measured
@@ -113,21 +107,34 @@ def seconds_of_pictures(images: np.ndarray, n_samples: int, dpi: int) -> float:
 class Gallery:
     """Pictures and arrays of the test part, for one method; others are shown beside it.
 
-    `add` collects while the methods are scored, `write` draws when the scores are on disk.
+    `add` collects while the methods are scored, arrays on disk; `write` draws when the scores are
+    on disk. `reconstructions.npz` has index, target, mask, aliased and reconstruction of the test
+    samples; no aliased images if they are to be small.
     """
 
-    def __init__(self, shown: str, methods: Mapping[str, Method], num_pictures: int, arrays: str):
+    def __init__(
+        self,
+        folder: Path,
+        shown: str,
+        methods: Mapping[str, Method],
+        num_pictures: int,
+        arrays: str,
+        n_samples: int,
+    ):
         """
         Args:
+            folder: of the run.
             shown: the method of which all frames are drawn and kept.
             methods: all methods of the test.
             num_pictures: samples to draw.
             arrays: which arrays of all samples to keep: "all", "small" or "none".
+            n_samples: of the test part.
         """
+        self.folder = folder
         self.shown, self.methods, self.num_pictures = shown, methods, num_pictures
         self.drawn: list[tuple[Batch, dict[str, Tensor]]] = []  # a sample, and what is known of it
         self.kept = arrays
-        self.arrays: dict[str, list[np.ndarray]] = {}
+        self.arrays = GrowingArrays(folder / ARRAYS, n_samples)
 
     @torch.no_grad()
     def add(self, scored: Scored) -> None:
@@ -154,11 +161,10 @@ class Gallery:
         if self.kept == "small":
             known |= {name: known[name].half() for name in ("target", "reconstruction")}
             del known["aliased"]  # target and mask give it
-        for name, array in known.items():
-            self.arrays.setdefault(name, []).append(array.cpu().numpy())
+        self.arrays.add({name: array.cpu().numpy() for name, array in known.items()})
 
     @torch.no_grad()
-    def write(self, folder: Path, dpi: int, best: str | None) -> dict[int, SeriesView]:
+    def write(self, dpi: int, best: str | None) -> dict[int, SeriesView]:
         """Write the arrays, then film, mask and pictures at `dpi` pixels per inch.
 
         Returns what was drawn, by sample, for the report.
@@ -166,9 +172,8 @@ class Gallery:
         `best`: the training-free method to show beside; None: there is none.
         """
         views: dict[int, SeriesView] = {}
-        if self.arrays:
-            names = list(self.arrays)  # popped, so that memory holds one of them twice, not all
-            write_arrays(folder, {name: np.concatenate(self.arrays.pop(name)) for name in names})
+        folder = self.folder
+        self.arrays.close()
         first = self.drawn[0][0]
         lines, nx = first.mask[0, ..., 0].cpu().numpy().astype(np.uint8), first.target.shape[-1]
         write_figure(folder / "mask.png", figures.mask_figure(lines, nx), dpi)

@@ -19,7 +19,7 @@ from report.pictures import write_pictures
 from timing.clock import Clock, Row
 from timing.speed import INFERENCE, TRAINING, Settings, Setup, Subject, acquisition_of, random_batch
 from training.checkpoint import FORMAT, KEYS, load_checkpoint, save_checkpoint
-from training.quality import measure
+from training.quality import measure, thumbnail
 from training.split import near_duplicates, split_counts
 
 RUN, EPOCH = "a run", "an epoch"
@@ -104,11 +104,12 @@ def _parts(
 
     shape = (n_samples, setup.frames, setup.size, setup.size)
     images = torch.randint(256, shape) / 255  # as many gray values as images of a scanner have
+    thumbnails = torch.stack([thumbnail(sample) for sample in images])
     for n in sorted({max(1, n_samples // 4), max(1, n_samples // 2), n_samples}):
         file = str(folder / f"{n}.npz")
         np.savez_compressed(file, **{KEY: images[:n].numpy()})  # type: ignore[arg-type]
         add(LOADING, RUN, PHANTOM_SAMPLES, n, load_cine, file, None, False, False, 0, 0)
-        add(SEARCH, RUN, PHANTOM_SAMPLES, n, near_duplicates, images[:n])
+        add(SEARCH, RUN, PHANTOM_SAMPLES, n, near_duplicates, thumbnails[:n])
     add("checks of the data", RUN, PHANTOM_SAMPLES, n_samples, measure, images)
 
     n_train, n_validation, n_test = split_counts(PHANTOM_SAMPLES, settings["split"])

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from CS_mask import evaluation_masks, training_masks
+from formats.samples import Images
 from physics.fourier import undersample
 from physics.simulation import smooth_phase, white_noise
 from training.augmentation import augment
@@ -107,7 +108,7 @@ def shared(draws: Draws, world: World) -> tuple[Draws, float]:
 
 
 def training_batch(
-    images: Tensor,
+    images: Images,
     draws: Draws,
     acquisition: Acquisition,
     training: TrainingDraws,
@@ -161,7 +162,7 @@ class EvaluationBatches(Sequence[Batch]):
 
     def __init__(
         self,
-        images: Tensor,
+        images: Images,
         samples: Sequence[int],
         acquisition: Acquisition,
         size: int,
@@ -217,8 +218,15 @@ def _batch(
     device: torch.device | str,
 ) -> Batch:
     images, noisy = zip(*pairs, strict=True)
-    image = torch.stack(images).to(device)
-    source = torch.stack(noisy).to(device) if acquisition.noise else image
-    mask = torch.from_numpy(masks).to(device)
+    image = _sent(torch.stack(images), device)
+    source = _sent(torch.stack(noisy), device) if acquisition.noise else image
+    mask = _sent(torch.from_numpy(masks), device)
     low, high = acquisition.acc
     return Batch(samples, low if low == high else None, image, mask, undersample(source, mask))
+
+
+def _sent(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """The tensor on the device; to a GPU from pinned memory, which nothing waits for."""
+    if torch.device(device).type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

@@ -4,11 +4,15 @@ Scores, noise, thresholds and weights assume a peak near 1. Masks assume a full 
 moving_psnr and the lesion test assume motion. Each of these is measured here, for every sample.
 """
 
+import base64
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from dataset import name_list
 from metrics import STILL
@@ -18,6 +22,8 @@ from util.errors import InputError
 LOWEST_PEAK = 0.5  # below it, scores cannot be compared with those of images with a peak of 1
 BRIGHT_LEVEL, LOWEST_BRIGHT = 0.25, 0.001  # fewer pixels above the level: a few set the maximum
 CLIFF = 0.05  # energy of the next lines over that of the last ones, where k-space ends
+CONSTANT, UNMOVED, DARK = "constant", "still", "dark"  # kinds of samples
+THUMBNAIL = 32  # pixels along each axis of the images that are compared
 CENTRE = 1 / 8  # of the lines on either side of the centre, whose energy falls fast anyway
 
 
@@ -33,6 +39,7 @@ class Quality:
     constant: list[int]  # samples of a single value
     still: list[int]  # other samples whose frames are all equal
     dark: list[int]  # other samples with frames that are all zero
+    thumbnails: Tensor  # (N, THUMBNAIL, THUMBNAIL) float32, averaged over time
 
     @property
     def dim(self) -> list[int]:
@@ -61,35 +68,56 @@ class Quality:
         return int(first), int(end)
 
 
-def measure(images: Tensor) -> Quality:
-    """Measure images (N, T, Y, X), one sample at a time to save memory."""
-    peaks, bright, bands, offsets = [], [], [], []
-    constant, still, dark = [], [], []
-    for i, sample in enumerate(images):
-        size = sample.abs()
-        frame_peaks = size.amax(dim=(-2, -1))
-        peak = frame_peaks.max().item()
-        energy = fftc(sample[0], axes=(-2,)).abs().square().sum(dim=-1).numpy()  # (Y,)
-        peaks.append(peak)
-        bright.append(int(torch.count_nonzero(size >= BRIGHT_LEVEL * peak)) / size.numel())
-        bands.append(band_of(energy) if peak else (0, len(energy)))
-        offsets.append(int(energy.argmax()) - len(energy) // 2 if peak else 0)
-        if all((frame == sample[0, 0, 0]).all() for frame in sample):
-            constant.append(i)
-        elif len(sample) > 1 and all((frame - sample[0]).abs().max() <= STILL for frame in sample):
-            still.append(i)
-        elif not frame_peaks.all():
-            dark.append(i)
+def examine(sample: Tensor) -> dict[str, Any]:
+    """What is measured of one sample (T, Y, X), as plain values, which a file can hold."""
+    size = sample.abs()
+    frame_peaks = size.amax(dim=(-2, -1))
+    peak = frame_peaks.max().item()
+    energy = fftc(sample[0], axes=(-2,)).abs().square().sum(dim=-1).numpy()  # (Y,)
+    kind = ""
+    if all((frame == sample[0, 0, 0]).all() for frame in sample):
+        kind = CONSTANT
+    elif len(sample) > 1 and all((frame - sample[0]).abs().max() <= STILL for frame in sample):
+        kind = UNMOVED
+    elif not frame_peaks.all():
+        kind = DARK
+    return {
+        "peak": peak,
+        "bright": int(torch.count_nonzero(size >= BRIGHT_LEVEL * peak)) / size.numel(),
+        "band": list(band_of(energy)) if peak else [0, len(energy)],
+        "offset": int(energy.argmax()) - len(energy) // 2 if peak else 0,
+        "n_lines": len(energy),
+        "kind": kind,
+        "thumbnail": base64.b64encode(thumbnail(sample).numpy().tobytes()).decode(),
+    }
+
+
+def thumbnail(sample: Tensor) -> Tensor:
+    """The time-averaged magnitude of a sample (T, Y, X), (THUMBNAIL, THUMBNAIL) float32."""
+    # numpy's magnitude of complex numbers is several times as fast as torch's
+    mean = torch.from_numpy(np.abs(sample.numpy()).mean(axis=0))
+    return F.adaptive_avg_pool2d(mean[None], THUMBNAIL)[0]
+
+
+def quality_of(findings: Sequence[Mapping[str, Any]]) -> Quality:
+    """The properties of all samples, from what `examine` found in each."""
+    small = [np.frombuffer(base64.b64decode(found["thumbnail"]), np.float32) for found in findings]
     return Quality(
-        peaks=np.array(peaks),
-        bright=np.array(bright),
-        bands=np.array(bands),
-        offsets=np.array(offsets),
-        n_lines=images.shape[2],
-        constant=constant,
-        still=still,
-        dark=dark,
+        peaks=np.array([found["peak"] for found in findings]),
+        bright=np.array([found["bright"] for found in findings]),
+        bands=np.array([found["band"] for found in findings]),
+        offsets=np.array([found["offset"] for found in findings]),
+        n_lines=findings[0]["n_lines"],
+        constant=[i for i, found in enumerate(findings) if found["kind"] == CONSTANT],
+        still=[i for i, found in enumerate(findings) if found["kind"] == UNMOVED],
+        dark=[i for i, found in enumerate(findings) if found["kind"] == DARK],
+        thumbnails=torch.from_numpy(np.stack(small)).reshape(-1, THUMBNAIL, THUMBNAIL),
     )
+
+
+def measure(images: Iterable[Tensor]) -> Quality:
+    """The properties of samples (T, Y, X)."""
+    return quality_of([examine(sample) for sample in images])
 
 
 def band_of(energy: np.ndarray) -> tuple[int, int]:

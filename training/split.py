@@ -4,16 +4,14 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dataset import GROUPS_KEY, MOST_NAMED, Cine
+from dataset import GROUPS_KEY, MOST_NAMED
 from util.errors import InputError
 from util.random_streams import Stream, generator
 
 PARTS = ("train", "validation", "test")
-DUPLICATE_SIZE = 32  # pixels of the thumbnails that are compared
 DUPLICATE_CORRELATION = 0.7  # different patients stay below 0.5, neighbouring slices are close to 1
 
 
@@ -84,31 +82,32 @@ def training_order(samples: Sequence[int], seed: int, number: int) -> list[int]:
     return [samples[i] for i in order]
 
 
-def near_duplicates(images: Tensor) -> list[tuple[int, int]]:
+def near_duplicates(thumbnails: Tensor) -> list[tuple[int, int]]:
     """Pairs of samples that look like the same place in the same patient, as (first, second)
     indices.
 
-    Time-averaged thumbnails without their local mean are correlated; different patients have no
-    fine structure in common. Slices farther apart, or rotated, are not detected.
+    Thumbnails, (N, Y, X) and averaged over time, are correlated without their local mean; different
+    patients have no fine structure in common. Slices farther apart, or rotated, are not detected.
     """
-    thumbnails = torch.empty(len(images), 1, DUPLICATE_SIZE, DUPLICATE_SIZE)
-    for thumbnail, sample in zip(thumbnails, images, strict=True):
-        # numpy's magnitude of complex numbers is several times as fast as torch's
-        mean = torch.from_numpy(np.abs(sample.numpy()).mean(axis=0))
-        thumbnail[:] = F.adaptive_avg_pool2d(mean[None], DUPLICATE_SIZE)
+    thumbnails = thumbnails[:, None]
     detail = thumbnails - F.avg_pool2d(thumbnails, 3, stride=1, padding=1, count_include_pad=False)
     detail = F.normalize((detail - detail.mean(dim=(-2, -1), keepdim=True)).flatten(1))
     alike = (detail @ detail.T).triu(diagonal=1) > DUPLICATE_CORRELATION
-    return [(int(i), int(j)) for i, j in alike.nonzero()]
+    return [(i, j) for i, j in alike.nonzero().tolist()]
 
 
-def leakage_notice(cine: Cine, parts: dict[str, list[int]]) -> str:
-    """One line on whether samples of one patient may be in several parts of the split."""
-    if cine.groups is not None:
-        n_groups = len(np.unique(cine.groups))
+def leakage_notice(
+    groups: np.ndarray | None, thumbnails: Tensor, parts: dict[str, list[int]]
+) -> str:
+    """One line on whether samples of one patient may be in several parts of the split.
+
+    `groups`: the patient of each sample, if known; `thumbnails`: see `near_duplicates`.
+    """
+    if groups is not None:
+        n_groups = len(np.unique(groups))
         return f"patients: {n_groups} known ('{GROUPS_KEY}'), each in one part of the split"
     part_of = {sample: name for name, samples in parts.items() for sample in samples}
-    pairs = near_duplicates(cine.images)
+    pairs = near_duplicates(thumbnails)
     named = [f"{i}-{j} ({part_of[i]}, {part_of[j]})" for i, j in pairs[:MOST_NAMED]]
     across = sum(part_of[i] != part_of[j] for i, j in pairs)
     return (

@@ -121,12 +121,20 @@ def peak_memory(device: torch.device) -> float:
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes of free memory of a device, 0 if the system does not report it."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return available_memory() or 0
+
+
 def available_memory() -> int | None:
     """Bytes of free memory, or None if the system does not report it.
 
-    The least of what the machine, and the control groups of a container or a batch job, have left.
+    The least of what the machine, the control groups of a container or a batch job, and the limits
+    of this process (`ulimit -d` and `-v`) have left.
     """
-    free = []
+    free = list(left_by_limits())
     with contextlib.suppress(OSError, ValueError, AttributeError):
         free.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     with contextlib.suppress(OSError, ValueError):
@@ -141,6 +149,19 @@ def available_memory() -> int | None:
                 left = int((folder / limit).read_text()) - int((folder / used).read_text())
                 free.append(max(0, left))
     return min(free, default=None)
+
+
+def left_by_limits() -> Iterator[int]:
+    """Bytes that the limits of this process leave, on Linux."""
+    with contextlib.suppress(OSError, ValueError, ImportError):
+        import resource
+
+        status = Path("/proc/self/status").read_text()
+        used = {line.split(":")[0]: line.split()[1] for line in status.splitlines() if "kB" in line}
+        for limit, name in ((resource.RLIMIT_DATA, "VmData"), (resource.RLIMIT_AS, "VmSize")):
+            allowed, _ = resource.getrlimit(limit)
+            if allowed != resource.RLIM_INFINITY:
+                yield max(0, allowed - int(used[name]) * 1024)
 
 
 def control_groups() -> list[Path]:

@@ -7,9 +7,10 @@ Values are then read whole, or an item of the first axis at a time. Nothing is e
 import contextlib
 import io
 import math
+import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -18,23 +19,35 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from util.errors import InputError
+from util.files import not_written, whole_file
 from util.machine import available_memory
 
 MAGIC = npy_format.MAGIC_PREFIX  # the first bytes of an .npy file
 ZIP_MAGIC = b"PK"  # and of an .npz file
 LONGEST_HEADER = 10_000  # bytes; numpy's limit
 CHUNK = 2**16  # bytes read at a time
+LOCAL_HEADER = 30  # bytes of the header of a member of a zip file, before name and extra field
+ENCRYPTED = 1  # a flag of a member
 
 
 class Stored:
     """An array in a file: its header is read and checked at once, its values when asked for."""
 
-    def __init__(self, opened: Callable[[], IO[bytes]], size: int, where: str, expected: str):
+    def __init__(
+        self,
+        opened: Callable[[], IO[bytes]],
+        size: int,
+        where: str,
+        expected: str,
+        place: Callable[[], tuple[Path, int]] | None = None,
+    ):
         """`opened` opens its `size` bytes, header included.
 
         `where`, `expected`: its place, and a clause such as "expected an image", for messages.
+        `place`: gives the file that has these bytes as they are, and where they begin; None if they
+        are compressed.
         """
-        self.opened, self.where = opened, where
+        self.opened, self.where, self.place = opened, where, place
         try:
             with opened() as file:
                 self.shape, self.is_fortran, self.dtype, self.header_size = read_header(file)
@@ -62,6 +75,17 @@ class Stored:
             array = npy_format.read_array(file, allow_pickle=False)
             file.read(1)  # reaching the end of a zip member checks its CRC
             return array
+
+    @property
+    def can_be_mapped(self) -> bool:
+        """Whether items can be read one by one, in any order, from where they lie."""
+        return self.place is not None and not self.is_fortran
+
+    def mapped(self) -> np.ndarray:
+        """The array, whose values are read from the file when they are used."""
+        assert self.place is not None
+        path, start = self.place()
+        return np.memmap(path, self.dtype, "r", start + self.header_size, self.shape)
 
     def samples(self, n: int) -> Iterator[np.ndarray]:
         """The first n items of the first axis, one at a time, each in the memory of the one before;
@@ -109,11 +133,75 @@ def stored_in(file: IO[bytes], path: Path, expected: str) -> dict[str, Callable[
         raise InputError(f"{path} is truncated or damaged ({error}): copy it again") from None
 
     def stored(info: zipfile.ZipInfo, name: str) -> Stored:
-        size = info.file_size
-        return Stored(lambda: archive.open(info), size, f"'{name}' in {path}", expected)
+        plain = info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & ENCRYPTED
+        place = (lambda: (path, start_of(file, info))) if plain else None
+        where = f"'{name}' in {path}"
+        return Stored(lambda: archive.open(info), info.file_size, where, expected, place)
 
     names = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
     return {name: partial(stored, info, name) for name, info in names.items()}
+
+
+class GrowingArrays:
+    """Arrays of `n` items each that become an `.npz` file, written as the items come, so that
+    memory holds none of them."""
+
+    def __init__(self, path: Path, n: int):
+        self.path, self.n, self.done = path, n, 0
+        self.arrays: dict[str, np.memmap] = {}
+
+    def add(self, items: Mapping[str, np.ndarray]) -> None:
+        """The next items of every array, (n_items, ...) each.
+
+        Raises:
+            InputError: the disk is full.
+        """
+        n_items = len(next(iter(items.values())))
+        for name, values in items.items():
+            if name not in self.arrays:
+                self.arrays[name] = self._made(name, (self.n, *values.shape[1:]), values.dtype)
+            self.arrays[name][self.done : self.done + n_items] = values
+        self.done += n_items
+
+    def close(self) -> None:
+        """Write the `.npz` file, if there are any arrays, and remove what it was made of.
+
+        Raises:
+            InputError: it could not be written.
+        """
+        if not self.arrays:
+            return
+        with whole_file(self.path) as file, zipfile.ZipFile(file, "w") as archive:
+            for name, array in self.arrays.items():
+                array.flush()
+                archive.write(self._part(name), f"{name}.npy")
+        for name in self.arrays:
+            self._part(name).unlink()
+        self.arrays.clear()
+
+    def _made(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.memmap:
+        path = self._part(name)
+        try:
+            array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+            if hasattr(os, "posix_fallocate"):  # a disk that fills up later would end the process
+                with path.open("r+b") as file:
+                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            raise InputError(not_written(path, error)) from None
+        return array
+
+    def _part(self, name: str) -> Path:
+        return self.path.with_name(f"{self.path.name}.{name}.tmp")
+
+
+def start_of(file: IO[bytes], info: zipfile.ZipInfo) -> int:
+    """Where the bytes of a member of a zip file begin: behind its local header, whose last two
+    numbers are the lengths of name and extra field (APPNOTE.TXT of PKWARE, 4.3.7)."""
+    position = file.tell()
+    file.seek(info.header_offset + LOCAL_HEADER - 4)
+    lengths = int.from_bytes(file.read(2), "little") + int.from_bytes(file.read(2), "little")
+    file.seek(position)
+    return info.header_offset + LOCAL_HEADER + lengths
 
 
 def require_memory(needed: int, what: object, remedy: str) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dataset import Cine
+from training.quality import measure
 from training.split import (
     leakage_notice,
     near_duplicates,
@@ -65,15 +65,18 @@ def test_impossible_splits(n_samples, ratios, groups, message):
         split_samples(n_samples, ratios, 0, groups)
 
 
+def thumbnails(images: torch.Tensor) -> torch.Tensor:
+    return measure(images).thumbnails
+
+
 def test_near_duplicates_are_found_and_reported(images):
-    assert near_duplicates(torch.from_numpy(images)) == []
+    assert near_duplicates(thumbnails(torch.from_numpy(images))) == []
     shifted = np.clip(images[3] * 0.9 + 0.02, 0, 1)  # another contrast of the same place
     with_copy = torch.from_numpy(np.concatenate([images, shifted[None]]))
-    assert near_duplicates(with_copy) == [(3, 9)]
+    assert near_duplicates(thumbnails(with_copy)) == [(3, 9)]
     turned = with_copy * torch.exp(1j * torch.linspace(0, 3, len(with_copy)))[:, None, None, None]
-    assert near_duplicates(turned) == [(3, 9)]  # whatever the phase
-    cine = Cine(with_copy, None, [], "cine.npz", [])
-    line = leakage_notice(cine, {"train": list(range(9)), "test": [9]})
+    assert near_duplicates(thumbnails(turned)) == [(3, 9)]  # whatever the phase
+    line = leakage_notice(None, thumbnails(with_copy), {"train": list(range(9)), "test": [9]})
     assert "1 pairs, 1 of them across parts: 3-9 (train, test)" in line
     assert "the check can miss some" in line
 
