@@ -1,47 +1,38 @@
 """Run the reference's experiments, and some beyond them, and compare every row with its control.
 
-    python experiments.py output_folder [--only group ...] [--seeds n] [--setting value ...]
+    python experiments.py output_folder [--only group ...] [--seeds n] [--jobs n] [--setting value]
 
 A row is one setting of `train()` changed in its control; settings given here hold for all rows.
 Every row runs with several seeds, each in a process of its own, in `runs/`; the split and the test
 masks are the same for all. Rows with equal settings share their runs, finished runs are kept, and
-the same command continues where an earlier one was stopped. The tables show mean, spread and the
-paired difference to the control (see `ablation/results.py`).
+the same command continues where an earlier one was stopped. Given several times at once, also on
+several machines that share the folder, it shares the runs out (see `ablation/jobs.py`). The tables
+show mean, spread and the paired difference to the control (see `ablation/results.py`).
 """
 
 import contextlib
 import os
 import sys
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ablation.groups import GROUPS, MEMORY, RATES, Row
-from ablation.results import read_result
-from ablation.runs import (
-    FAILURE,
-    RUNS,
-    check_same_data,
-    folder_name,
-    read_runs,
-    remove_large_files,
-    run_one,
-    too_large,
-)
+from ablation.jobs import Jobs
+from ablation.runs import RUNS, folder_name, read_runs
 from ablation.summary import FILES, write_rates, write_report
 from train import train
 from training.checks import CHOICES, check_settings
-from training.run_folder import is_finished
 from util.command_line import defaults_of, flag, main, parse_command_line, typed
 from util.errors import InputError, Interrupted
-from util.files import claimed_folder, require_only, write_bytes
-from util.machine import fast_precision, pick_device
+from util.files import claimed_folder, locked_file, require_only
+from util.machine import environments, fast_precision, pick_device
 from util.progress import say
 from util.stop import StopRequest
 
 KNOWN = (RUNS, *FILES)  # what its folder may hold
+REPORT_LOCK = "report.lock"  # in RUNS: one process at a time writes the report
 EACH_RUN = {"num_pictures": 0, "arrays": "none"}  # of all rows, unless given
 # settings that cannot be given for all rows
 NOT_SHARED = ("output_folder", "resume", "initial_weights", "arrays")
@@ -56,6 +47,7 @@ def experiments(
     # -- experiments
     only: tuple[str, ...] | None = None,  # groups to run, such as base refiner; None: all
     seeds: int = 3,  # runs of every row, with seeds from --seed on
+    jobs: int = 1,  # runs at the same time; they share the CPU cores, or have a GPU each
     **settings,
 ) -> None:
     """Run groups of experiments and write tables and figures of all that have run.
@@ -67,12 +59,13 @@ def experiments(
         InputError: a setting, the data or the folder cannot be used as they are.
         Interrupted: stopped by a signal or `max_minutes`; the same call continues.
     """
-    groups = check_given(only, seeds, settings)
+    groups = check_given(only, seeds, jobs, settings)
     max_minutes = settings.pop("max_minutes", None)
     device = pick_device(settings.get("device"))
     settings["precision"] = settings.get("precision") or fast_precision(device)
+    only_known = partial(require_only, KNOWN)
     with (
-        claimed_folder(os.fspath(output_folder), partial(require_only, KNOWN)) as folder,
+        claimed_folder(os.fspath(output_folder), only_known, shared=True) as folder,
         StopRequest(max_minutes, SAME_COMMAND) as stop,
     ):
         rows = [row for name in GROUPS for row in planned(folder, name, settings)]
@@ -88,26 +81,27 @@ def experiments(
             s = DEFAULTS | settings
             write_rates(folder, s["initial_lr"], s["warmup_epochs"], s["num_epochs"])
         try:
-            run_all(wanted, stop)
+            n_held = Jobs(wanted, DEFAULTS, environments(jobs, device), stop).run()
         except (InputError, Interrupted):
             with contextlib.suppress(InputError):  # which must not hide why it ended
-                read_runs(rows)
-                write_report(folder, rows, settings)
+                report(folder, rows, settings)
             raise
-        read_runs(rows)
-        write_report(folder, rows, settings)
+        report(folder, rows, settings)
+        if n_held:
+            say(f"runs that other processes hold, not yet in the report: {n_held}")
         say(f"written: {', '.join(name for name in FILES if (folder / name).exists())} in {folder}")
 
 
 def check_given(
-    only: tuple[str, ...] | None, seeds: int, settings: dict[str, Any]
+    only: tuple[str, ...] | None, seeds: int, jobs: int, settings: dict[str, Any]
 ) -> tuple[str, ...]:
     """The groups to run; InputError if one is unknown, or a setting makes no sense."""
     for name in only or ():
         if name not in GROUP_NAMES:
             raise InputError(f"--only is {name!r}, expected some of {', '.join(GROUP_NAMES)}")
-    if type(seeds) is not int or seeds < 1:
-        raise InputError(f"--seeds is {seeds!r}, expected a whole number of at least 1")
+    for name, number in (("seeds", seeds), ("jobs", jobs)):
+        if type(number) is not int or number < 1:
+            raise InputError(f"{flag(name)} is {number!r}, expected a whole number of at least 1")
     for name in NOT_SHARED:
         if name in settings:
             raise InputError(f"{flag(name)} cannot be given for all rows: leave it out")
@@ -137,38 +131,15 @@ def planned(folder: Path, name: str, given: dict[str, Any]) -> list[Row]:
     return rows
 
 
-def run_all(wanted: Sequence[tuple[Row, int]], stop: StopRequest) -> None:
-    """Run what has no result yet, one after the other, and report the progress."""
-    runs: dict[Path, tuple[Row, int]] = {}  # rows with equal settings share theirs
-    for row, seed in wanted:
-        runs.setdefault(row.folder / f"seed{seed}", (row, seed))
-    missing = [folder for folder in runs if not is_finished(folder)]
-    works = len(runs) > len(missing)
-    for folder in runs.keys() - set(missing):
-        remove_large_files(folder)
-    say(f"{len(runs)} runs, {len(runs) - len(missing)} of them finished before")
-    started = time.perf_counter()
-    for done, folder in enumerate(missing, start=1):
-        row, seed = runs[folder]
-        failure = too_large(row, wanted) or run_one(row, seed, folder, DEFAULTS, stop)
-        if failure and not works:  # no run has ever worked: the settings or the data are at fault
-            raise InputError(failure)
-        works = True
-        record = folder.with_suffix(FAILURE)
-        if failure:
-            row.folder.mkdir(parents=True, exist_ok=True)
-            write_bytes(record, failure.encode())
-            outcome = failure
-        else:
-            record.unlink(missing_ok=True)
-            row.results[seed] = read_result(folder)
-            check_same_data([other for other, _ in wanted])
-            outcome = f"{row.results[seed].scores['psnr'].mean():.2f} dB"
-        minutes = (time.perf_counter() - started) / 60
-        say(
-            f"[{done}/{len(missing)}] {row.group}: {row.name}, seed {seed}: {outcome};"
-            f" {minutes:.1f} minutes, about {minutes / done * (len(missing) - done):.0f} left"
-        )
+def report(folder: Path, rows: Sequence[Row], settings: dict[str, Any]) -> None:
+    """Read the runs again and write the report of all that are finished.
+
+    One process at a time: the last one to come writes all.
+    """
+    if (folder / RUNS).exists():
+        with locked_file(folder / RUNS / REPORT_LOCK, wait=True):
+            read_runs(rows)
+            write_report(folder, rows, settings)
 
 
 def from_command_line() -> None:

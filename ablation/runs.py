@@ -1,14 +1,11 @@
-"""The runs of experiments: running one in a separate process, and reading the results.
+"""The runs of experiments: where they are, what they have given, and whether one fits into memory.
 
 The runs of a row are in `row.folder`: `seed0/` is a run's folder, `seed0.log` its output, and
 `seed0.failure` the reason why it has no result.
 """
 
 import contextlib
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +15,12 @@ from model import architecture_settings, count_cost
 from training.checkpoint import LAST
 from training.run import pass_size
 from training.run_folder import ARRAYS, is_finished, is_run, of_the_run, read_config
-from util.command_line import as_flags, flag
-from util.errors import EXIT_INTERRUPTED, InputError, Interrupted
-from util.files import in_use
+from util.command_line import flag
+from util.errors import InputError
 from util.machine import available_memory
-from util.progress import say
-from util.stop import StopRequest
 
 RUNS = "runs"  # the folder of all runs, in the output folder of the experiments
 FAILURE = ".failure"  # suffix of the file with the reason why a seed has no result
-TRAIN = Path(__file__).resolve().parent.parent / "train.py"
-POLL_SECONDS = 0.2  # between two checks of a running process
 
 
 def folder_name(changed: Mapping[str, Any]) -> str:
@@ -38,66 +30,6 @@ def folder_name(changed: Mapping[str, Any]) -> str:
         for name, value in sorted(changed.items())
     ]
     return ",".join(parts) or "as_given"
-
-
-def run_one(
-    row: Row, seed: int, folder: Path, defaults: Mapping[str, Any], stop: StopRequest
-) -> str:
-    """Run `train.py` in a separate process, from the start or from where it was stopped.
-
-    Args:
-        defaults: the default settings of `train()`, which need no flag.
-
-    Returns:
-        The reason of a failure; "" on success.
-
-    Raises:
-        Interrupted: a stop was requested; the run has saved its state and can be continued.
-    """
-    row.folder.mkdir(parents=True, exist_ok=True)
-    if in_use(folder):
-        say(f"waiting for the run in {folder}, which another process has started")
-    while in_use(folder):
-        stop.check(f"while waiting for {folder}")
-        time.sleep(POLL_SECONDS)
-    words = ["--resume"]
-    if not is_run(folder):
-        settings = row.settings | {"seed": seed}
-        words = as_flags({k: v for k, v in settings.items() if v != defaults[k]})
-    command = [sys.executable, str(TRAIN), str(folder), *words]
-    log = folder.with_suffix(".log")
-    with log.open("a") as output, child(command, output) as process:
-        while process.poll() is None:
-            if stop.requested():
-                process.terminate()
-                process.wait()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(POLL_SECONDS)
-    if process.returncode == 0:
-        remove_large_files(folder)
-        return ""
-    stop.check(f"in {folder}")
-    if process.returncode == EXIT_INTERRUPTED:
-        raise Interrupted(f"{folder} was stopped by a signal; continue with: {stop.continue_with}")
-    if process.returncode < 0:
-        return f"killed by signal {-process.returncode}, perhaps out of memory; see {log}"
-    message = (log.read_text().strip() or "no message").splitlines()[-1]
-    return message.removeprefix("train.py: error: ")
-
-
-@contextlib.contextmanager
-def child(command: Sequence[str], output) -> Iterator[subprocess.Popen]:
-    """A process in a new session, so that Ctrl-C reaches it only through its parent. It is
-    terminated at the end of the block."""
-    process = subprocess.Popen(
-        command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
 
 
 def too_large(row: Row, wanted: Sequence[tuple[Row, int]]) -> str:
@@ -133,9 +65,17 @@ def read_runs(rows: Sequence[Row]) -> None:
     """
     for row in rows:
         row.results = finished_runs(row)
-        failures = sorted(row.folder.glob(f"*{FAILURE}"), key=seed_of)
-        row.failure = failures[-1].read_text() if failures else ""
+        row.failure = last_failure(row)
     check_same_data(rows)
+
+
+def last_failure(row: Row) -> str:
+    """The reason why the last of the failed seeds of a row has no result; "" if none has failed."""
+    for record in sorted(row.folder.glob(f"*{FAILURE}"), key=seed_of, reverse=True):
+        with contextlib.suppress(FileNotFoundError):  # another process has just removed it
+            if not is_finished(record.with_suffix("")):
+                return record.read_text()
+    return ""
 
 
 def check_same_data(rows: Sequence[Row]) -> None:

@@ -35,6 +35,9 @@ TINY = {
     "baselines": ("zero_filled", "time_average", "view_sharing"),
 }
 
+# the same for `experiments()`
+SMALL = {k: v for k, v in TINY.items() if k not in ("num_pictures", "picture_dpi", "precision")}
+
 METHODS = ["unet_resnet", *TINY["baselines"]]
 CASCADE = TINY | {
     "model": "cascade",
@@ -134,6 +137,34 @@ def save_result(
     ]
     write_csv(folder / HISTORY, history)
     return read_result(folder)
+
+
+def experiments_table(folder: Path) -> list[dict[str, str]]:
+    """`experiments.csv` without what is measured anew by every run."""
+    with (folder / "experiments.csv").open(newline="") as file:
+        return [
+            {k: v for k, v in row.items() if k not in ("minutes", "peak_memory")}
+            for row in csv.DictReader(file)
+        ]
+
+
+class FakeProcess:
+    """Stands for a process that is alive for so many looks, and then ends with `status`."""
+
+    def __init__(self, status: int, looks: float = 0):
+        self.status, self.looks = status, looks
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        self.looks -= 1
+        return self.returncode if self.looks >= 0 else self.wait()
+
+    def wait(self) -> int:
+        self.returncode = self.status
+        return self.status
+
+    def terminate(self) -> None:
+        self.status = 75
 
 
 def error_of(done: subprocess.CompletedProcess, status: int = 2) -> str:

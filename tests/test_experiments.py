@@ -1,25 +1,14 @@
-import csv
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
-from types import SimpleNamespace
 
 import pytest
-from helpers import ROOT, TINY, save_result
+from helpers import SMALL, FakeProcess, save_result
+from helpers import experiments_table as table
 
 import experiments as script
-from ablation import runs
+from ablation import jobs, runs
 from experiments import experiments
-from training.run_folder import ARRAYS, CONFIG, METRICS, read_config, require_empty, write_config
-from util.command_line import as_flags
-from util.errors import InputError, Interrupted
-from util.files import claimed_folder
-from util.stop import StopRequest
-
-SMALL = {k: v for k, v in TINY.items() if k not in ("num_pictures", "picture_dpi", "precision")}
+from training.run_folder import read_config, write_config
+from util.errors import InputError
 
 
 @pytest.fixture
@@ -27,22 +16,13 @@ def fake_run(monkeypatch):
     """Runs that take no time; returns what was run, (row, seed) in order."""
     done = []
 
-    def run_one(row, seed, folder, defaults, stop):
+    def start_process(row, seed, folder, defaults, log, environment):
         done.append((row.name, seed))
         save_result(folder, [30.0 + seed, 31.0], settings=row.settings | {"seed": seed})
-        return ""
+        return FakeProcess(0)
 
-    monkeypatch.setattr(script, "run_one", run_one)
+    monkeypatch.setattr(jobs, "start_process", start_process)
     return done
-
-
-def table(folder) -> list[dict[str, str]]:
-    """`experiments.csv` without what is measured anew by every run."""
-    with (folder / "experiments.csv").open(newline="") as file:
-        return [
-            {k: v for k, v in row.items() if k not in ("minutes", "peak_memory")}
-            for row in csv.DictReader(file)
-        ]
 
 
 def test_every_row_runs_with_every_seed_and_the_first_seeds_come_first(tmp_path, fake_run):
@@ -111,16 +91,16 @@ def test_data_changed_between_two_calls_are_noticed_at_the_first_run(
     tmp_path, fake_run, monkeypatch
 ):
     experiments(tmp_path / "out", only=("batch_norm",), seeds=1, **SMALL)
-    works = script.run_one
+    works = jobs.start_process
 
-    def run_one(row, seed, folder, defaults, stop):
-        failure = works(row, seed, folder, defaults, stop)
+    def start_process(row, seed, folder, *others):
+        process = works(row, seed, folder, *others)
         config = read_config(folder)
         config["data"]["hash"] = "changed"
         write_config(folder, config)
-        return failure
+        return process
 
-    monkeypatch.setattr(script, "run_one", run_one)
+    monkeypatch.setattr(jobs, "start_process", start_process)
     with pytest.raises(InputError, match=r"seed0 and .*seed1 have different data or splits"):
         experiments(tmp_path / "out", only=("batch_norm",), seeds=3, **SMALL)
     assert len(fake_run) == 3
@@ -137,15 +117,16 @@ def test_large_files_of_finished_runs_are_removed_in_the_end(tmp_path, fake_run)
 def test_a_failing_row_does_not_stop_the_others_but_a_failing_first_run_does(
     tmp_path, fake_run, monkeypatch
 ):
-    works = script.run_one
+    works = jobs.start_process
 
     def fails(failing):
-        def run_one(row, seed, folder, defaults, stop):
-            return (
-                "out of memory" if row.name in failing else works(row, seed, folder, defaults, stop)
-            )
+        def start_process(row, seed, folder, defaults, log, environment):
+            if row.name not in failing:
+                return works(row, seed, folder, defaults, log, environment)
+            log.write(b"train.py: error: out of memory\n")
+            return FakeProcess(2)
 
-        monkeypatch.setattr(script, "run_one", run_one)
+        monkeypatch.setattr(jobs, "start_process", start_process)
 
     fails({"3-D U-Net"})
     experiments(tmp_path / "out", only=("cnn3d",), seeds=2, **SMALL)
@@ -196,6 +177,8 @@ def test_learning_rate_is_drawn_without_training(tmp_path, fake_run):
         ({"only": ("bases",)}, "--only is 'bases', expected some of base, refiner"),
         ({"seeds": 0}, "--seeds is 0"),
         ({"seeds": 1.5}, "--seeds is 1.5"),
+        ({"jobs": 0}, "--jobs is 0, expected a whole number of at least 1"),
+        ({"jobs": True}, "--jobs is True"),
         ({"initial_weights": "phantom"}, "--initial-weights cannot be given"),
         ({"num_epochs": 0}, "--num-epochs is 0"),
         ({"resume": True}, "--resume cannot be given"),
@@ -225,86 +208,3 @@ def test_settings_that_rows_set_are_said(tmp_path, fake_run, capsys):
     assert "NOTICE: --dropout does not apply to the group base" in text
     assert "NOTICE: --acc does not apply to the group acceleration" in text
     assert "--batch-size" not in text
-
-
-# For real
-
-
-def command(folder, data, **settings) -> list[str]:
-    words = as_flags(SMALL | {"num_epochs": 20, "data": str(data), **settings})
-    return [
-        sys.executable, "-W", "error", str(ROOT / "experiments.py"), str(folder),
-        "--only", "batch_norm", "--seeds", "1", *words,
-    ]  # fmt: skip
-
-
-def test_a_run_stopped_in_the_middle_and_repeated_ends_with_the_same_table(tmp_path, tiny_npz):
-    how = {
-        "cwd": tmp_path, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
-        "env": os.environ | {"CUDA_VISIBLE_DEVICES": ""},
-    }  # fmt: skip
-    whole = subprocess.run(command(tmp_path / "whole", tiny_npz), timeout=120, **how)
-    assert whole.returncode == 0, whole.stderr
-    assert "written: experiments.md, experiments.csv, experiments.png" in whole.stdout
-
-    stopped = subprocess.Popen(command(tmp_path / "stopped", tiny_npz), **how)
-    folder = tmp_path / "stopped" / "runs"
-    history = "batch_norm=False,model=unet/seed0/history.csv"
-    deadline = time.monotonic() + 100
-    while not (folder / history).exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    stopped.send_signal(signal.SIGTERM)
-    _, error = stopped.communicate(timeout=60)
-    assert stopped.returncode == 75, error
-    assert re.search(
-        r"stopped by SIGTERM in .*; continue with: the same command again$", error.strip()
-    )
-    assert not (folder / history).with_name(METRICS).exists()
-    again = subprocess.run(command(tmp_path / "stopped", tiny_npz), timeout=120, **how)
-    assert again.returncode == 0, again.stderr
-    assert table(tmp_path / "stopped") == table(tmp_path / "whole")
-    kept = {path.name for path in (folder / "model=unet/seed0").iterdir()}
-    assert {"output.txt", "metrics.csv", "history.csv", "checkpoint_best.pt"} <= kept
-    assert not kept & {"checkpoint_last.pt", ARRAYS}
-
-
-def test_the_error_of_a_run_is_the_error_of_the_command(tmp_path):
-    done = subprocess.run(
-        command(tmp_path / "out", tmp_path / "missing.npz"),
-        cwd=tmp_path, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr.startswith("experiments.py: error: ")
-    assert "missing.npz" in done.stderr
-    assert done.stderr.count("\n") == 1
-
-
-def test_a_run_that_an_orphan_goes_on_with_is_waited_for(tmp_path, tiny_npz, monkeypatch):
-    """As where the command was killed, but not the run that it had begun."""
-    row = script.planned(tmp_path, "batch_norm", SMALL | {"data": str(tiny_npz)})[0]
-    folder = row.folder / "seed0"
-    orphan = claimed_folder(str(folder), require_empty)
-    orphan.__enter__()
-    waits = []
-
-    def sleep(seconds):
-        waits.append(seconds)
-        save_result(folder / "x", [1.0])  # something to leave there
-        (folder / METRICS).write_bytes((folder / "x" / METRICS).read_bytes())
-        (folder / CONFIG).write_bytes((folder / "x" / CONFIG).read_bytes())
-        orphan.__exit__(None, None, None)
-
-    monkeypatch.setattr(runs, "time", SimpleNamespace(sleep=sleep))
-    assert script.run_one(row, 0, folder, script.DEFAULTS, StopRequest()) == ""
-    assert len(waits) == 1
-    assert "holds a finished run" in (row.folder / "seed0.log").read_text()
-
-
-def test_a_stop_request_reaches_the_run(tmp_path, tiny_npz):
-    row = script.planned(tmp_path, "batch_norm", SMALL | {"data": str(tiny_npz)})[0]
-    with (
-        StopRequest(1e-9) as stop,
-        pytest.raises(Interrupted, match="stopped by max_minutes"),
-    ):
-        script.run_one(row, 0, row.folder / "seed0", script.DEFAULTS, stop)
-    assert not (row.folder / "seed0" / METRICS).exists()

@@ -1,9 +1,10 @@
-"""Files that are written whole or not at all, CSV tables, and folders claimed by one process."""
+"""Files that are written whole or not at all, CSV tables, locked files and claimed folders."""
 
 import contextlib
 import csv
 import io
 import os
+import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -23,7 +24,8 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         InputError: it could not be written; the file that was there before is untouched.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two processes, two files
+    # two processes have two files, on two machines, too
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(exist_ok=True)
         with temporary.open("wb") as file:
@@ -86,13 +88,16 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 @contextlib.contextmanager
-def claimed_folder(name: str, check_content: Callable[[Path], None]) -> Iterator[Path]:
+def claimed_folder(
+    name: str, check_content: Callable[[Path], None], shared: bool = False
+) -> Iterator[Path]:
     """The output folder, made if it does not exist, and locked against a second process.
 
     Folders that were made here and stay empty, because the run could not start, are removed.
 
     Args:
         check_content: raises InputError if the folder holds what a new run would mix with.
+        shared: lock it only against processes that do not share it.
 
     Raises:
         InputError: the folder cannot be written, is in use, or was refused by `check_content`.
@@ -112,7 +117,7 @@ def claimed_folder(name: str, check_content: Callable[[Path], None]) -> Iterator
             handle = os.open(folder, os.O_RDONLY)
             stack.callback(os.close, handle)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except OSError:
                 raise InputError(f"{folder} is in use by another run: name another") from None
         try:
@@ -122,7 +127,7 @@ def claimed_folder(name: str, check_content: Callable[[Path], None]) -> Iterator
             yield folder
         finally:
             for path in made:
-                if not any(path.iterdir()):
+                with contextlib.suppress(OSError):  # it is not empty
                     path.rmdir()
 
 
@@ -138,6 +143,36 @@ def in_use(folder: Path) -> bool:
     finally:
         os.close(handle)
     return False
+
+
+def locked_file(path: Path, wait: bool = False) -> IO[bytes]:
+    """A file opened to append and read, and locked against other processes.
+
+    The lock ends when this file is closed, here and in the processes that it was handed to, or when
+    these were killed. Unlike the lock of a folder, it holds on all machines that share a network
+    file system (NFS); this needs a file that is open for writing.
+
+    Args:
+        wait: until the other process ends its lock.
+
+    Raises:
+        BlockingIOError: another process has locked it, and `wait` is false.
+        InputError: the file cannot be opened, or the file system has no locks.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(path.open("a+b"))
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be opened and locked ({error.strerror}): name a folder that can be"
+                " written to, on a file system with locks"
+            ) from None
+        stack.pop_all()
+        return file
 
 
 def require_only(known: Collection[str], folder: Path) -> None:

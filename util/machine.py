@@ -55,6 +55,27 @@ def fft_works(device: torch.device) -> bool:
     return torch.allclose(returned, image, atol=1e-5)
 
 
+def environments(n_processes: int, device: torch.device) -> list[dict[str, str]]:
+    """Environment variables for processes that run at the same time, for each of them.
+
+    They share the threads of this one equally, unless OMP_NUM_THREADS is set, which then holds for
+    each. If `device` is CUDA without an index, each has one of the visible GPUs, in turn. A single
+    process gets no variables.
+    """
+    if n_processes == 1:
+        return [{}]
+    n_threads = max(1, torch.get_num_threads() // n_processes)
+    threads = os.environ.get("OMP_NUM_THREADS", str(n_threads))
+    shares = [{"OMP_NUM_THREADS": threads} for _ in range(n_processes)]
+    if device.type == "cuda" and device.index is None:
+        n_gpus = torch.cuda.device_count()
+        given = os.environ.get("CUDA_VISIBLE_DEVICES")
+        names = given.split(",") if given else [str(i) for i in range(n_gpus)]
+        for i, share in enumerate(shares):
+            share["CUDA_VISIBLE_DEVICES"] = names[i % n_gpus].strip()
+    return shares
+
+
 def make_deterministic(seed: int) -> None:
     """Seed torch's global generator and choose algorithms that give the same bits every time."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

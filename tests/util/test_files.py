@@ -1,9 +1,19 @@
+import subprocess
+
 import pytest
 
 from training.run_folder import require_empty
 from util import files
 from util.errors import InputError
-from util.files import claimed_folder, in_use, read_csv, require_only, write_bytes, write_csv
+from util.files import (
+    claimed_folder,
+    in_use,
+    locked_file,
+    read_csv,
+    require_only,
+    write_bytes,
+    write_csv,
+)
 
 
 def test_folder_is_made_and_removed_if_nothing_came_of_it(tmp_path):
@@ -34,6 +44,43 @@ def test_a_claimed_folder_is_in_use(tmp_path):
     with claimed_folder(str(tmp_path), require_empty):
         assert in_use(tmp_path)
     assert not in_use(tmp_path)
+
+
+def test_a_shared_folder_is_locked_only_against_others(tmp_path):
+    with claimed_folder(str(tmp_path / "a"), require_empty, shared=True):
+        with claimed_folder(str(tmp_path / "a"), require_empty, shared=True):
+            pass  # it finds nothing to do, and removes no folder that it has not made
+        with (
+            pytest.raises(InputError, match="a is in use by another run"),
+            claimed_folder(str(tmp_path / "a"), require_empty),
+        ):
+            pass
+    with claimed_folder(str(tmp_path / "a"), require_empty):
+        pass
+
+
+def test_a_file_is_locked_until_it_is_closed_here_and_in_the_process_that_has_it(tmp_path):
+    first = locked_file(tmp_path / "log")
+    with pytest.raises(BlockingIOError):
+        locked_file(tmp_path / "log")
+    process = subprocess.Popen(["sleep", "60"], stdout=first)
+    first.close()
+    with pytest.raises(BlockingIOError):
+        locked_file(tmp_path / "log")
+    process.kill()
+    process.wait()
+    with locked_file(tmp_path / "log") as file:
+        file.write(b"more")
+    assert (tmp_path / "log").read_bytes() == b"more"
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    def flock(file, how):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(files.fcntl, "flock", flock)
+    with pytest.raises(InputError, match=r"log cannot be opened and locked \(Function not impl"):
+        locked_file(tmp_path / "log")
 
 
 def test_half_a_file_is_never_left(tmp_path, monkeypatch):
@@ -75,9 +122,8 @@ def test_names_that_are_no_text_are_escaped(tmp_path):
     assert (tmp_path / "a.csv").read_text() == "name\ncaf\\udce9\n"
 
 
-def test_two_processes_write_two_temporary_files(tmp_path, monkeypatch):
+def test_two_processes_write_two_temporary_files(tmp_path):
     with files.whole_file(tmp_path / "a") as first:
-        monkeypatch.setattr(files.os, "getpid", lambda: 1)
         write_bytes(tmp_path / "a", b"second")
         first.write(b"first")
     assert (tmp_path / "a").read_bytes() == b"first"

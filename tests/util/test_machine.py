@@ -21,6 +21,42 @@ def test_best_device_is_cuda_then_a_working_mps_then_the_cpu(monkeypatch):
     assert machine.pick_device(None).type == "cpu"
 
 
+@pytest.mark.parametrize(
+    ("n_processes", "n_threads", "given", "expected"),
+    [(2, 16, None, "8"), (3, 16, None, "5"), (4, 2, None, "1"), (2, 16, "4", "4")],
+)
+def test_processes_share_the_threads(monkeypatch, n_processes, n_threads, given, expected):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
+    variables = {"OMP_NUM_THREADS": expected}
+    cpu = torch.device("cpu")
+    assert machine.environments(n_processes, cpu) == [variables] * n_processes
+    assert machine.environments(1, cpu) == [{}]
+
+
+@pytest.mark.parametrize(
+    ("device", "n_gpus", "visible", "expected"),
+    [
+        ("cuda", 2, None, ["0", "1", "0"]),
+        ("cuda", 2, "5, 3", ["5", "3", "5"]),
+        ("cuda", 1, "GPU-ab", ["GPU-ab"] * 3),
+        ("cuda", 2, "2,0,-1,1", ["2", "0", "2"]),  # what follows -1 is not visible
+        ("cuda:1", 2, None, [None] * 3),
+        ("cpu", 2, None, [None] * 3),
+    ],
+)
+def test_gpus_are_dealt_out(monkeypatch, device, n_gpus, visible, expected):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: n_gpus)
+    shares = machine.environments(3, torch.device(device))
+    assert [share.get("CUDA_VISIBLE_DEVICES") for share in shares] == expected
+    assert machine.environments(1, torch.device(device)) == [{}]
+
+
 def test_fft_is_tried_for_real(monkeypatch):
     assert machine.fft_works(torch.device("cpu"))
     monkeypatch.setattr(torch.fft, "ifft2", lambda kspace: kspace)
