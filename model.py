@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from methods.cascade import Cascade
-from methods.refiner import UNetResNet
-from methods.unet import DualUNet, UNet3D
+from methods.refiner import Refiner, UNetResNet
+from methods.unet import DualUNet, UNet, UNet3D
 
 # To add a network, add its class here. The arguments of the class must be settings of train().
 MODELS: dict[str, type[nn.Module]] = {
@@ -66,6 +66,14 @@ def set_checkpointing(network: nn.Module, enabled: bool) -> None:
     for module in network.modules():
         if hasattr(module, "gradient_checkpointing"):
             module.gradient_checkpointing = enabled  # type: ignore[assignment]
+
+
+def compile_parts(network: nn.Module) -> None:
+    """Have torch compile the U-Nets and refiners of a network, which are real-valued, when they are
+    first called; a copy of the network is not compiled."""
+    for module in network.modules():
+        if isinstance(module, (UNet, Refiner)):
+            module.compile()
 
 
 @dataclass

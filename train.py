@@ -35,7 +35,13 @@ from evaluation.series_view import ventricle_rows
 from evaluation.tuning import Parameters, available_baselines
 from methods.averaging import average_name, averaged
 from methods.baselines import Method
-from model import build_model, channels_last, run_network, set_checkpointing
+from model import (
+    build_model,
+    channels_last,
+    compile_parts,
+    run_network,
+    set_checkpointing,
+)
 from report.description import baseline_lines, caveats, changes, configuration, describe
 from report.figures import curves_figure
 from report.page import write_page
@@ -153,6 +159,7 @@ def train(
     augment: tuple[str, ...] = (),  # 'flips', 'time', 'horizontal_flip', 'jitter', 'blur', 'affine'
     strip: int | None = None,  # train on strips of this many columns; None: whole images
     precision: str | None = None,  # of the networks: 'float32', 'bfloat16'; None: the faster here
+    compile: bool = False,  # unet*, cnn3d: compile U-Nets and refiners before the first step
     cuda_graph: bool = False,  # on a GPU: launch each training step at once, for small networks
     gradient_checkpointing: bool = False,  # recompute activations in the backward pass
     seed: int = 0,  # seed of weights, dropout, order, training masks and augmentation
@@ -234,6 +241,8 @@ def prepare(
     """Load and check the data, and split them."""
     s = SimpleNamespace(**settings)
     checks.check_world(settings, world)
+    if s.compile:
+        machine.require_compiler()
     device = world.device(machine.pick_device(s.device))
     s.precision = s.precision or machine.fast_precision(device)
     machine.make_deterministic(s.seed)
@@ -276,6 +285,8 @@ def make_network(run: Run, initial: dict[str, Any] | None, path: Path) -> nn.Mod
         seed_dropout(run, epoch=0, step=0)
     channels_last(network.to(run.device))
     set_checkpointing(network, run.settings.gradient_checkpointing)
+    if run.settings.compile:
+        compile_parts(network)
     return network
 
 
@@ -357,6 +368,8 @@ def fit(
     s = run.settings
     optimizer = make_optimizer(network, s.initial_lr, s.weight_decay)
     average = copy.deepcopy(network) if s.ema else None
+    if average is not None and s.compile:
+        compile_parts(average)
     forward = training_forward(run, network)
     training = Training(network, average, optimizer)
     restore(run, training)

@@ -17,7 +17,7 @@ from training.quality import data_notices
 from training.run import Run
 from training.split import leakage_notice
 from util.command_line import given_command
-from util.machine import git_commit, hardware, versions
+from util.machine import git_commit, hardware, rounding, versions
 
 HERMITIAN_SAMPLES = 8  # masks whose mean gives the Hermitian acceleration
 
@@ -101,7 +101,7 @@ def describe(run: Run) -> dict[str, list[str]]:
 def machine_of(run: Run) -> str:
     """The device in words, and how many processes have one each."""
     several = f"{run.world.size} processes, the first on " if run.world.size > 1 else ""
-    return several + hardware(run.device)
+    return several + hardware(run.device) + rounding(run.device)
 
 
 def summary(run: Run, n_epochs: int) -> str:

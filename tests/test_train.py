@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -14,12 +15,14 @@ from helpers import (
     report_of,
     rows_of,
 )
+from torch._dynamo.utils import counters
 
 from evaluation import bench
 from methods.baselines import BASELINES, baseline
 from train import train
 from training import batches
 from training import checkpoint as ckpt
+from util import machine
 from util.command_line import settings_of
 from util.errors import InputError
 
@@ -95,6 +98,26 @@ def test_a_loss_on_every_stage_trains_the_first_one_too(tmp_path, tiny_npz, caps
         assert line in capsys.readouterr().out
         first.append(ckpt.load_checkpoint(folder / ckpt.LAST)["weights"]["stages.0.project.weight"])
     assert not torch.equal(*first)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # of torch's compiler, about itself
+def test_a_compiled_network_scores_as_the_plain_one(tmp_path, tiny_npz):
+    settings = TINY | {"model": "unet", "branches": "shared", "num_epochs": 1, "num_pictures": 0}
+    plain = train(tmp_path / "plain", data=tiny_npz, **settings)
+    compiled = train(tmp_path / "compiled", data=tiny_npz, compile=True, **settings)
+    assert compiled["unet"]["psnr"] == pytest.approx(plain["unet"]["psnr"], abs=0.01)
+    assert counters["stats"]["unique_graphs"] > 0
+    first, last = (ckpt.load_checkpoint(tmp_path / n / ckpt.LAST) for n in ("plain", "compiled"))
+    assert first["weights"].keys() == last["weights"].keys()
+
+
+def test_compiling_needs_a_compiler(tmp_path, tiny_npz, monkeypatch):
+    monkeypatch.setattr(machine.shutil, "which", lambda name: None)
+    with pytest.raises(InputError, match=r"--compile needs a C\+\+ compiler"):
+        train(tmp_path / "run", data=tiny_npz, compile=True, **TINY)
+    with pytest.raises(InputError, match="--cuda-graph and --compile cannot be combined"):
+        train(tmp_path / "run", data=tiny_npz, compile=True, cuda_graph=True, **TINY)
 
 
 def test_a_cuda_graph_is_for_cuda(tmp_path, tiny_npz, capsys):

@@ -88,6 +88,8 @@ def check_settings(settings: Settings) -> None:
         raise InputError(
             "--cuda-graph cannot record --gradient-checkpointing: leave one of them out"
         )
+    if settings["cuda_graph"] and settings["compile"]:
+        raise InputError("--cuda-graph and --compile cannot be combined: leave one of them out")
     split, num_epochs = settings["split"], settings["num_epochs"]
     needed = PARTS if num_epochs else PARTS[-1:]
     if len(split) == 3 and any(not ratio for ratio in split[-len(needed) :]):
@@ -130,6 +132,7 @@ def unused_settings(settings: Settings, defaults: Mapping[str, Any]) -> list[str
     of_any = {name for model in MODELS for name in architecture_settings(model)}
     unused = of_any - set(architecture_settings(settings["model"]))
     unused -= {"in_channels", "real_image"}  # which the phantom and the baselines use too
+    unused |= {"compile"} if settings["model"] == "cascade" else set()
     changed = sorted(name for name in unused if settings[name] != defaults[name])
     model = settings["model"]
     return [f"NOTICE: {flag(name)} does not apply to the model {model}" for name in changed]

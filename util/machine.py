@@ -5,6 +5,7 @@ import ctypes
 import importlib.metadata
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -98,6 +99,16 @@ def reuse_memory(needed: float) -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, -1)  # never
+
+
+def require_compiler() -> None:
+    """Raise InputError if there is no C++ compiler, which torch.compile calls."""
+    known = (os.environ.get("CXX", "g++"), "g++", "clang++")
+    if not any(map(shutil.which, known)):
+        raise InputError(
+            "--compile needs a C++ compiler, and none was found: install one (on Debian and Ubuntu:"
+            " apt install g++), or leave the flag out"
+        )
 
 
 def fast_precision(device: torch.device) -> str:
@@ -223,6 +234,13 @@ def hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"{device} ({torch.get_num_threads()} threads)"
+
+
+def rounding(device: torch.device) -> str:
+    """How float32 convolutions are rounded on a GPU: a clause for the report; empty on a CPU."""
+    if device.type != "cuda":
+        return ""
+    return f", float32 convolutions {'in' if torch.backends.cudnn.allow_tf32 else 'without'} TF32"
 
 
 def git_commit() -> str | None:
