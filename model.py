@@ -68,12 +68,12 @@ def set_checkpointing(network: nn.Module, enabled: bool) -> None:
             module.gradient_checkpointing = enabled  # type: ignore[assignment]
 
 
-def compile_parts(network: nn.Module) -> None:
+def compile_parts(network: nn.Module, backend: str = "inductor") -> None:
     """Have torch compile the U-Nets and refiners of a network, which are real-valued, when they are
     first called; a copy of the network is not compiled."""
     for module in network.modules():
         if isinstance(module, (UNet, Refiner)):
-            module.compile()
+            module.compile(backend=backend)
 
 
 @dataclass

@@ -17,9 +17,10 @@ from helpers import METHODS, ROOT, TINY, report_of, rows_of
 from metrics import SCORES
 from train import train
 from training import checkpoint as ckpt
+from training.checks import check_world
 from training.run_folder import is_finished, read_config, read_history
 from util.command_line import as_flags
-from util.errors import EXIT_INTERRUPTED
+from util.errors import InputError
 from util.world import ALONE, World
 
 # batch norm would see a share of the batch only, which is another network
@@ -126,32 +127,38 @@ def test_a_run_of_two_processes_scores_as_one(tmp_path, tiny_npz, alone):
     assert len(set(lines)) == len(lines) > n_test * len(METHODS)
 
 
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
-def test_a_killed_process_ends_all_and_one_process_continues(tmp_path, tiny_npz, alone):
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/environ").exists(), reason="finds processes in /proc"
+)
+
+
+@needs_proc
+def test_a_killed_process_ends_all_and_three_continue(tmp_path, tiny_npz):
     folder = tmp_path / "run"
-    launcher = several(2, folder, tiny_npz, num_epochs=200)
+    launcher = several(2, folder, tiny_npz, num_epochs=300, dropout=0.1)
     wait_for_epochs(folder, 2, launcher)
     os.kill(process_of_rank(launcher, 1), signal.SIGKILL)
     killed = time.monotonic()
     text, _ = launcher.communicate(timeout=60)
     assert time.monotonic() - killed < 30
     assert launcher.returncode != 0
-    assert (
-        "train.py: another of the 2 processes of this run was lost; continue with: python" in text
-    )
+    assert text.count("train.py: another of the 2 processes of this run was lost; continue") == 1
     assert not is_finished(folder)
-    done = len(read_history(folder))
-    # with as many epochs, one process from there; here only that it goes on
-    command = [sys.executable, str(ROOT / "train.py"), str(folder), "--resume", "--max-minutes"]
-    again = subprocess.run([*command, "0.001"], capture_output=True, text=True)
-    assert again.returncode == EXIT_INTERRUPTED, again.stderr
-    assert "NOTICE: processes was 2 and is now 1" in again.stdout
-    last = ckpt.load_checkpoint(folder / ckpt.LAST)
-    assert last["epoch"] == done
-    assert last["step"] > 0
+    before = ckpt.load_checkpoint(folder / ckpt.LAST)
+    assert len(before["random_states"]["others"]) == 1
+
+    again = torchrun(3, ROOT / "train.py", [str(folder), "--resume"])
+    wait_for_epochs(folder, before["epoch"] + 1, again)
+    again.send_signal(signal.SIGTERM)
+    text, _ = again.communicate(timeout=60)
+    assert "NOTICE: processes was 2 and is now 3" in text
+    assert text.count("train.py: stopped by SIGTERM in epoch") == 1
+    after = ckpt.load_checkpoint(folder / ckpt.LAST)
+    assert after["epoch"] > before["epoch"]
+    assert len(after["random_states"]["others"]) == 2
 
 
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
+@needs_proc
 def test_torchrun_starts_a_killed_process_again(tmp_path, tiny_npz, alone):
     folder = tmp_path / "run"
     launcher = several(2, folder, tiny_npz, "--max-restarts=1")
@@ -162,29 +169,11 @@ def test_torchrun_starts_a_killed_process_again(tmp_path, tiny_npz, alone):
     assert_same_scores(folder, alone)
 
 
-def test_a_stop_of_torchrun_saves_the_steps_done_and_more_processes_continue(tmp_path, tiny_npz):
-    folder = tmp_path / "run"
-    launcher = several(2, folder, tiny_npz, num_epochs=300, dropout=0.1)
-    wait_for_epochs(folder, 1, launcher)
-    launcher.send_signal(signal.SIGTERM)
-    text, _ = launcher.communicate(timeout=60)
-    assert "train.py: stopped by SIGTERM in epoch" in text
-    last = ckpt.load_checkpoint(folder / ckpt.LAST)
-    assert len(last["random_states"]["others"]) == 1
-    again = torchrun(3, ROOT / "train.py", [str(folder), "--resume", "--max-minutes", "0.001"])
-    text, _ = again.communicate(timeout=100)
-    assert "train.py: stopped by" in text
-    later = ckpt.load_checkpoint(folder / ckpt.LAST)
-    assert (later["epoch"], later["step"]) > (last["epoch"], last["step"])
-    assert len(later["random_states"]["others"]) == 2
-
-
-def test_an_error_is_said_once(tmp_path, tiny_npz):
-    launcher = several(2, tmp_path / "run", tiny_npz, batch_size=1)
-    text, _ = launcher.communicate(timeout=100)
-    assert launcher.returncode != 0
-    assert text.count("train.py: error: --batch-size 1 with --accumulation 1 gives 1 samples") == 1
-    assert not (tmp_path / "run").exists()
+def test_a_batch_has_a_sample_for_each_process():
+    check_world({"batch_size": 6, "accumulation": 2}, World(size=3))
+    check_world({"batch_size": 1, "accumulation": 2}, ALONE)
+    with pytest.raises(InputError, match="--batch-size 6 with --accumulation 2 gives 3 samples to"):
+        check_world({"batch_size": 6, "accumulation": 2}, World(size=4))
 
 
 @pytest.mark.parametrize("n_items", [0, 1, 2, 7])
