@@ -4,9 +4,10 @@ A simple region measure for comparing reconstructions of one slice: does the mot
 not a clinical measurement. A reference series (the truth, where it is known) gives the place and
 the signal of the pool: the bright, even disc that is dark all around and changes most. In each
 frame, rays from the centre are then cut where the region inside has the most blood and the least
-wall: signal above the middle of both counts for the region, signal below it against. The contour
-is closed and smooth, so that papillary muscles belong to the pool, as in the clinic. All
-reconstructions are measured with the centres and the signals of the reference.
+wall: signal above a threshold between both counts for the region, signal below it against. The
+contour is closed and smooth, so that papillary muscles belong to the pool, as in the clinic. All
+reconstructions are measured with the centres and the signals of the reference. Finding none is
+better than a wrong one: a pool is refused if it is faint, leaks, or its area jumps.
 
 Series are (T, Y, X) real magnitude images; the last frame is followed by the first. Lengths are in
 pixels. Rays are (N, R, S): S samples on each of R rays from each of N centres.
@@ -32,8 +33,11 @@ GROWTH = 1.3  # largest radius of the pool over that of the disc
 CORE = 0.5  # of the disc's radius, where the signal of blood is taken
 FULL = 0.6  # quantile over the frames of this signal
 LOWEST_CONTRAST = 0.25  # of disc and wall, relative to the disc
+LOWEST_MERIT = 0.05  # of the disc
+THRESHOLD = 0.45  # between wall (0) and blood (1): flow darkens blood, and hardly changes the wall
 LOWEST_FILL = 0.45  # of the mean region, where wall is -1 and blood 1
 LARGEST_LEAK = 0.1  # share of the rays that meet no wall
+LARGEST_JUMPS = 0.15  # rise of the area in excess of one filling, relative to the mean area
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def find_pool(reference: Tensor, view: HeartView) -> Pool | None:
     extremes = view.end_diastole, view.end_systole  # flow may have exchanged them
     disc = max((_find_disc(reference, view, frame) for frame in extremes), key=lambda d: d.merit)
     blood = _blood(reference, disc)
-    if blood - disc.wall < LOWEST_CONTRAST * blood:
+    if disc.merit < LOWEST_MERIT or blood - disc.wall < LOWEST_CONTRAST * blood:
         return None
     reach = GROWTH * disc.radius + WALL[0]
     n_frames, centre = len(reference), disc.centre
@@ -167,8 +171,8 @@ def _radii(rays: Tensor) -> Tensor:
 
 
 def _likeness(rays: Tensor, blood: float, wall: float) -> Tensor:
-    """Rays on a scale on which wall and darker is -1, blood and brighter 1."""
-    return (2 * (rays - wall) / (blood - wall) - 1).clamp(-1, 1)
+    """Rays on a scale on which wall and darker is -1, the threshold 0, and bright blood 1."""
+    return ((rays - wall) / (blood - wall) / THRESHOLD - 1).clamp(-1, 1)
 
 
 def _likeness_of(series: Tensor, pool: Pool) -> Tensor:
@@ -210,10 +214,14 @@ def _centroids(radii: Tensor) -> Tensor:
 
 
 def _is_plausible(series: Tensor, pool: Pool) -> bool:
-    """Whether the region is filled with blood and closed by wall, in the mean over frames."""
+    """Whether the region is filled with blood and closed by wall, in the mean over frames, and its
+    area grows and shrinks about once in a heartbeat."""
     likeness = _likeness_of(series, pool)
     radii, rho = _contours(likeness), _radii(likeness)
     inside = (rho < radii[..., None]) * rho
     fill = (likeness * inside).sum(dim=(1, 2)) / inside.sum(dim=(1, 2))
     leak = (radii >= rho[-1]).float().mean()
-    return bool(fill.mean() >= LOWEST_FILL and leak <= LARGEST_LEAK)
+    area = radii.square().sum(dim=1)
+    rise = (area - area.roll(1)).clamp(min=0).sum()  # over a cycle, as much as it falls
+    jumps = (rise - (area.max() - area.min())) / area.mean()
+    return bool(fill.mean() >= LOWEST_FILL and leak <= LARGEST_LEAK and jumps <= LARGEST_JUMPS)

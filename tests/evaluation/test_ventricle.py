@@ -57,6 +57,13 @@ def test_papillary_muscles_belong_to_the_pool():
     torch.testing.assert_close(areas(series, pool), math.pi * radii.square(), rtol=0.12, atol=0)
 
 
+def test_a_pool_whose_area_jumps_is_refused():
+    radii = beat()
+    radii[3::4] *= 0.6
+    series = ventricle(radii)
+    assert find_pool(series, find_heart(series)) is None
+
+
 def test_other_series_are_measured_at_the_place_of_the_reference():
     series = ventricle(beat())
     pool = find_pool(series, find_heart(series))
