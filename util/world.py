@@ -193,6 +193,7 @@ def joined(continue_with: str) -> Iterator[World]:
                 silence.enter_context(contextlib.redirect_stdout(nowhere))
                 silence.enter_context(contextlib.redirect_stderr(nowhere))
             yield world
+        world.wait()  # so that none closes a connection that another still reads
     except Exception as error:
         is_second = True
         with contextlib.suppress(RuntimeError):  # torchrun, which keeps the store, may have ended
