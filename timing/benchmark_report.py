@@ -28,7 +28,7 @@ SPEED_HEADS = [
     "network", "precision", "ms a sample", "samples/s", "speed", "GMAC/s", "of the peak", "GB"
 ]  # fmt: skip
 PART_HEADS = ["part", "once in", "samples or files", "timed on", "seconds", "of an epoch"]
-GROWTH_HEADS = ["what varies", "call", "values", "ms a call", "exponent"]
+GROWTH_HEADS = ["what varies", "call", "values", "ms a call", "exponent", "GB"]
 AXES = {
     "batch_size": "batch size",
     "frames": "frames",
@@ -47,7 +47,10 @@ network at half resolution (`timing/control.py`). GMAC/s: multiply-accumulates o
 matrix products, three times those of a forward pass in training; of the peak: as a share of the
 highest rate of a large matrix product in the same precision. GB: peak memory, on CPUs of a whole
 process with interpreter and batch, on GPUs of tensors."""
-OF_GROWTH = "Seconds go as the power `exponent` of what varies (least squares of the logarithms)."
+OF_GROWTH = (
+    "Seconds go as the power `exponent` of what varies (least squares of the logarithms). GB: the"
+    " peak of a process that does nothing else, with all libraries; on a GPU that of its tensors."
+)
 
 
 def write_report(folder: Path, rows: Sequence[Row], facts: Sequence[str]) -> None:
@@ -106,6 +109,7 @@ def part_table(rows: Sequence[Row]) -> list[str]:
 
 def growth_table(rows: Sequence[Row]) -> list[str]:
     """A Markdown table of how cost grows."""
+    memory = growth(rows, "peak_memory")
     cells = [
         [
             AXES[axis],
@@ -113,6 +117,9 @@ def growth_table(rows: Sequence[Row]) -> list[str]:
             ", ".join(f"{value:g}" for value in points),
             ", ".join(milliseconds(seconds) for seconds in points.values()),
             f"{exponent(points):.2f}",
+            ", ".join(
+                f"{value / 1e9:.2f}" for value in memory.get(axis, {}).get(label, {}).values()
+            ),
         ]
         for axis, calls in growth(rows).items()
         for label, points in calls.items()
@@ -121,13 +128,14 @@ def growth_table(rows: Sequence[Row]) -> list[str]:
     return [*heading, *table(GROWTH_HEADS, cells)] if cells else []
 
 
-def growth(rows: Sequence[Row]) -> dict[str, dict[str, dict[float, float]]]:
-    """{what varies: {call: {value: seconds}}}, for calls with at least two values."""
+def growth(rows: Sequence[Row], cost: str = "seconds") -> dict[str, dict[str, dict[float, float]]]:
+    """{what varies: {call: {value: cost}}}, for calls with at least two values; `cost`: "seconds",
+    or "peak_memory" in bytes."""
     found: dict[str, dict[str, dict[float, float]]] = {axis: {} for axis in AXES}
     for row in rows:
-        if row["group"] == "growth" and "seconds" in row:
+        if row["group"] == "growth" and row.get(cost) is not None:
             label = row["part"] if "part" in row else f"`{row['model']}`, {row['mode']}"
-            found[row["axis"]].setdefault(label, {})[row["value"]] = row["seconds"]
+            found[row["axis"]].setdefault(label, {})[row["value"]] = row[cost]
     fitted = {
         axis: {label: points for label, points in calls.items() if len(points) > 1}
         for axis, calls in found.items()

@@ -184,7 +184,8 @@ def _step(subject: Callable[[], Subject], mode: str, precision: str) -> None:
 def growth_rows(
     bases: Sequence[Setup], precision: str, settings: Settings, clock: Clock
 ) -> list[Row]:
-    """Time networks while batch size, frames, image size and width vary, one at a time."""
+    """Time networks, and measure their memory, while batch size, frames, image size and width vary,
+    one at a time."""
     subject = cache(partial(Subject, settings=settings, device=clock.device))
     cases = [
         (axis, replace(base, **{axis: max(1, round(factor * getattr(base, axis)))}), mode)
@@ -200,8 +201,13 @@ def growth_rows(
         },
         "growth",
     )
+    memory = {}
+    for setup in dict.fromkeys(setup for _, setup, _ in cases):
+        say(f"memory of {setup.model}: " + ", ".join(f"{k} {getattr(setup, k)}" for k in FACTORS))
+        memory[setup] = in_own_process(peaks, setup, precision, settings, clock.device)
     return [
         {"group": "growth", "axis": axis, "value": getattr(setup, axis), **asdict(setup)}
-        | {"mode": mode, "precision": precision, **results[setup, mode]}
+        | {"mode": mode, "precision": precision, "peak_memory": memory[setup].get(mode)}
+        | results[setup, mode]
         for axis, setup, mode in cases
     ]

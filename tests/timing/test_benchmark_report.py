@@ -34,7 +34,7 @@ ROWS = [
     ),
     *(
         {"group": "growth", "axis": "size", "value": n, "model": "unet", "mode": "training"}
-        | {"seconds": 1e-6 * n**2}
+        | {"seconds": 1e-6 * n**2, "peak_memory": 1e7 * n}
         for n in (48, 96, 192)
     ),
     *(
@@ -72,8 +72,9 @@ def test_a_table_of_the_pipeline():
 
 def test_a_table_of_growth_with_the_exponent():
     assert growth_table(ROWS)[7:] == [
-        "| lines and columns | `unet`, training | 48, 96, 192 | 2.30, 9.22, 36.9 | 2.00 |",
-        "| samples | loading | 2, 4, 8 | 200, 400, 800 | 1.00 |",
+        "| lines and columns | `unet`, training | 48, 96, 192 | 2.30, 9.22, 36.9 | 2.00"
+        " | 0.48, 0.96, 1.92 |",
+        "| samples | loading | 2, 4, 8 | 200, 400, 800 | 1.00 |  |",
     ]
     assert growth_table(ROWS[:6]) == []
 

@@ -92,6 +92,7 @@ def test_one_size_varies_at_a_time_and_equal_calls_are_made_once(monkeypatch):
         return {key: {"seconds": 1.0} for key in calls}
 
     monkeypatch.setattr(Clock, "in_turn", in_turn)
+    monkeypatch.setattr(speed, "in_own_process", lambda *a: {TRAINING: 2.0, INFERENCE: 1.0})
     base = Setup("unet_resnet", width=16, batch_size=1, frames=20, size=192)
     rows = speed.growth_rows([base], "float32", SETTINGS, CLOCK)
     values = {axis: [] for axis in speed.FACTORS}
@@ -101,6 +102,7 @@ def test_one_size_varies_at_a_time_and_equal_calls_are_made_once(monkeypatch):
             row["axis"]: row["value"]
         }
         assert {name: row[name] for name in others} == others
+        assert row["peak_memory"] == (2 if row["mode"] == TRAINING else 1)
     assert values == {
         "batch_size": [1, 2, 4], "frames": [5, 10, 20], "size": [48, 96, 192], "width": [8, 16, 32]
     }  # fmt: skip
