@@ -5,8 +5,10 @@ the work; the first alone writes files and talks to the user. Objects and decisi
 between CPUs (gloo), gradients between GPUs (NCCL).
 """
 
+import atexit
 import contextlib
 import datetime
+import gc
 import os
 import time
 import uuid
@@ -211,3 +213,6 @@ def joined(continue_with: str) -> Iterator[World]:
         raise
     finally:
         dist.destroy_process_group()
+        # DistributedDataParallel, which is garbage now, has the group as well: its threads would
+        # call an interpreter that is ending, and abort the process
+        atexit.register(gc.collect)
