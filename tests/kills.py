@@ -25,6 +25,7 @@ from training import checkpoint as ckpt
 from training.run_folder import HISTORY, JOURNAL, METRICS, is_finished, is_run, read_history
 
 SETTINGS = TINY | {"num_epochs": 12, "dropout": 0.1, "ema": 0.9, "lesions": True, "num_pictures": 3}
+MOST = 0.6  # of the time of a whole run, at which a run is killed at the latest
 MEASURED = ("seconds", "peak_memory")  # in the history, of this run alone
 
 
@@ -90,7 +91,7 @@ def main(n_kills: int = 100, seed: int = 0) -> int:
             process = started(folder, data)
             enough = sum(where.values()) >= n_kills
             try:
-                wait = None if enough else rng.uniform(0.8 * imported, imported + left)
+                wait = None if enough else rng.uniform(0.8 * imported, imported + MOST * left)
                 _, errors = process.communicate(timeout=wait)
             except subprocess.TimeoutExpired:
                 process.kill()
