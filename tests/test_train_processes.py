@@ -30,7 +30,7 @@ SETTINGS = TINY | {"batch_norm": False, "batch_size": 4, "initial_lr": 1e-3, "nu
 def torchrun(n: int, script: Path, words: list[str], *extra: str) -> subprocess.Popen:
     """A script in n processes, each with one thread, its output in one stream."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command = [*launcher, f"--nproc-per-node={n}", *extra, str(script), *words]
+    command = [*launcher, f"--nproc-per-node={n}", *extra, "--", str(script), *words]
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     return subprocess.Popen(
         command,
