@@ -30,11 +30,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from formats.samples import Images, MappedImages, checked, joined, joined_pairs, single
+from formats.samples import (
+    Images,
+    MappedImages,
+    checked,
+    complex_samples,
+    joined_pairs,
+    single,
+)
 from phantom.cached import load_phantom
 from util.cache import recall, remember, source_hash
 from util.command_line import Parser, main, parse_command_line
 from util.errors import InputError
+from util.machine import versions
 from util.progress import progress, say
 from util.stored import MAGIC, ZIP_MAGIC, Stored, require_memory, stored_in
 
@@ -202,7 +210,7 @@ def read_images(
     require_memory(memory_needed(n_samples, shape, dtype, whole), stored, MEMORY_REMEDY)
     samples: Iterable[np.ndarray] = stored.samples(n_samples)
     if complex_pairs:
-        samples = joined(samples, np.empty(shape[1:], dtype))
+        samples = complex_samples(samples)
     images = np.empty((n_samples, *shape[1:]), single(dtype))
     hashes, findings = take(checked(samples, images.dtype, normalise, data), images, examine)
     return torch.from_numpy(images), hashes, findings
@@ -216,7 +224,7 @@ def known_or_taken(
     about = path.stat()
     some = hashlib.sha256()
     for i in range(0, len(images), max(1, len(images) // SOME_SAMPLES)):
-        some.update(images.mapped[i].tobytes())
+        some.update(stored.mapped(i).tobytes())
     identity = {
         "file": str(path.resolve()),
         "array": str(stored),
@@ -226,16 +234,19 @@ def known_or_taken(
         "settings": [len(images), images.complex_pairs, images.normalise],
         "examine": f"{examine.__module__}.{examine.__qualname__}",
         "code": CODE,
+        "versions": versions(),
     }
-    known = recall(identity, list)
+    is_covered = examine.__module__ == "training.quality"  # by `CODE`
+    known = recall(identity, list) if is_covered else None
     if known is None:
         samples: Iterable[np.ndarray] = stored.samples(len(images))
         samples = progress(samples, f"reading {path.name}", len(images), lambda sample: 1)
         if images.complex_pairs:
-            samples = joined(samples, np.empty(images.shape[1:], images.dtype))
+            samples = complex_samples(samples)
         good = checked(samples, images.dtype, images.normalise, str(path))
         known = take(good, None, examine)
-        remember(identity, known)
+        if is_covered:
+            remember(identity, known)
     hashes, findings = known
     return hashes, findings
 

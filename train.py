@@ -96,7 +96,7 @@ from util.files import write_csv
 from util.journal import Journal
 from util.progress import duration, say
 from util.stop import StopRequest
-from util.world import World, joined
+from util.world import World, torchrun_world
 
 CODE = source_hash("train")  # of the whole suite, as it was imported
 WARM_STEPS = 3  # steps after which the time left is estimated
@@ -190,17 +190,18 @@ def train(
     name = os.fspath(output_folder)
     command = f"python train.py {shlex.quote(name)} --resume"
     with (
-        joined(command) as world,
+        torchrun_world(command) as world,
         run_folder.claimed(name, resume, world) as (folder, given["resume"]),
     ):
         if given["resume"]:
             asked_for = {name: given[name] for name in explicit.get() if name in given}
             given = typed(train, given | run_folder.stored_settings(folder, asked_for))
-            if run_folder.is_finished(folder):
+            if world.from_first(run_folder.is_finished(folder)):
                 say(f"{folder} holds a finished run: nothing to do")
                 return mean_scores(run_folder.read_metrics(folder))
         checks.check_settings(given)
-        settings, initial, path = with_initial_weights(given, folder)
+        continues = world.from_first((folder / ckpt.LAST).exists())
+        settings, initial, path = with_initial_weights(given, folder, continues)
         with (
             machine.explained_out_of_memory(checks.memory_advice(settings)),
             StopRequest(max_minutes, command, after_progress=True) as stop,
@@ -218,14 +219,14 @@ def train(
 
 
 def with_initial_weights(
-    settings: Mapping[str, Any], folder: Path
+    settings: Mapping[str, Any], folder: Path, continues: bool
 ) -> tuple[dict[str, Any], dict[str, Any] | None, Path]:
     """The settings with the architecture of the initial weights, and their checkpoint (None: there
-    is none) with its path."""
+    is none) with its path. `continues`: the folder has a last checkpoint."""
     if settings["initial_weights"] is None:
         return dict(settings), None, folder
     path = ckpt.weights_file(settings["initial_weights"])
-    if settings["resume"] and (folder / ckpt.LAST).exists():
+    if settings["resume"] and continues:
         path = folder / ckpt.LAST  # it holds everything that came with the initial weights
     initial = ckpt.load_checkpoint(path)
     for line in checks.architecture_changes(settings, initial, path):
@@ -472,6 +473,7 @@ def train_epoch(
                 if run.world.is_first:
                     ckpt.save_checkpoint(run.folder / ckpt.LAST, last)
                     write_output(run.folder, facts, training.history, reference=reference)
+                run.world.wait()  # torchrun stops all when the first of them ends
                 stop.end(f"in epoch {epoch + 1}, after {training.step} of {n_steps} steps")
             position = epoch + (training.step + 0.5) / n_steps
             for group in training.optimizer.param_groups:

@@ -18,7 +18,7 @@ class MappedImages(Sequence[Tensor]):
     them, as far as samples are taken one by one."""
 
     def __init__(self, stored: Stored, n_samples: int, complex_pairs: bool, normalise: bool):
-        self.mapped, self.normalise, self.complex_pairs = stored.mapped(), normalise, complex_pairs
+        self.stored, self.normalise, self.complex_pairs = stored, normalise, complex_pairs
         shape, dtype = stored.shape, stored.dtype
         if complex_pairs:
             shape, dtype = joined_pairs(shape, dtype, str(stored))
@@ -31,9 +31,9 @@ class MappedImages(Sequence[Tensor]):
     def __getitem__(self, i):
         if isinstance(i, slice):
             return [self[j] for j in range(len(self))[i]]
-        sample = self.mapped[range(len(self))[i]]
+        sample = self.stored.mapped(range(len(self))[i])
         if self.complex_pairs:
-            sample = sample[..., 0] + 1j * sample[..., 1]
+            (sample,) = complex_samples([sample])
         return torch.from_numpy(converted(sample, self.dtype, self.normalise))
 
     def is_complex(self) -> bool:
@@ -48,10 +48,10 @@ def single(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.complex64 if dtype.kind == "c" else np.float32)
 
 
-def joined(pairs: Iterable[np.ndarray], sample: np.ndarray) -> Iterator[np.ndarray]:
-    """Complex samples, each in the memory of `sample`, from those whose last axis is real and
-    imaginary part."""
+def complex_samples(pairs: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Samples of complex values from those whose last axis is real and imaginary part."""
     for pair in pairs:
+        sample = np.empty(pair.shape[:-1], np.result_type(pair.dtype, np.complex64))
         sample.real, sample.imag = pair[..., 0], pair[..., 1]
         yield sample
 

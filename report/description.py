@@ -18,6 +18,7 @@ from training.run import Run
 from training.split import leakage_notice
 from util.command_line import given_command
 from util.machine import git_commit, hardware, rounding, versions
+from util.world import launch_name
 
 HERMITIAN_SAMPLES = 8  # masks whose mean gives the Hermitian acceleration
 
@@ -39,6 +40,7 @@ def configuration(run: Run) -> dict[str, Any]:
         "device": hardware(run.device),
         "threads": torch.get_num_threads(),
         "processes": run.world.size,
+        "launch": launch_name(),
     }
 
 

@@ -149,6 +149,8 @@ def test_a_killed_process_ends_all_and_three_continue(tmp_path, tiny_npz):
 
     again = torchrun(3, ROOT / "train.py", [str(folder), "--resume"])
     wait_for_epochs(folder, before["epoch"] + 1, again)
+    for rank in range(3):  # as Slurm does, and then torchrun again
+        os.kill(process_of_rank(again, rank), signal.SIGTERM)
     again.send_signal(signal.SIGTERM)
     text, _ = again.communicate(timeout=60)
     assert "NOTICE: processes was 2 and is now 3" in text

@@ -18,7 +18,7 @@ from training.optimisation import make_optimizer
 from training.run import Training
 from training.steps import train_step, training_forward
 from util.command_line import defaults_of
-from util.world import World, joined
+from util.world import World, torchrun_world
 
 # draws of (round, sample): the last forward pass has fewer than three samples
 STEPS = [[(0, 0), (0, 1), (0, 2), (0, 3), (0, 4)], [(0, 5), (0, 6), (0, 7), (1, 0)], [(1, 4)]]
@@ -58,7 +58,7 @@ def gradients_and_weights(name: str, images: torch.Tensor, world: World) -> list
 
 def main(data: str, output: str) -> None:
     images = torch.from_numpy(np.load(data)["dataset"])
-    with joined("nothing") as world:
+    with torchrun_world("nothing") as world:
         found = {name: gradients_and_weights(name, images, world) for name in SETTINGS}
         of_all = world.gathered(found)
         for name, other in itertools.product(SETTINGS, of_all):

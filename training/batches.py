@@ -102,9 +102,11 @@ def divided(draws: Draws, n_parts: int) -> list[Draws]:
 def shared(draws: Draws, world: World) -> tuple[Draws, float]:
     """The draws of this process in a forward pass, and their weight in the loss.
 
-    A process for which there are none takes one with weight 0, because all must compute together.
+    A process for which there are none takes one of them with weight 0, because all must compute
+    together.
     """
-    return (own, 1.0) if (own := world.share(draws)) else (draws[:1], 0.0)
+    own = world.share(draws)
+    return (own, 1.0) if own else ([draws[world.rank % len(draws)]], 0.0)
 
 
 def training_batch(

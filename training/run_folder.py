@@ -17,7 +17,7 @@ from training.checkpoint import architecture_before
 from util.command_line import as_argument_file, flag
 from util.errors import InputError
 from util.files import as_bytes, claimed_folder, read_csv, require_only, write_bytes, write_csv
-from util.world import World
+from util.world import World, launch_name
 
 CONFIG, OUTPUT, METRICS = "config.json", "output.txt", "metrics.csv"
 LESIONS, HISTORY, VENTRICLE = "lesions.csv", "history.csv", "ventricle.csv"
@@ -39,6 +39,11 @@ def is_finished(folder: Path) -> bool:
     return (folder / METRICS).exists() and not (folder / JOURNAL).exists()
 
 
+def is_of_this_launch(folder: Path) -> bool:
+    """Whether the folder holds a run that this call of torchrun began."""
+    return is_run(folder) and read_config(folder).get("launch") == launch_name() is not None
+
+
 def require_run(folder: Path) -> None:
     """Raise InputError if the folder holds no run to resume."""
     if not is_run(folder):
@@ -56,7 +61,7 @@ def require_empty(folder: Path) -> None:
 @contextlib.contextmanager
 def claimed(name: str, resume: bool, world: World) -> Iterator[tuple[Path, bool]]:
     """The folder of a run, claimed by the first process for all, and whether to continue the run
-    in it: if asked for, or if torchrun has started the processes again.
+    in it: if asked for, or if torchrun has begun it and started the processes again.
 
     Raises:
         InputError: as `claimed_folder`; there is no run to continue, or one that must not be lost.
@@ -64,7 +69,7 @@ def claimed(name: str, resume: bool, world: World) -> Iterator[tuple[Path, bool]
     if not world.is_first:
         yield Path(name), world.from_first(resume)
         return
-    resume = resume or (world.restarted and is_run(Path(name)))
+    resume = resume or (world.restarted and is_of_this_launch(Path(name)))
     with claimed_folder(name, require_run if resume else require_empty) as folder:
         yield folder, world.from_first(resume)
 

@@ -12,6 +12,7 @@ from util.errors import InputError
 from util.random_streams import Stream, generator
 
 PARTS = ("train", "validation", "test")
+BLOCK = 1024  # samples that are compared with all others at once
 DUPLICATE_CORRELATION = 0.7  # different patients stay below 0.5, neighbouring slices are close to 1
 
 
@@ -92,8 +93,11 @@ def near_duplicates(thumbnails: Tensor) -> list[tuple[int, int]]:
     thumbnails = thumbnails[:, None]
     detail = thumbnails - F.avg_pool2d(thumbnails, 3, stride=1, padding=1, count_include_pad=False)
     detail = F.normalize((detail - detail.mean(dim=(-2, -1), keepdim=True)).flatten(1))
-    alike = (detail @ detail.T).triu(diagonal=1) > DUPLICATE_CORRELATION
-    return [(i, j) for i, j in alike.nonzero().tolist()]
+    pairs = []
+    for start in range(0, len(detail), BLOCK):  # so that memory is not the square of the samples
+        alike = detail[start : start + BLOCK] @ detail.T > DUPLICATE_CORRELATION
+        pairs += [(start + i, j) for i, j in alike.nonzero().tolist() if start + i < j]
+    return pairs
 
 
 def leakage_notice(

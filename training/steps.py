@@ -42,7 +42,8 @@ def training_forward(run: Run, network: nn.Module) -> Forward:
     s = run.settings
     if run.world.size > 1:
         devices = [run.device.index] if run.device.type == "cuda" else None
-        return DistributedDataParallel(Stages(network, s.precision), device_ids=devices)
+        stages = Stages(network, s.precision)
+        return DistributedDataParallel(stages, devices, gradient_as_bucket_view=True)
     if not s.cuda_graph or run.device.type != "cuda":
         return partial(run_stages, network, precision=s.precision)
     n_frames, ny, nx = run.cine.shape

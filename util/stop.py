@@ -11,8 +11,9 @@ from util.errors import Interrupted
 class StopRequest:
     """Records SIGINT, SIGTERM and the end of `max_minutes`; the running code asks for it.
 
-    Use it as a context manager. A second Ctrl-C interrupts at once. Outside the main thread, where
-    Python allows no signal handlers, only the time limit counts.
+    Use it as a context manager. A second Ctrl-C interrupts at once; a second SIGTERM changes
+    nothing, because launchers send several. Outside the main thread, where Python allows no signal
+    handlers, only the time limit counts.
     """
 
     def __init__(
@@ -41,7 +42,8 @@ class StopRequest:
 
     def _record(self, number: int, frame) -> None:
         self.reason = signal.Signals(number).name
-        self._restore(number)
+        if number == signal.SIGINT:
+            self._restore(number)
 
     def _restore(self, number: int) -> None:
         handler = self.previous[number]  # None: set by something else than Python

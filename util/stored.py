@@ -7,13 +7,12 @@ Values are then read whole, or an item of the first axis at a time. Nothing is e
 import contextlib
 import io
 import math
-import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -48,6 +47,7 @@ class Stored:
         are compressed.
         """
         self.opened, self.where, self.place = opened, where, place
+        self.start: tuple[Path, int] | None = None  # the file, and where the first value is
         try:
             with opened() as file:
                 self.shape, self.is_fortran, self.dtype, self.header_size = read_header(file)
@@ -81,11 +81,16 @@ class Stored:
         """Whether items can be read one by one, in any order, from where they lie."""
         return self.place is not None and not self.is_fortran
 
-    def mapped(self) -> np.ndarray:
-        """The array, whose values are read from the file when they are used."""
+    def mapped(self, i: int) -> np.ndarray:
+        """The i-th item, whose values are read from the file when they are used. The map ends with
+        the array, so that memory has no more of the file than what is in use."""
         assert self.place is not None
-        path, start = self.place()
-        return np.memmap(path, self.dtype, "r", start + self.header_size, self.shape)
+        if self.start is None:
+            path, start = self.place()
+            self.start = path, start + self.header_size
+        path, start = self.start
+        size = math.prod(self.shape[1:]) * self.dtype.itemsize
+        return np.memmap(path, self.dtype, "r", start + i * size, self.shape[1:])
 
     def samples(self, n: int) -> Iterator[np.ndarray]:
         """The first n items of the first axis, one at a time, each in the memory of the one before;
@@ -147,51 +152,57 @@ class GrowingArrays:
     memory holds none of them."""
 
     def __init__(self, path: Path, n: int):
-        self.path, self.n, self.done = path, n, 0
-        self.arrays: dict[str, np.memmap] = {}
+        self.path, self.n = path, n
+        self.names: list[str] = []
 
     def add(self, items: Mapping[str, np.ndarray]) -> None:
         """The next items of every array, (n_items, ...) each.
 
         Raises:
-            InputError: the disk is full.
+            InputError: they could not be written; what was written is removed.
         """
-        n_items = len(next(iter(items.values())))
-        for name, values in items.items():
-            if name not in self.arrays:
-                self.arrays[name] = self._made(name, (self.n, *values.shape[1:]), values.dtype)
-            self.arrays[name][self.done : self.done + n_items] = values
-        self.done += n_items
+        try:
+            if not self.names:
+                self._remove_parts()
+                for name, values in items.items():
+                    self._begin(name, values)
+            for name, values in items.items():
+                with self._part(name).open("ab") as file:
+                    file.write(values.tobytes())
+        except OSError as error:
+            self._remove_parts()
+            raise InputError(not_written(self.path, error)) from None
 
     def close(self) -> None:
-        """Write the `.npz` file, if there are any arrays, and remove what it was made of.
+        """Write the `.npz` file, if there are any arrays, and remove what it was made of, and what
+        an earlier call may have left.
 
         Raises:
             InputError: it could not be written.
         """
-        if not self.arrays:
-            return
-        with whole_file(self.path) as file, zipfile.ZipFile(file, "w") as archive:
-            for name, array in self.arrays.items():
-                array.flush()
-                archive.write(self._part(name), f"{name}.npy")
-        for name in self.arrays:
-            self._part(name).unlink()
-        self.arrays.clear()
-
-    def _made(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.memmap:
-        path = self._part(name)
         try:
-            array = np.lib.format.open_memmap(path, "w+", dtype, shape)
-            if hasattr(os, "posix_fallocate"):  # a disk that fills up later would end the process
-                with path.open("r+b") as file:
-                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        except OSError as error:
-            raise InputError(not_written(path, error)) from None
-        return array
+            if self.names:
+                with whole_file(self.path) as file, zipfile.ZipFile(file, "w") as archive:
+                    for name in self.names:
+                        archive.write(self._part(name), f"{name}.npy")
+        finally:
+            self._remove_parts()
+
+    def _begin(self, name: str, values: np.ndarray) -> None:
+        """Write the header of an array whose first items are `values`."""
+        header: dict[str, Any] = {"descr": npy_format.dtype_to_descr(values.dtype)}
+        header |= {"fortran_order": False, "shape": (self.n, *values.shape[1:])}
+        with self._part(name).open("wb") as file:
+            npy_format.write_array_header_1_0(file, header)
+        self.names.append(name)
 
     def _part(self, name: str) -> Path:
-        return self.path.with_name(f"{self.path.name}.{name}.tmp")
+        return self.path.with_name(f"{self.path.name}.{name}.part")
+
+    def _remove_parts(self) -> None:
+        self.names.clear()
+        for part in self.path.parent.glob(f"{self.path.name}.*.part"):
+            part.unlink(missing_ok=True)
 
 
 def start_of(file: IO[bytes], info: zipfile.ZipInfo) -> int:

@@ -26,7 +26,7 @@ Value = TypeVar("Value")
 Item = TypeVar("Item")
 
 TIMEOUT = datetime.timedelta(days=2)  # the others wait while the first searches, tests and draws
-ATTEMPT = "attempt"  # the key of the name of the processes that were started last
+ATTEMPT = "attempt"  # the key in torchrun's store of what `of_this_attempt` writes
 ASK_EVERY = 0.05  # seconds
 LOST = ("gloo", "nccl", "connection", "broken pipe")  # in the error when another process has ended
 
@@ -130,6 +130,8 @@ class World:
             raise InputError("several processes cannot share an MPS device: give --device cpu")
         if self.size == 1 or device.type != "cuda":
             return device
+        if device.index is not None:
+            raise InputError(f"--device {device} is one GPU for {self.size} processes: give cuda")
         n_devices = torch.cuda.device_count()
         if self.local_rank >= n_devices:
             raise InputError(
@@ -141,6 +143,12 @@ class World:
 
 
 ALONE = World()
+
+
+def launch_name() -> str | None:
+    """The name that `torchrun` gave to the call which started this process; None if it has none."""
+    name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    return None if name == "none" else name
 
 
 def of_this_attempt(store: dist.Store, rank: int, size: int) -> dist.Store:
@@ -164,8 +172,8 @@ def of_this_attempt(store: dist.Store, rank: int, size: int) -> dist.Store:
 
 
 @contextlib.contextmanager
-def joined(continue_with: str) -> Iterator[World]:
-    """Join the processes that `torchrun` started, if it started this one; else be `ALONE`.
+def torchrun_world(continue_with: str) -> Iterator[World]:
+    """The processes that `torchrun` started, if it started this one; else this one `ALONE`.
 
     All but the first are silent. When one ends with an error, the others end too, without a word
     if it could say why itself.
@@ -186,7 +194,8 @@ def joined(continue_with: str) -> Iterator[World]:
     store, rank, size = next(dist.rendezvous("env://"))
     restarted = restarted or store.check([ATTEMPT])
     store = of_this_attempt(store, rank, size)
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
+    backend = "cpu:gloo,cuda:nccl" if has_nccl else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     world = World(rank, size, int(os.environ["LOCAL_RANK"]), restarted)
     try:
@@ -196,6 +205,7 @@ def joined(continue_with: str) -> Iterator[World]:
                 silence.enter_context(contextlib.redirect_stderr(nowhere))
             yield world
         world.wait()  # so that none closes a connection that another still reads
+        dist.destroy_process_group()
     except Exception as error:
         is_second = True
         with contextlib.suppress(RuntimeError):  # torchrun, which keeps the store, may have ended
@@ -212,7 +222,8 @@ def joined(continue_with: str) -> Iterator[World]:
             ) from None
         raise
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized() and not has_nccl:  # which would wait for the others
+            dist.destroy_process_group()
         # DistributedDataParallel, which is garbage now, has the group as well: its threads would
         # call an interpreter that is ending, and abort the process
         atexit.register(gc.collect)

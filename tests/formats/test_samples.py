@@ -61,9 +61,10 @@ def test_mapped_images_are_those_that_are_held(
         mapped.images[7]
 
 
-def test_pairs_are_mapped_too(tmp_path, monkeypatch, images):
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i2"])
+def test_pairs_are_mapped_too(tmp_path, monkeypatch, images, dtype):
     path = tmp_path / "some.npy"
-    np.save(path, np.stack((images, images / 2), axis=-1))
+    np.save(path, (1000 * np.stack((images, images / 2), axis=-1)).astype(dtype))
     mapped, held = both(path, monkeypatch, complex_pairs=True, normalise=True)
     assert torch.equal(torch.stack(list(mapped.images)), held.images)
     assert mapped.hash == held.hash
@@ -95,6 +96,13 @@ def test_a_file_is_checked_once_until_it_changes(tmp_path, monkeypatch, images):
     np.save(path, images[::-1])
     os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))  # as old as before, as large
     assert load(path, examine=examine).hashes == first.hashes[::-1]
+
+
+def test_only_what_the_code_covers_is_remembered(tmp_path, images):
+    path = tmp_path / "some.npy"
+    np.save(path, images)
+    assert load(path, examine=lambda sample: 1).findings == [1] * 9
+    assert load(path, examine=lambda sample: 2).findings == [2] * 9
 
 
 def test_a_run_on_a_mapped_file_gives_the_same_bits(tmp_path, monkeypatch, images):

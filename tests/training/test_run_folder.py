@@ -5,6 +5,7 @@ from helpers import ROWS
 
 from evaluation.scoring import mean_scores
 from metrics import SCORES
+from training import run_folder
 from training.run_folder import (
     CONFIG,
     HISTORY,
@@ -17,6 +18,7 @@ from training.run_folder import (
 )
 from util.errors import InputError
 from util.files import write_csv
+from util.world import World
 
 
 def test_metrics_round_trip_and_means(tmp_path):
@@ -55,3 +57,20 @@ def test_resume_takes_the_stored_settings_and_refuses_others(tmp_path):
     assert settings == {"split": (4, 1, 2), "seed": 3, "max_minutes": 1.0, "resume": True}
     with pytest.raises(InputError, match=r"--seed 4 \(the run has 3\)"):
         stored_settings(tmp_path, {"seed": 4})
+
+
+def test_only_the_launch_that_began_a_run_continues_it_by_itself(tmp_path, monkeypatch):
+    world = World(restarted=True)
+    run_folder.write_config(tmp_path / "run", {"settings": {"split": (4, 1, 2)}, "launch": "a"})
+    for name in ("b", "none"):
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", name)
+        with (
+            pytest.raises(InputError, match="holds an unfinished run"),
+            run_folder.claimed(str(tmp_path / "run"), False, world),
+        ):
+            pass
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a")
+    with run_folder.claimed(str(tmp_path / "run"), False, world) as (folder, resume):
+        assert (folder, resume) == (tmp_path / "run", True)
+    with run_folder.claimed(str(tmp_path / "new"), False, world) as (_, resume):
+        assert not resume
