@@ -163,7 +163,8 @@ class Bench:
         numbers = range(len(batches))
         shown = progress(numbers, title, len(batches.samples), lambda i: len(samples[i]))
         for i, result in zip(shown, self.world.mapped(scored_batch, numbers), strict=True):
-            stop.progressed()
+            if known[i] is None:
+                stop.progressed()
             if result is None:  # of another process, for the first
                 continue
             of_batch, scored = result

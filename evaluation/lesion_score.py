@@ -55,9 +55,10 @@ def lesion_rows(
     numbers = range(len(batches))
     shown = progress(numbers, "lesions", len(batches), lambda i: 1)
     for i, result in zip(shown, world.mapped(of_sample, numbers), strict=True):
-        if journal and result is not None and known[i] is None:
-            journal.add(keys[i], result)
-        stop.progressed()
+        if known[i] is None:
+            if journal and result is not None:
+                journal.add(keys[i], result)
+            stop.progressed()
         rows += result or []
     return rows
 

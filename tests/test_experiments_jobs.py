@@ -68,16 +68,11 @@ def signal_all(process: subprocess.Popen, number: int) -> None:
         os.kill(pid, number)
 
 
-def test_the_same_command_twice_and_runs_at_once_end_with_the_same_table(tmp_path, begin):
-    """The first two share the runs; the second is stopped in the middle and continued."""
-    both = [begin(tmp_path / "whole"), begin(tmp_path / "whole")]
-    printed = "".join(finished(process) for process in both)
-    assert len(re.findall(r"^\[\d/2\]", printed, re.MULTILINE)) == 2
-    assert "written: experiments.md, experiments.csv, experiments.png" in printed
-    assert rows_of(tmp_path / "whole") == {"with batch norm", "without"}
-
-    stopped = begin(tmp_path / "stopped", jobs=2)
-    runs = tmp_path / "stopped" / "runs"
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are listed on Linux")
+def test_runs_are_stopped_continued_shared_and_taken_up(tmp_path, begin):
+    folder = tmp_path / "out"
+    runs = folder / "runs"
+    stopped = begin(folder, jobs=2)
     wait_for(runs / WITH / "history.csv")
     stopped.send_signal(signal.SIGTERM)
     _, error = stopped.communicate(timeout=SECONDS)
@@ -86,28 +81,27 @@ def test_the_same_command_twice_and_runs_at_once_end_with_the_same_table(tmp_pat
         r"stopped by SIGTERM in .*; continue with: the same command again$", error.strip()
     )
     assert not (runs / WITH / METRICS).exists()
-    finished(begin(tmp_path / "stopped", jobs=2))
-    assert experiments_table(tmp_path / "stopped") == experiments_table(tmp_path / "whole")
-    kept = {path.name for path in (runs / WITH).iterdir()}
-    assert {"output.txt", "metrics.csv", "history.csv", "checkpoint_best.pt"} <= kept
-    assert not kept & {"checkpoint_last.pt", ARRAYS}
 
-
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are listed on Linux")
-def test_the_run_of_a_killed_process_is_taken_up_by_another(tmp_path, begin):
-    runs = tmp_path / "out" / "runs"
-    killed = begin(tmp_path / "out")
-    wait_for(runs / WITH / "history.csv")
+    log = (runs / WITH).with_suffix(".log")
+    before = log.stat().st_size
+    killed = begin(folder)
+    deadline = time.monotonic() + SECONDS
+    while "Data: " not in log.read_text()[before:] and time.monotonic() < deadline:
+        time.sleep(0.01)
     signal_all(killed, signal.SIGSTOP)  # it must not end before the other begins
-    other = begin(tmp_path / "out")
-    wait_for(runs / WITHOUT / "config.json")
+    other = begin(folder)
+    wait_for(runs / WITHOUT / METRICS)
     signal_all(killed, signal.SIGKILL)
     out = finished(other)
     assert re.findall(r"^\[(\d/2)\] batch_norm: (.*), seed", out, re.MULTILINE) == [
         ("1/2", "without"), ("2/2", "with batch norm")
     ]  # fmt: skip
-    assert rows_of(tmp_path / "out") == {"with batch norm", "without"}
-    assert "seed0 --resume\n" in (runs / WITH).with_suffix(".log").read_text()
+    assert "written: experiments.md, experiments.csv, experiments.png" in out
+    assert rows_of(folder) == {"with batch norm", "without"}
+    assert len(re.findall(r"^Command: .* --resume$", log.read_text(), re.MULTILINE)) == 2
+    kept = {path.name for path in (runs / WITH).iterdir()}
+    assert {"output.txt", "metrics.csv", "history.csv", "checkpoint_best.pt"} <= kept
+    assert not kept & {"checkpoint_last.pt", ARRAYS}
 
 
 def test_the_error_of_a_run_is_the_error_of_the_command(tmp_path, begin):
