@@ -103,18 +103,19 @@ def test_a_loss_on_every_stage_trains_the_first_one_too(tmp_path, tiny_npz, caps
 
 
 @pytest.mark.filterwarnings("ignore")  # of torch's compiler, about itself
-def test_a_compiled_network_scores_as_the_plain_one(tmp_path, tiny_npz, monkeypatch):
+def test_a_compiled_network_scores_as_the_plain_one(tmp_path, tiny_npz, finished, monkeypatch):
     # without the compiler of C++, which takes minutes
     compiled_parts = partial(compile_parts, backend="aot_eager")
     monkeypatch.setattr(train_script, "compile_parts", compiled_parts)
     monkeypatch.setattr(machine.shutil, "which", lambda name: name)
-    settings = TINY | {"model": "unet", "branches": "shared", "num_epochs": 1, "num_pictures": 0}
-    plain = train(tmp_path / "plain", data=tiny_npz, **settings)
-    compiled = train(tmp_path / "compiled", data=tiny_npz, compile=True, **settings)
-    assert compiled["unet"]["psnr"] == pytest.approx(plain["unet"]["psnr"], abs=0.01)
+    scores = train(tmp_path / "compiled", data=tiny_npz, compile=True, **TINY)["unet_resnet"]
+    assert scores["psnr"] == pytest.approx(finished[1]["unet_resnet"]["psnr"], abs=0.01)
     assert counters["stats"]["unique_graphs"] > 0
-    first, last = (ckpt.load_checkpoint(tmp_path / n / ckpt.LAST) for n in ("plain", "compiled"))
-    assert first["weights"].keys() == last["weights"].keys()
+    plain, compiled = (
+        ckpt.load_checkpoint(folder / ckpt.LAST)["weights"]
+        for folder in (finished[0], tmp_path / "compiled")
+    )
+    assert plain.keys() == compiled.keys()
 
 
 def test_compiling_needs_a_compiler(tmp_path, tiny_npz, monkeypatch):

@@ -104,14 +104,9 @@ def test_only_what_the_code_covers_is_remembered(tmp_path, images):
     assert load(path, examine=lambda sample: 2).findings == [2] * 9
 
 
-def test_a_run_on_a_mapped_file_gives_the_same_bits(tmp_path, monkeypatch, images):
-    np.savez(tmp_path / "some.npz", dataset=images)
-    settings = TINY | {"num_epochs": 1, "num_pictures": 0, "baselines": ("zero_filled",)}
-    settings |= {"data": str(tmp_path / "some.npz")}
-    train(tmp_path / "mapped", **settings)
-    monkeypatch.setattr(dataset, "MAPPED_FROM", np.inf)
-    train(tmp_path / "held", **settings)
-    assert rows_of(tmp_path / "mapped") == rows_of(tmp_path / "held")
+def test_a_run_on_a_mapped_file_gives_the_same_bits(tmp_path, finished, tiny_npz):
+    assert train(tmp_path / "mapped", data=str(tiny_npz), **TINY) == finished[1]
+    assert rows_of(tmp_path / "mapped") == rows_of(finished[0])
 
 
 LIMITED = """
