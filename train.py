@@ -156,7 +156,7 @@ def train(
     warmup_epochs: int = 10,  # length of the warm-up; at most a tenth of num_epochs
     clip_gradient: float | None = None,  # maximum gradient norm; None: no clipping
     ema: float = 0.0,  # decay of the moving average of the weights; 0: none is kept
-    augment: tuple[str, ...] = (),  # 'flips', 'time', 'horizontal_flip', 'jitter', 'blur', 'affine'
+    augment: tuple[str, ...] = (),  # 'flips', 'time', 'shift', and others: docs/settings.md
     strip: int | None = None,  # train on strips of this many columns; None: whole images
     precision: str | None = None,  # of the networks: 'float32', 'bfloat16'; None: the faster here
     compile: bool = False,  # unet*, cnn3d: compile U-Nets and refiners before the first step

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-AUGMENTATIONS = ("flips", "time", "horizontal_flip", "jitter", "blur", "affine")
+AUGMENTATIONS = ("flips", "time", "shift", "horizontal_flip", "jitter", "blur", "affine")
+SHIFT = 4  # pixels, at most
 JITTER = 0.2  # relative change of brightness and contrast; gray images have no saturation or hue
 BLUR_WIDTH, BLUR_SIGMA = 5, (0.1, 2.0)  # pixels
 TURN, SHEAR = 10.0, 5.0  # degrees
@@ -26,6 +27,7 @@ def augment(images: Tensor, kinds: Sequence[str], generator: np.random.Generator
         kinds: names from `AUGMENTATIONS`, applied in this order:
             "flips": along Y and along X, with probability 1/2 each;
             "time": reversed with probability 1/2, and shifted by any number of frames;
+            "shift": cyclically along Y, by up to 4 pixels either way;
             "horizontal_flip": along X, with probability 1/2;
             "jitter": brightness and contrast each by a factor of 0.8 to 1.2;
             "blur": with probability 1/2 by a Gaussian of 0.1 to 2 pixels, 5 wide;
@@ -38,6 +40,8 @@ def augment(images: Tensor, kinds: Sequence[str], generator: np.random.Generator
         images = images.flip([axis for axis, turn in ((1, flipped_y), (2, flipped_x)) if turn])
     if "time" in kinds:
         images = (images.flip(0) if reversed_ else images).roll(shift, dims=0)
+    if "shift" in kinds:
+        images = images.roll(int(generator.integers(-SHIFT, SHIFT + 1)), dims=1)
     if "horizontal_flip" in kinds and generator.random() < 0.5:
         images = images.flip(2)
     if "jitter" in kinds:
