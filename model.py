@@ -1,9 +1,10 @@
 """The networks by name: building one, and counting what it costs.
 
 Every network is called `network(aliased, mask)`, with the aliased image (B, T, Y, X) complex64 and
-its centred mask (B, T, Y, 1), and returns the reconstruction (B, T, Y, X), not clamped: complex64,
-or float32 if it is a magnitude or a real image. Its magnitude is scored. B sample, T frame, Y
-phase-encoding line, X readout, C channel.
+its centred mask (B, T, Y, 1); or, of several coils, `network(aliased, mask, maps)`, with aliased
+coil images (B, T, C, Y, X) and sensitivity maps (B, C, Y, X). It returns the reconstruction
+(B, T, Y, X), not clamped: complex64, or float32 if it is a magnitude or a real image. Its magnitude
+is scored. B sample, T frame, C coil (of layers: channel), Y phase-encoding line, X readout.
 """
 
 import inspect
@@ -36,20 +37,20 @@ def build_model(model: str, **architecture) -> nn.Module:
     return MODELS[model](**architecture)
 
 
-def run_network(network: nn.Module, aliased: Tensor, mask: Tensor, precision: str) -> Tensor:
-    """The reconstruction of a batch, computed in "float32" or "bfloat16"; the physics always in
-    float32."""
-    with torch.autocast(aliased.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        return network(aliased, mask)
+def run_network(network: nn.Module, *measured: Tensor, precision: str) -> Tensor:
+    """The reconstruction of a batch, `(aliased, mask)` or `(aliased, mask, maps)`, computed in
+    "float32" or "bfloat16"; the physics always in float32."""
+    with torch.autocast(measured[0].device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        return network(*measured)
 
 
-def run_stages(network: nn.Module, aliased: Tensor, mask: Tensor, precision: str) -> list[Tensor]:
+def run_stages(network: nn.Module, *measured: Tensor, precision: str) -> list[Tensor]:
     """The reconstructions after each stage, the last one as of `run_network`; of a network without
     stages that one alone."""
     if not isinstance(network, Cascade):
-        return [run_network(network, aliased, mask, precision)]
-    with torch.autocast(aliased.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        return network.by_stage(aliased, mask)
+        return [run_network(network, *measured, precision=precision)]
+    with torch.autocast(measured[0].device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        return network.by_stage(*measured)
 
 
 def channels_last(network: nn.Module) -> None:
@@ -85,12 +86,27 @@ class Cost:
     activation_bytes: int  # stored for the backward pass of a training step on the whole batch
 
 
-def count_cost(model: str, batch_size: int, shape: tuple[int, int, int], **architecture) -> Cost:
-    """Cost of `model` on images of `shape` = (T, Y, X), counted without computing anything."""
+def count_cost(
+    model: str,
+    batch_size: int,
+    shape: tuple[int, int, int],
+    n_coils: int | None = None,
+    **architecture,
+) -> Cost:
+    """Cost of `model` on images of `shape` = (T, Y, X), counted without computing anything.
+
+    `n_coils`: None: a single one, without maps.
+    """
+    n_frames, ny, nx = shape
     with torch.device("meta"):
         network = build_model(model, **architecture)
-        aliased = torch.empty(batch_size, *shape, dtype=torch.complex64)
-        mask = torch.empty(batch_size, shape[0], shape[1], 1)
+        coils = () if n_coils is None else (n_coils,)
+        measured = [
+            torch.empty(batch_size, n_frames, *coils, ny, nx, dtype=torch.complex64),
+            torch.empty(batch_size, n_frames, ny, 1),
+        ]
+        if n_coils is not None:
+            measured.append(torch.empty(batch_size, n_coils, ny, nx, dtype=torch.complex64))
     parameters = {id(parameter) for parameter in network.parameters()}
     saved: dict[int, Tensor] = {}  # one tensor per storage; alive, so that keys stay unique
 
@@ -103,7 +119,7 @@ def count_cost(model: str, batch_size: int, shape: tuple[int, int, int], **archi
         FlopCounterMode(display=False) as flops,
         torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor),
     ):
-        network(aliased, mask)
+        network(*measured)
     return Cost(
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         macs=flops.get_total_flops() // 2 // batch_size,

@@ -121,6 +121,8 @@ def train(
     data_seed: int = 0,  # seed of the split, the validation and test masks, the phantom
     phase: bool = False,  # give every image a smooth random phase
     noise: float = 0.0,  # standard deviation of k-space noise, real and imaginary part each
+    coils: int | None = None,  # simulate so many receive coils; None: one that sees all alike
+    virtual_coils: int | None = None,  # compress the coils to so many; None: keep them all
     # -- mask
     acc: float | tuple[float, ...] = 6,  # nominal acceleration, or lowest and highest
     test_acc: tuple[float, ...] | None = None,  # accelerations to test; None: as in training
@@ -253,19 +255,19 @@ def prepare(
         )
     quality = quality_of(cine.findings)
     check_range(quality, cine.source)
-    s.real_image = checks.prior_for(s.real_image, s.phase, cine)
+    s.real_image = checks.prior_for(s.real_image, s.phase, s.coils is not None, cine)
     parts = split_samples(len(cine.images), s.split, s.data_seed, cine.groups)
     run = Run(folder, s, device, cine, parts, quality, world)
     checks.check_against_data(vars(s), cine, run.has_network)
     if initial:
         run.seen = {role: set(hashes) for role, hashes in initial["data"]["seen"].items()}
-    if not (run.has_network or available_baselines(s.baselines, s.real_image)):
+    if not (run.has_network or available_baselines(s.baselines, s.real_image, bool(s.coils))):
         raise InputError(
             "there is nothing to score: --num-epochs is 0, no --initial-weights are given, and"
             f" --baselines is {s.baselines}; name some, or leave it out for all that apply"
         )
-    if s.cuda_graph and (device.type != "cuda" or world.size > 1):
-        where = device if device.type != "cuda" else "several GPUs"
+    if s.cuda_graph and (device.type != "cuda" or world.size > 1 or s.coils is not None):
+        where = device if device.type != "cuda" else "several GPUs" if not s.coils else "coils"
         say(f"NOTICE: --cuda-graph does nothing on {where}")
     if device.type == "cpu":
         needed = run.step_cost.activation_bytes if run.has_network else 0
@@ -317,7 +319,7 @@ def tune_baselines(
     tuned: dict[float, dict[str, Parameters]] = {}
     for acc in run.test_accelerations:
         tuned[acc] = {}
-        for name in available_baselines(s.baselines, s.real_image):
+        for name in available_baselines(s.baselines, s.real_image, bool(s.coils)):
             tuned[acc][name] = bench.parameters(name, acc, stop)
     if lines := baseline_lines(tuned, run.parts["train"]):
         facts["Baselines"] = lines

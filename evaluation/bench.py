@@ -215,6 +215,8 @@ class Bench:
             "sample_n": self.acquisition.sample_n,
             "phase": self.acquisition.phase,
             "noise": float(self.acquisition.noise),
+            "coils": self.acquisition.coils,
+            "virtual_coils": self.acquisition.virtual_coils,
             "data_seed": self.acquisition.data_seed,
             "real_image": self.real_image,
             "code": CODE,

@@ -11,7 +11,7 @@ import torch
 from evaluation.intervals import spread
 from evaluation.lesion import CONTRASTS, DIAMETERS, find_path, ghost_contrast, kept_contrast, lesion
 from methods.baselines import Method
-from physics.fourier import undersample
+from physics.sense import aliased_by
 from training.batches import Batch, EvaluationBatches
 from util.journal import Journal
 from util.progress import progress
@@ -73,14 +73,15 @@ def _rows_of_sample(
     truth = batch.target[0]
     path = find_path(truth)
     phase = batch.image.sgn() if batch.image.is_complex() else 1.0
-    plain = {name: method(batch.aliased, batch.mask).abs()[0] for name, method in methods.items()}
+    plain = {name: method(*batch.measured).abs()[0] for name, method in methods.items()}
     for diameter, contrast in itertools.product(DIAMETERS, CONTRASTS):
         stop.check("while testing")
         added = lesion(truth, path, diameter, contrast)
         # undersampling is linear: the aliased image of the sum is the sum
-        aliased = batch.aliased + undersample(added * phase, batch.mask)
+        change = aliased_by(added * phase, *batch.measured[1:])
+        measured = batch.aliased + change, *batch.measured[1:]
         for name, method in methods.items():
-            difference = method(aliased, batch.mask).abs()[0] - plain[name]
+            difference = method(*measured).abs()[0] - plain[name]
             kept = kept_contrast(difference, added).tolist()
             ghost = ghost_contrast(difference, added).tolist()
             rows += [

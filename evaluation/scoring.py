@@ -2,7 +2,8 @@
 
 A method is a function of `(aliased, mask)`, as networks and training-free methods are: the aliased
 image (B, T, Y, X) complex64 and its centred mask (B, T, Y, 1) to images (B, T, Y, X), whose
-magnitude is scored. A row of scores is a dict: `sample`, `acc`, `method`, and the scores.
+magnitude is scored. Of several coils it is one of `(aliased, mask, maps)` (see `model.py`). A row
+of scores is a dict: `sample`, `acc`, `method`, and the scores.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -60,7 +61,7 @@ def score_batches(methods: Mapping[str, Method], batches: Iterable[Batch]) -> It
 
 def _magnitude(name: str, method: Method, batch: Batch) -> Tensor:
     """The magnitude of a method's images; ValueError unless they have the shape of the target."""
-    images = method(batch.aliased, batch.mask)
+    images = method(*batch.measured)
     if not isinstance(images, Tensor) or images.shape != batch.target.shape:
         found = tuple(images.shape) if hasattr(images, "shape") else type(images).__name__
         raise ValueError(
@@ -91,11 +92,12 @@ def validate(
     values: dict[str, list[Tensor]] = {name: [] for name in VALIDATION_SCORES}
     examples: list[Example] = []
     for batch in batches:
-        images, target = method(batch.aliased, batch.mask).abs(), batch.target
+        images, target = method(*batch.measured).abs(), batch.target
         for name, column in scores_of(images, target, VALIDATION_SCORES).items():
             values[name].append(column)
-        for i, sample in enumerate(batch.samples[: n_examples - len(examples)]):
-            examples.append(Example(sample, batch.aliased[i].abs(), images[i], target[i]))
+        if shown := batch.samples[: n_examples - len(examples)]:
+            aliased = batch.combined.abs()
+            examples += [Example(k, aliased[i], images[i], target[i]) for i, k in enumerate(shown)]
     share = {
         name: torch.cat(columns).tolist() if columns else [] for name, columns in values.items()
     }
@@ -108,7 +110,7 @@ def psnr_by_stage(network: nn.Module, batches: Iterable[Batch], precision: str) 
     """Mean PSNR in dB over all samples after each stage of a network in evaluation mode."""
     columns = []
     for batch in batches:
-        stages = run_stages(network, batch.aliased, batch.mask, precision)
+        stages = run_stages(network, *batch.measured, precision=precision)
         columns.append(torch.stack([psnr(images.abs(), batch.target) for images in stages]))
     return torch.cat(columns, dim=1).mean(dim=1).tolist()
 

@@ -21,13 +21,17 @@ N_TUNING = 4  # training samples that parameters are searched on
 Parameters = dict[str, float]
 
 
-def available_baselines(chosen: Sequence[str] | None, real_image: bool) -> list[str]:
+def available_baselines(
+    chosen: Sequence[str] | None, real_image: bool, coils: bool = False
+) -> list[str]:
     """Names of the `chosen` methods (None: all) that can be used with or without the real-image
-    prior, in the order of `BASELINES`."""
+    prior, and of one coil or several, in the order of `BASELINES`."""
     return [
         name
         for name, method in BASELINES.items()
-        if (chosen is None or name in chosen) and (real_image or not method.real_image)
+        if (chosen is None or name in chosen)
+        and (real_image or not method.real_image)
+        and (coils or not method.needs_coils)
     ]
 
 
@@ -52,7 +56,7 @@ def tune(
         for batch in batches:
             for parameters, column in zip(candidates, scores, strict=True):
                 stop.check("before testing")
-                images = baseline(name, real_image, **parameters)(batch.aliased, batch.mask)
+                images = baseline(name, real_image, **parameters)(*batch.measured)
                 column += psnr(images.abs(), batch.target).tolist()
                 bar.update()
     return max(zip(candidates, scores, strict=True), key=lambda pair: sum(pair[1]))[0]

@@ -13,7 +13,7 @@ from torch import Tensor
 from CS_mask import hermitian_mirror
 from methods.baselines import Method
 
-Y, X, TIME = 2, 3, 1  # axes of (B, T, Y, X)
+Y, X, TIME = -2, -1, 1  # axes of (B, T, Y, X), or of (B, T, C, Y, X)
 FLIPPED = (Y, X, TIME)  # in this order: 2 variants need the first, 4 the first two
 AVERAGES = tuple(2**n for n in range(len(FLIPPED) + 1))
 
@@ -35,11 +35,13 @@ def averaged(method: Method, n: int) -> Method:
         for choice in itertools.product((False, True), repeat=len(axes))
     ]
 
-    def mean(aliased: Tensor, mask: Tensor) -> Tensor:
-        images = [
-            method(aliased.flip(flipped), mirrored(mask, flipped)).flip(flipped)
-            for flipped in variants
-        ]
+    def mean(aliased: Tensor, mask: Tensor, *maps: Tensor) -> Tensor:
+        images = []
+        for flipped in variants:
+            space = [axis for axis in flipped if axis != TIME]
+            turned = (each.flip(space) for each in maps)
+            variant = method(aliased.flip(flipped), mirrored(mask, flipped), *turned)
+            images.append(variant.flip(flipped))
         return sum(images[1:], start=images[0]) / n
 
     return mean

@@ -3,20 +3,25 @@
 Each takes the `DataConsistency` of image series in [0, 1], which holds their measured lines, and
 returns the images (B, T, Y, X): real with the real-image prior, else complex. Their magnitude is
 scored. Measured lines are never changed, even if they are noisy; the methods differ in how they
-fill the missing lines. Frames are cyclic (see `dataset.py`). The iterative methods start from view
-sharing and run the same number of steps; their parameters are searched on training samples
-(`evaluation/tuning.py`).
+fill the missing lines. Of several coils (`CoilConsistency`) no image agrees with all lines: a
+projection becomes a step towards those that come nearest, and the methods are the SENSE versions.
+Frames are cyclic (see `dataset.py`). The iterative methods start from view sharing and run the same
+number of steps; their parameters are searched on training samples (`evaluation/tuning.py`).
 
 References:
   Hermitian completion: D. Feinberg et al., "Halving MR imaging time by conjugation: demonstration
     at 3.5 kG", Radiology 161:527-531, 1986.
   view sharing: R. Jones et al., "K-space substitution: a novel dynamic imaging technique", Magn
     Reson Med 29:830-834, 1993.
+  CG-SENSE: K. Pruessmann et al., "Advances in sensitivity encoding with arbitrary k-space
+    trajectories", Magn Reson Med 46:638-651, 2001.
   k-t sparse: M. Lustig et al., "k-t SPARSE: high frame rate dynamic MRI exploiting spatio-temporal
     sparsity", ISMRM 2006; by projections onto convex sets (POCS) with a falling threshold.
   temporal total variation: L. Feng et al., "Golden-angle radial sparse parallel MRI (GRASP)", Magn
     Reson Med 72:707-717, 2014, solved with A. Chambolle and T. Pock, "A first-order primal-dual
-    algorithm for convex problems", J Math Imaging Vis 40:120-145, 2011.
+    algorithm for convex problems", J Math Imaging Vis 40:120-145, 2011; of several coils with L.
+    Condat, "A primal-dual splitting method for convex optimization involving Lipschitzian,
+    proximable and linear composite terms", J Optim Theory Appl 158:460-479, 2013.
   low rank plus sparse: R. Otazo et al., "Low-rank plus sparse matrix decomposition for accelerated
     dynamic MRI with separation of background and dynamic components", Magn Reson Med 73:1125-1136,
     2015.
@@ -29,22 +34,26 @@ import torch
 from torch import Tensor
 
 from physics.consistency import DataConsistency
+from physics.sense import CoilConsistency, data_consistency
 
-Method = Callable[[Tensor, Tensor], Tensor]  # (aliased, mask) to images, as networks are called
+# (aliased, mask) to images, as networks are called; of several coils (aliased, mask, maps)
+Method = Callable[..., Tensor]
+Measured = DataConsistency | CoilConsistency
 
 N_STEPS = 60  # of every iterative method
-# Primal and dual step. Their product times the squared norm of the difference operator, 4, is 1.
-TV_STEP = 0.5
+# Primal and dual step of temporal TV. Their product times the squared norm of the difference
+# operator, 4, is 1; with several coils, `1 / TV - 4 TV` is half of the squared norm of A, 1.
+TV_STEP, COIL_TV_STEP = 0.5, 0.44
 FALL = 0.01  # ratio of the last threshold to the first
 
 
-def zero_filled(measured: DataConsistency) -> Tensor:
+def zero_filled(measured: Measured) -> Tensor:
     """Zeros in the lines that were not measured; with the real-image prior the conjugate-symmetric
     partners of measured lines are filled (Hermitian completion)."""
     return measured.inverse(measured.lines)
 
 
-def time_average(measured: DataConsistency) -> Tensor:
+def time_average(measured: Measured) -> Tensor:
     """Each missing line is the average of that line over the frames that measured it; zero if no
     frame did."""
     lines, known = measured.lines, measured.known
@@ -52,21 +61,21 @@ def time_average(measured: DataConsistency) -> Tensor:
     return measured.inverse(torch.where(known, lines, average))
 
 
-def view_sharing(measured: DataConsistency) -> Tensor:
+def view_sharing(measured: Measured) -> Tensor:
     """Each missing line is taken from the nearest frame that measured it; at a tie, both are
     averaged; zero if no frame measured it."""
     return measured.inverse(_nearest_lines(measured, average=True))
 
 
-def nearest_frame(measured: DataConsistency) -> Tensor:
+def nearest_frame(measured: Measured) -> Tensor:
     """As view sharing, but at a tie the earlier frame is taken."""
     return measured.inverse(_nearest_lines(measured, average=False))
 
 
-def _nearest_lines(measured: DataConsistency, average: bool) -> Tensor:
+def _nearest_lines(measured: Measured, average: bool) -> Tensor:
     """Every line (B, T, K, X) from the nearest frame that measured it; at a tie the earlier one,
     or the `average` of both."""
-    lines, known = measured.lines, measured.known[..., 0]
+    lines, known = measured.lines, measured.known.flatten(2)  # (B, T, K)
     n_frames = lines.shape[1]
     frame = torch.arange(n_frames, device=lines.device)
     ahead = (frame - frame[:, None]) % n_frames  # from frame T to frame S
@@ -78,15 +87,22 @@ def _nearest_lines(measured: DataConsistency, average: bool) -> Tensor:
         rank = 2 * distance + tie  # (T, S)
         rank = rank[..., None].masked_fill(~known[:, None], 2 * n_frames)  # (B, T, S, K)
         nearest = rank.argmin(dim=2)  # (B, T, K)
-        return lines.gather(1, nearest[..., None].expand_as(lines))
+        return lines.gather(1, nearest.view(measured.known.shape).expand_as(lines))
 
     if not average:
         return from_nearest(later)
     return (from_nearest(later) + from_nearest(1 - later)) / 2
 
 
+def cg_sense(measured: Measured, weight: float) -> Tensor:
+    """The images nearest to the view-shared ones that agree with the lines of all coils, which
+    count `weight` times as much: a proximal step by conjugate gradients."""
+    assert isinstance(measured, CoilConsistency)
+    return measured.proximal(view_sharing(measured), weight)
+
+
 def kt_sparse(
-    measured: DataConsistency,
+    measured: Measured,
     threshold: float,
     fall: float = FALL,
     n_steps: int = N_STEPS,
@@ -101,24 +117,27 @@ def kt_sparse(
     return images
 
 
-def temporal_tv(measured: DataConsistency, bound: float, n_steps: int = N_STEPS) -> Tensor:
+def temporal_tv(measured: Measured, bound: float, n_steps: int = N_STEPS) -> Tensor:
     """The images of minimal temporal total variation among all that agree with the measured lines.
 
     Chambolle and Pock's algorithm 1. Because data consistency is exact, `bound` (of the dual
     variable) does not change the minimum, only how close the given number of steps comes to it.
+
+    Several coils: the minimum of `|A m - y|^2 / 2 + bound * TV`, by the algorithm of Condat and Vu.
     """
+    step = COIL_TV_STEP if isinstance(measured, CoilConsistency) else TV_STEP
     images = extrapolated = view_sharing(measured)
     dual = torch.zeros_like(images)
     for _ in range(n_steps):
-        dual = dual + TV_STEP * (extrapolated.roll(-1, 1) - extrapolated)
+        dual = dual + step * (extrapolated.roll(-1, 1) - extrapolated)
         dual = dual * (bound / dual.abs().clamp(min=bound))
-        moved = measured.project(images - TV_STEP * (dual.roll(1, 1) - dual))
+        moved = measured.descend(images, dual.roll(1, 1) - dual, step)
         images, extrapolated = moved, 2 * moved - images
     return images
 
 
 def low_rank_sparse(
-    measured: DataConsistency, low_rank: float, sparse: float, n_steps: int = N_STEPS
+    measured: Measured, low_rank: float, sparse: float, n_steps: int = N_STEPS
 ) -> Tensor:
     """L + S: a background of low rank over time plus changes with a sparse temporal spectrum.
 
@@ -173,6 +192,7 @@ class Baseline:
 
     reconstruct: Callable[..., Tensor]  # (measured, **parameters) to images
     real_image: bool | None  # True: needs the real-image prior; False: never uses it; None: either
+    needs_coils: bool = False
     grid: dict[str, tuple[float, ...]] = field(default_factory=dict)  # all combinations are tried
     usual: dict[str, float] = field(default_factory=dict)  # values if there is no search
 
@@ -185,6 +205,13 @@ BASELINES = {
     "hermitian_nearest": Baseline(nearest_frame, real_image=True),
     "hermitian_view_sharing": Baseline(view_sharing, real_image=True),
     # eight candidates each
+    "cg_sense": Baseline(
+        cg_sense,
+        real_image=False,
+        needs_coils=True,
+        grid={"weight": (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)},
+        usual={"weight": 4.0},
+    ),
     "kt_sparse": Baseline(
         kt_sparse,
         real_image=None,
@@ -231,7 +258,9 @@ def baseline(name: str, real_image: bool, **parameters: float) -> Method:
     prior = real_image if method.real_image is None else method.real_image
     values = method.usual | parameters
 
-    def reconstruct(aliased: Tensor, mask: Tensor) -> Tensor:
-        return method.reconstruct(DataConsistency(aliased, mask, prior), **values)
+    def reconstruct(aliased: Tensor, mask: Tensor, maps: Tensor | None = None) -> Tensor:
+        if method.needs_coils and maps is None:
+            raise ValueError(f"{name} is for several coils: give their aliased images and maps")
+        return method.reconstruct(data_consistency(aliased, mask, maps, prior), **values)
 
     return reconstruct

@@ -25,8 +25,8 @@ from torch.nn import functional as F
 from methods.baselines import zero_filled
 from methods.layers import BANDS, ShiftBlock, as_convolved, run_block, set_zero, temporal_views
 from methods.start import start_images
-from physics.consistency import DataConsistency
 from physics.fourier import join_complex, split_complex
+from physics.sense import data_consistency
 
 SUBPIXEL = 2  # blocks of 2 x 2 pixels become channels
 LEVELS = 3  # resolutions of a stage
@@ -112,6 +112,9 @@ class Cascade(nn.Module):
 
     With `real_image` the images are real throughout, and the output is real and signed. Otherwise
     real and imaginary part are two channels of every frame, and the output is complex64.
+
+    It takes one coil or any number of them: stages see the combined images, and the coils are in
+    the data consistency alone (`physics/sense.py`).
     """
 
     def __init__(
@@ -140,12 +143,12 @@ class Cascade(nn.Module):
         else:
             self.register_buffer("log_weight", log_weight)
 
-    def forward(self, aliased: Tensor, mask: Tensor) -> Tensor:
-        return self.by_stage(aliased, mask)[-1]
+    def forward(self, aliased: Tensor, mask: Tensor, maps: Tensor | None = None) -> Tensor:
+        return self.by_stage(aliased, mask, maps)[-1]
 
-    def by_stage(self, aliased: Tensor, mask: Tensor) -> list[Tensor]:
+    def by_stage(self, aliased: Tensor, mask: Tensor, maps: Tensor | None = None) -> list[Tensor]:
         """The reconstructions after each stage; the last one is the network's."""
-        measured = DataConsistency(aliased, mask, self.real_image)
+        measured = data_consistency(aliased, mask, maps, self.real_image)
         with torch.no_grad():
             images, shared = start_images(measured)
             shared = self.parts_of(shared - images)

@@ -85,8 +85,8 @@ class UNetResNet(nn.Module):
             Refiner(init_features, batch_norm, views=data_consistency) for _ in range(steps)
         )
 
-    def forward(self, aliased: Tensor, mask: Tensor) -> Tensor:
-        start = self.unet.begin(aliased, mask)
+    def forward(self, aliased: Tensor, mask: Tensor, maps: Tensor | None = None) -> Tensor:
+        start = self.unet.begin(aliased, mask, maps)
         images = self.unet.correct(start)
         for refiner in self.refiners:
             if images.is_complex():

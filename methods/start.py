@@ -8,9 +8,10 @@ training-free methods of these names (see `methods/baselines.py`), k-t sparse wi
 import torch
 from torch import Tensor
 
-from methods.baselines import kt_sparse, view_sharing, zero_filled
-from physics.consistency import DataConsistency
+from methods.baselines import Measured, kt_sparse, view_sharing, zero_filled
+from physics.coils import combine
 from physics.fourier import join_complex, split_complex
+from physics.sense import data_consistency as measured_lines
 
 ZERO_FILLED, VIEW_SHARING, KT_SPARSE = "zero_filled", "view_sharing", "kt_sparse"
 STARTS = (ZERO_FILLED, VIEW_SHARING, KT_SPARSE)
@@ -18,7 +19,7 @@ KT_THRESHOLD, KT_FALL, KT_STEPS = 0.02, 0.25, 6  # of the k-t sparse start
 MAGNITUDE_EPSILON = 1e-12  # (1e-6 of the peak)^2: a finite gradient if both parts are zero
 
 
-def start_images(measured: DataConsistency) -> tuple[Tensor, Tensor]:
+def start_images(measured: Measured) -> tuple[Tensor, Tensor]:
     """A short k-t sparse reconstruction, and the view-shared images that it begins with, each
     (B, T, Y, X): real with the real-image prior, else complex."""
     shared = view_sharing(measured)
@@ -35,22 +36,29 @@ class Start:
     """
 
     def __init__(
-        self, name: str, aliased: Tensor, mask: Tensor, real_image: bool, data_consistency: bool
+        self,
+        name: str,
+        aliased: Tensor,
+        mask: Tensor,
+        maps: Tensor | None,
+        real_image: bool,
+        data_consistency: bool,
     ):
         """
         Args:
             name: one of `STARTS`.
-            aliased: (B, T, Y, X) complex64, with its centred mask (B, T, Y, 1).
+            aliased, mask, maps: as networks are called with (see `model.py`).
             real_image: assume real-valued images.
             data_consistency: whether `consistent` puts the measured lines back.
         """
         self.real_image = real_image and name != ZERO_FILLED
         self.data_consistency = data_consistency
         if name == ZERO_FILLED:
-            self.parts = split_complex(aliased)
+            combined = aliased if maps is None else combine(aliased, maps)
+            self.parts = split_complex(combined)
             if not data_consistency:
                 return
-        self.measured = DataConsistency(aliased, mask, self.real_image)
+        self.measured = measured_lines(aliased, mask, maps, self.real_image)
         if name != ZERO_FILLED:
             with torch.no_grad():
                 self.parts = self._parts(name)

@@ -175,12 +175,12 @@ class DualUNet(nn.Module):
         for child in self.children():
             set_zero(child.head)  # type: ignore[arg-type]
 
-    def forward(self, aliased: Tensor, mask: Tensor) -> Tensor:
-        return self.correct(self.begin(aliased, mask))
+    def forward(self, aliased: Tensor, mask: Tensor, maps: Tensor | None = None) -> Tensor:
+        return self.correct(self.begin(aliased, mask, maps))
 
-    def begin(self, aliased: Tensor, mask: Tensor) -> Start:
+    def begin(self, aliased: Tensor, mask: Tensor, maps: Tensor | None) -> Start:
         """What the U-Nets correct."""
-        return Start(self.start, aliased, mask, self.real_image, self.data_consistency)
+        return Start(self.start, aliased, mask, maps, self.real_image, self.data_consistency)
 
     def correct(self, start: Start) -> Tensor:
         """The images (B, T, Y, X) that the U-Nets make of a start."""
@@ -210,7 +210,7 @@ class UNet3D(nn.Module):
         self.unet = UNet(2, 2, init_features, dropout, batch_norm, dims=3)
         set_zero(self.unet.head)
 
-    def forward(self, aliased: Tensor, mask: Tensor) -> Tensor:
-        start = Start(self.start, aliased, mask, self.real_image, self.data_consistency)
+    def forward(self, aliased: Tensor, mask: Tensor, maps: Tensor | None = None) -> Tensor:
+        start = Start(self.start, aliased, mask, maps, self.real_image, self.data_consistency)
         parts = torch.stack(start.parts, dim=1)  # (B, 2, T, Y, X)
         return start.corrected(*self.unet(parts).unbind(dim=1))

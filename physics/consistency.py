@@ -64,3 +64,7 @@ class DataConsistency:
         lines = self.transform(images)
         combined = self.lines if weight is None else (lines + weight * self.lines) / (1 + weight)
         return self.inverse(torch.where(self.known, combined, lines))
+
+    def descend(self, images: Tensor, gradient: Tensor, step: float) -> Tensor:
+        """A step along the negative gradient of another term, then the projection."""
+        return self.project(images - step * gradient)

@@ -65,7 +65,8 @@ def describe(run: Run) -> dict[str, list[str]]:
             f" {'complex' if cine.images.is_complex() else 'real-valued'}, hash {cine.hash}",
             *cine.notices,
             *data_notices(run.quality),
-            *simulation_lines(s.phase, s.noise),
+            *simulation_lines(s.phase, s.noise, s.coils),
+            *coil_lines(s.coils, s.virtual_coils),
         ],
         "Split": [
             *(
@@ -89,7 +90,8 @@ def describe(run: Run) -> dict[str, list[str]]:
         ],
     }
     if run.has_network:
-        whole = count_cost(s.model, 1, cine.shape, **run.architecture)
+        n_coils = run.acquisition.n_coils
+        whole = count_cost(s.model, 1, cine.shape, n_coils, **run.architecture)
         lines["Model"] = [*model_lines(run, whole, run.step_cost), *seen_samples(run)]
     if s.num_epochs:
         lines["Optimisation"] = optimisation_lines(s, run.n_steps)
@@ -130,7 +132,7 @@ def summary(run: Run, n_epochs: int) -> str:
     )
 
 
-def simulation_lines(phase: bool, noise: float) -> list[str]:
+def simulation_lines(phase: bool, noise: float, coils: int | None) -> list[str]:
     """What is added to the images before they are undersampled."""
     lines = []
     if phase:
@@ -139,8 +141,23 @@ def simulation_lines(phase: bool, noise: float) -> list[str]:
         lines.append(
             f"with complex Gaussian noise in k-space, standard deviation {noise:g} in real and"
             " imaginary part (peak of the images 1, orthonormal transform)"
+            + (" of each coil, after whitening" if coils else "")
         )
     return lines
+
+
+def coil_lines(coils: int | None, virtual_coils: int | None) -> list[str]:
+    """The coils, and where their maps and the truth come from."""
+    if coils is None:
+        return []
+    compressed = ""
+    if virtual_coils is not None and virtual_coils < coils:
+        compressed = f", compressed to {virtual_coils} virtual ones"
+    return [
+        f"seen by {coils} simulated coils, loops around the chest{compressed}; sensitivity maps are"
+        " estimated from the measured lines of each sample, and the truth is the fully sampled,"
+        " noiseless image that these maps combine"
+    ]
 
 
 def mask_line(
@@ -266,7 +283,7 @@ def caveats(run: Run) -> list[str]:
             + ": every method scores better here than on raw k-space of a scanner (E. Shimron et"
             " al., 'Implicit data crimes', PNAS 2022)."
         )
-    if not s.real_image and not (run.cine.images.is_complex() or s.phase):
+    if not s.real_image and not (run.cine.images.is_complex() or s.phase or s.coils):
         lines.append(
             "The real-image prior was switched off, for the training-free methods too: with it they"
             " score higher on these images."

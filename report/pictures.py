@@ -145,7 +145,7 @@ class Gallery:
             return
         shown = images.get(self.shown)
         if shown is None:  # its scores were cached
-            shown = self.methods[self.shown](batch.aliased, batch.mask).abs()
+            shown = self.methods[self.shown](*batch.measured).abs()
         for i in range(len(batch.samples[:n_left])):
             one = {name: array[i : i + 1] for name, array in images.items()}
             self.drawn.append((batch.sample(i), one | {self.shown: shown[i : i + 1]}))
@@ -155,7 +155,7 @@ class Gallery:
             "index": torch.tensor(batch.samples),
             "target": batch.target,
             "mask": batch.mask[..., 0].to(torch.uint8),
-            "aliased": batch.aliased,
+            "aliased": batch.combined,
             "reconstruction": shown,
         }
         if self.kept == "small":
@@ -181,11 +181,11 @@ class Gallery:
         beside = [name for name in names if name in self.methods and name != self.shown]
         for number, (batch, images) in enumerate(self.drawn):
             target = batch.target[0].cpu()
-            made = {"zero_filled": batch.aliased[0].abs().cpu().numpy()}
+            made = {"zero_filled": batch.combined[0].abs().cpu().numpy()}
             pictured = number < self.num_pictures  # else it is for the film alone
             for name in dict.fromkeys([*(beside if pictured else beside[:1]), self.shown]):
                 if name not in images:
-                    images[name] = self.methods[name](batch.aliased, batch.mask).abs()
+                    images[name] = self.methods[name](*batch.measured).abs()
                 made[name] = images[name][0].cpu().numpy()
             chosen = dict.fromkeys(("zero_filled", *beside[:1], self.shown))
             series = {"truth": target.numpy(), **{name: made[name] for name in chosen}}

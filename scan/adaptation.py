@@ -96,7 +96,7 @@ def divided(
         held_out=held_out,
         weight=line_weights(often),
         unknown=often == 0,
-        before=run_network(network, measurement.aliased, measurement.mask, precision),
+        before=run_network(network, measurement.aliased, measurement.mask, precision=precision),
     )
 
 
@@ -168,7 +168,7 @@ def adapt(
 @torch.no_grad()
 def held_out_error(network: nn.Module, lines: Lines, precision: str) -> float:
     """Mean squared error of the held-out lines of a series, predicted from the others."""
-    images = run_network(network, lines.given, lines.seen, precision)
+    images = run_network(network, lines.given, lines.seen, precision=precision)
     return line_error(images, lines.measured, lines.held_out * lines.weight).item()
 
 
@@ -194,7 +194,7 @@ def train_step(
     hidden = torch.cat([lines.free & drawn(lines.free, HIDDEN, rng) for _ in starts])
     seen = lines.seen * ~hidden
     optimizer.zero_grad(set_to_none=True)
-    images = run_network(network, undersample(strips, seen), seen, precision)
+    images = run_network(network, undersample(strips, seen), seen, precision=precision)
     error = line_error(images, strips, hidden * lines.weight)
     error = error + ANCHOR * line_error(images, before, lines.unknown.expand_as(hidden))
     error.backward()

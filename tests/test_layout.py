@@ -11,7 +11,8 @@ from util.cache import project_imports
 # Floors from the ground up: a module imports only from floors below its own, or from its own room.
 FLOORS = [
     {"util"},
-    {"physics", "phantom", "CS_mask", "metrics"},
+    {"physics", "CS_mask", "metrics"},
+    {"phantom"},
     {"formats", "methods"},
     {"dataset"},
     {"model"},

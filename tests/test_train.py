@@ -197,7 +197,7 @@ def test_all_baselines_are_scored_and_the_second_run_recalls_them(tmp_path, tiny
     settings = TINY | {"num_epochs": 0, "baselines": None, "num_pictures": 0}
     monkeypatch.setenv("CINE_CACHE", str(tmp_path / "cache"))
     first = train(str(tmp_path / "a"), data=str(tiny_npz), **settings)
-    assert list(first) == list(BASELINES)
+    assert list(first) == [name for name in BASELINES if name != "cg_sense"]
     assert first["hermitian"]["psnr"] > first["zero_filled"]["psnr"]
     text = report_of(tmp_path / "a")
     assert re.search(r"temporal_tv, acceleration 4: bound \S+ \(the best on training", text)

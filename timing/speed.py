@@ -63,7 +63,7 @@ class Subject:
         self.network.train(mode == TRAINING)
         self.optimizer.zero_grad(set_to_none=True)
         with torch.set_grad_enabled(mode == TRAINING):
-            images = run_network(self.network, self.batch.aliased, self.batch.mask, precision)
+            images = run_network(self.network, *self.batch.measured, precision=precision)
             if mode == TRAINING:
                 training_loss(images, self.batch.image, self.loss).mean().backward()
                 self.optimizer.step()

@@ -18,7 +18,9 @@ from torch import Tensor
 
 from CS_mask import evaluation_masks, training_masks
 from formats.samples import Images
-from physics.fourier import undersample
+from phantom.coils import receive_coils
+from physics.coils import combine, compression, expand, mixed, sensitivity_maps, time_average
+from physics.fourier import fftc, ifftc, undersample
 from physics.simulation import smooth_phase, white_noise
 from training.augmentation import augment
 from training.split import training_order
@@ -36,7 +38,16 @@ class Acquisition:
     sample_n: int  # fully sampled lines in the centre of k-space
     phase: bool  # give every image a smooth random phase
     noise: float  # standard deviation of k-space noise, in real and imaginary part each
-    data_seed: int  # seed of the masks, phases and noise of evaluation
+    data_seed: int  # seed of the masks, phases and noise of evaluation, and of the coils
+    coils: int | None = None  # simulate so many receive coils; None: one that sees all alike
+    virtual_coils: int | None = None  # compress the coils to so many; None: keep all
+
+    @property
+    def n_coils(self) -> int | None:
+        """Coils that methods get; None: a single one, without maps."""
+        if self.coils is None or self.virtual_coils is None:
+            return self.coils
+        return min(self.coils, self.virtual_coils)
 
     def at(self, acc: float) -> "Acquisition":
         """The same acquisition at one acceleration."""
@@ -61,7 +72,19 @@ class Batch:
     acc: float | None  # nominal acceleration; None if each sample has its own
     image: Tensor  # (B, T, Y, X) ground truth: float32, or complex64 if it has a phase
     mask: Tensor  # (B, T, Y, 1) float32, centred
-    aliased: Tensor  # (B, T, Y, X) complex64
+    aliased: Tensor  # (B, T, Y, X) complex64, or coil images (B, T, C, Y, X)
+    maps: Tensor | None = None  # (B, C, Y, X) complex64, sensitivities; None: a single coil
+
+    @property
+    def measured(self) -> tuple[Tensor, ...]:
+        """What methods are called with: `(aliased, mask)`, or `(aliased, mask, maps)`."""
+        measured = self.aliased, self.mask
+        return measured if self.maps is None else (*measured, self.maps)
+
+    @property
+    def combined(self) -> Tensor:
+        """(B, T, Y, X) complex64: the aliased image, combined from the coils if there are any."""
+        return self.aliased if self.maps is None else combine(self.aliased, self.maps)
 
     @property
     def target(self) -> Tensor:
@@ -70,13 +93,16 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same on another device."""
-        tensors = (tensor.to(device) for tensor in (self.image, self.mask, self.aliased))
-        return Batch(self.samples, self.acc, *tensors)
+        return self._with(self.samples, lambda tensor: tensor.to(device))
 
     def sample(self, i: int) -> "Batch":
         """The batch of the i-th sample alone."""
-        tensors = (tensor[i : i + 1] for tensor in (self.image, self.mask, self.aliased))
-        return Batch([self.samples[i]], self.acc, *tensors)
+        return self._with([self.samples[i]], lambda tensor: tensor[i : i + 1])
+
+    def _with(self, samples: list[int], change: Callable[[Tensor], Tensor]) -> "Batch":
+        tensors = (self.image, self.mask, self.aliased, self.maps)
+        changed = (None if tensor is None else change(tensor) for tensor in tensors)
+        return Batch(samples, self.acc, *changed)  # type: ignore[arg-type]
 
 
 def epoch_draws(
@@ -125,8 +151,8 @@ def training_batch(
     masks = training_masks(
         keys, (n_frames, ny), acquisition.acc, acquisition.sample_n, training.seed
     )
-    pairs = []
-    for number, sample in draws:
+    acquired = []
+    for (number, sample), mask in zip(draws, masks, strict=True):
         rng = generator(Stream.TRAINING_SAMPLE, training.seed, number, sample)
         image = images[sample]
         if training.augment:
@@ -135,8 +161,8 @@ def training_batch(
         if training.strip is not None:
             start = int(rng.integers(max(1, nx - training.strip + 1)))
             columns = slice(start, start + training.strip)
-        pairs.append(_acquired(image, columns, acquisition, rng))
-    return _batch([sample for _, sample in draws], pairs, masks, acquisition, device)
+        acquired.append(_acquired(image, sample, mask, columns, acquisition, rng))
+    return _batch([sample for _, sample in draws], acquired, masks, acquisition, device)
 
 
 def prepared(
@@ -192,39 +218,100 @@ class EvaluationBatches(Sequence[Batch]):
         a, chunk = self.acquisition, self.samples_of(i)
         n_frames, ny = self.images.shape[1:3]
         masks = evaluation_masks(chunk, (n_frames, ny), a.acc, a.sample_n, a.data_seed)
-        pairs = []
-        for sample in chunk:
+        acquired = []
+        for sample, mask in zip(chunk, masks, strict=True):
             rng = generator(Stream.EVALUATION_SAMPLE, a.data_seed, sample)
-            pairs.append(_acquired(self.images[sample], slice(None), a, rng))
-        return _batch(chunk, pairs, masks, a, self.device)
+            acquired.append(_acquired(self.images[sample], sample, mask, slice(None), a, rng))
+        return _batch(chunk, acquired, masks, a, self.device)
 
 
 def _acquired(
-    image: Tensor, columns: slice, acquisition: Acquisition, rng: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    """Columns of an image with its phase, and the same with noise: (T, Y, columns) each."""
+    image: Tensor,
+    sample: int,
+    mask: np.ndarray,
+    columns: slice,
+    acquisition: Acquisition,
+    rng: np.random.Generator,
+) -> tuple[Tensor, ...]:
+    """Columns of an image (T, Y, X) with its phase, and the same with noise: (T, Y, columns) each.
+
+    Of coils: the truth (T, Y, columns), aliased coil images (T, C, Y, columns) and maps
+    (C, Y, columns).
+    """
+    a = acquisition
+    ny, nx = image.shape[-2:]
+    if a.phase:
+        image = image * smooth_phase((ny, nx), rng)
+    if a.coils is not None:
+        coils, mixing = receive_coils(a.coils, (ny, nx), a.data_seed, sample, noisy=a.noise > 0)
+        seen = expand(image[None], coils[None])[0]
+        return measured_by_coils(seen, mixing, torch.from_numpy(mask), columns, a, rng)
     truth = image[..., columns]
-    if acquisition.phase:
-        ny, nx = image.shape[1:]
-        truth = truth * smooth_phase((ny, nx), rng)[:, columns]
-    if not acquisition.noise:
+    if not a.noise:
         return truth, truth
-    return truth, truth + white_noise(tuple(truth.shape), acquisition.noise, rng)
+    return truth, truth + white_noise(tuple(truth.shape), a.noise, rng)
+
+
+def measured_by_coils(
+    seen: Tensor,
+    mixing: Tensor,
+    mask: Tensor,
+    columns: slice,
+    acquisition: Acquisition,
+    rng: np.random.Generator,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Undersample what coils see, and estimate their sensitivities from the measured lines.
+
+    Args:
+        seen: (T, C, Y, X) complex64, fully sampled coil images.
+        mixing: (C, C), makes the noise of the coils of white noise.
+        mask: (T, Y, 1), centred.
+
+    Returns:
+        the truth (T, Y, columns), which is the combination of `seen` by the estimated maps; aliased
+        coil images (T, C, Y, columns); and the maps (C, Y, columns).
+    """
+    a, lines = acquisition, mask[:, None]
+    part = seen[..., columns]
+    noisy = part
+    if a.noise:
+        noisy = part + mixed(mixing, white_noise(tuple(part.shape), a.noise, rng))
+    aliased = undersample(noisy, lines)
+    if part.shape == seen.shape:
+        total = aliased.sum(dim=0)
+    else:  # the maps need all columns, of which the sum over the frames is enough
+        kspace = torch.zeros_like(seen[0])
+        for frame, sampled in zip(seen, lines, strict=True):
+            kspace += sampled * fftc(frame, axes=(-2,))
+        if a.noise:
+            count = lines.sum(dim=0)  # of each line: their noise adds up
+            noise = count.sqrt() * white_noise(tuple(kspace.shape), a.noise, rng)
+            kspace += mixed(mixing, noise)
+        total = ifftc(kspace, axes=(-2,))
+    average = time_average(total[None], mask[None])
+    if a.virtual_coils is not None and a.virtual_coils < len(total):
+        matrix, _ = compression(average[0], a.virtual_coils)
+        part, aliased = mixed(matrix, part), mixed(matrix, aliased)
+        average = mixed(matrix, average)
+    maps = sensitivity_maps(average)[..., columns]
+    return combine(part[None], maps)[0], aliased, maps[0]
 
 
 def _batch(
     samples: list[int],
-    pairs: Sequence[tuple[Tensor, Tensor]],
+    acquired: Sequence[tuple[Tensor, ...]],
     masks: np.ndarray,
     acquisition: Acquisition,
     device: torch.device | str,
 ) -> Batch:
-    images, noisy = zip(*pairs, strict=True)
-    image = _sent(torch.stack(images), device)
-    source = _sent(torch.stack(noisy), device) if acquisition.noise else image
-    mask = _sent(torch.from_numpy(masks), device)
     low, high = acquisition.acc
-    return Batch(samples, low if low == high else None, image, mask, undersample(source, mask))
+    acc = low if low == high else None
+    images, sources, *maps = (torch.stack(parts) for parts in zip(*acquired, strict=True))
+    image, mask = _sent(images, device), _sent(torch.from_numpy(masks), device)
+    if maps:
+        return Batch(samples, acc, image, mask, _sent(sources, device), _sent(maps[0], device))
+    source = _sent(sources, device) if acquisition.noise else image
+    return Batch(samples, acc, image, mask, undersample(source, mask))
 
 
 def _sent(tensor: Tensor, device: torch.device | str) -> Tensor:

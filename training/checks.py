@@ -29,11 +29,11 @@ AT_LEAST = {
     "num_epochs": 0, "weight_decay": 0, "batch_size": 1, "accumulation": 1, "warmup_epochs": 0,
     "seed": 0, "num_pictures": 0, "picture_dpi": 20, "validate_every": 1, "noise": 0, "stages": 1,
     "features": 1, "strip": 1, "ema": 0, "dropout": 0, "dc_weight": 1e-6,
-    "stage_loss": 0,
+    "stage_loss": 0, "coils": 1, "virtual_coils": 1,
 }  # fmt: skip
 AT_MOST = {
     "data_seed": 2**63 - 1, "seed": 2**63 - 1, "initial_lr": 1e6, "weight_decay": 1e6,
-    "picture_dpi": 1000, "noise": 1, "dc_weight": 1e6, "stage_loss": 1,
+    "picture_dpi": 1000, "noise": 1, "dc_weight": 1e6, "stage_loss": 1, "coils": 64,
 }  # fmt: skip
 MORE_THAN = {"initial_lr": 0, "max_minutes": 0, "clip_gradient": 0}
 LESS_THAN = {"dropout": 1, "ema": 1}
@@ -138,13 +138,14 @@ def unused_settings(settings: Settings, defaults: Mapping[str, Any]) -> list[str
     return [f"NOTICE: {flag(name)} does not apply to the model {model}" for name in changed]
 
 
-def prior_for(real_image: bool | None, phase: bool, cine: Cine) -> bool:
-    """Whether to assume real-valued images; decided by the data if the setting is None.
+def prior_for(real_image: bool | None, phase: bool, coils: bool, cine: Cine) -> bool:
+    """Whether to assume real-valued images; decided by the data if the setting is None. Images
+    that several `coils` see have the phase of their maps.
 
     Raises:
         InputError: the prior is asked for, or was trained with, but the images have a phase.
     """
-    is_real = not (cine.images.is_complex() or phase)
+    is_real = not (cine.images.is_complex() or phase or coils)
     if real_image and not is_real:
         raise InputError(
             "--real-image (of the settings, or of the initial weights) assumes real-valued images,"

@@ -24,7 +24,7 @@ class _Captured(nn.Module):
         self.network, self.precision, self.stages = network, precision, stages
 
     def forward(self, aliased: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        return tuple(run_stages(self.network, aliased, mask, self.precision)[self.stages])
+        return tuple(run_stages(self.network, aliased, mask, precision=self.precision)[self.stages])
 
 
 def captured(
@@ -58,6 +58,6 @@ def captured(
     def forward(batch: Tensor, lines: Tensor) -> Sequence[Tensor]:
         if batch.shape == aliased.shape:
             return replayed(batch, lines)  # type: ignore[return-value]
-        return run_stages(network, batch, lines, precision)
+        return run_stages(network, batch, lines, precision=precision)
 
     return forward

@@ -55,7 +55,8 @@ class Run:
     def acquisition(self) -> Acquisition:
         """How its images are undersampled."""
         s = self.settings
-        return Acquisition(acceleration_range(s.acc), s.sample_n, s.phase, s.noise, s.data_seed)
+        acc = acceleration_range(s.acc)
+        return Acquisition(acc, s.sample_n, s.phase, s.noise, s.data_seed, s.coils, s.virtual_coils)
 
     @property
     def training_draws(self) -> TrainingDraws:
@@ -92,7 +93,8 @@ class Run:
         """The cost of a forward pass of a training step."""
         n_frames, ny, nx = self.cine.shape
         shape = (n_frames, ny, min(nx, self.settings.strip or nx))
-        return count_cost(self.settings.model, self.pass_size, shape, **self.architecture)
+        n_coils = self.acquisition.n_coils
+        return count_cost(self.settings.model, self.pass_size, shape, n_coils, **self.architecture)
 
 
 @dataclass

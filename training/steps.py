@@ -32,8 +32,8 @@ class Stages(nn.Module):
         super().__init__()
         self.network, self.precision = network, precision
 
-    def forward(self, aliased: Tensor, mask: Tensor) -> list[Tensor]:
-        return run_stages(self.network, aliased, mask, self.precision)
+    def forward(self, *measured: Tensor) -> list[Tensor]:
+        return run_stages(self.network, *measured, precision=self.precision)
 
 
 def training_forward(run: Run, network: nn.Module) -> Forward:
@@ -76,7 +76,7 @@ def train_step(
     optimizer.zero_grad(set_to_none=True)
     for number, (batch, weight) in enumerate(parts, start=1):
         with exchanging(forward, number == n_parts):
-            stages = forward(batch.aliased, batch.mask)
+            stages = forward(*batch.measured)
             errors = [training_loss(x, batch.image, s.loss) for x in stages]
             losses = [error.sum() * weight / n_samples for error in errors]
             loss = losses[-1]

@@ -21,6 +21,7 @@ class Stream(IntEnum):
     EVALUATION_SAMPLE = 6  # phase and noise
     ADAPTATION = 7  # lines and strips of scan-specific fine-tuning
     DROPOUT = 8  # of all processes of a run but the first
+    COILS = 9  # places of receive coils, and their noise
 
 
 def generator(stream: Stream, *key: int) -> np.random.Generator:

@@ -98,7 +98,7 @@ def test_measured_lines_are_kept_exactly(model, start, real_image):
 def test_a_shift_in_time_shifts_a_start(start, real_image):
     _, mask, aliased = example()
     first, second = (
-        Start(start, aliased.roll(k, 1), mask.roll(k, 1), real_image, data_consistency=True)
+        Start(start, aliased.roll(k, 1), mask.roll(k, 1), None, real_image, data_consistency=True)
         for k in (0, 3)
     )
     for before, after in zip(first.parts, second.parts, strict=True):
@@ -142,5 +142,5 @@ def test_a_gradient_reaches_every_parameter_after_some_steps(
 @BETTER
 def test_a_start_has_no_gradient(start, real_image):
     _, mask, aliased = example()
-    parts = Start(start, aliased.requires_grad_(), mask, real_image, data_consistency=False).parts
-    assert not any(part.requires_grad for part in parts)
+    start = Start(start, aliased.requires_grad_(), mask, None, real_image, data_consistency=False)
+    assert not any(part.requires_grad for part in start.parts)

@@ -27,5 +27,7 @@ def test_a_mask_in_numbers():
 
 
 def test_phase_and_noise_are_named_only_if_they_are_added():
-    assert simulation_lines(phase=False, noise=0.0) == []
-    assert len(simulation_lines(phase=True, noise=0.005)) == 2
+    assert simulation_lines(phase=False, noise=0.0, coils=None) == []
+    both = simulation_lines(phase=True, noise=0.005, coils=None)
+    assert len(both) == 2
+    assert "of each coil" in simulation_lines(phase=True, noise=0.005, coils=8)[1]

@@ -4,7 +4,9 @@ import pytest
 import torch
 from helpers import make_images
 
-from physics.fourier import undersample
+from physics.coils import combine
+from physics.fourier import fftc, undersample
+from physics.sense import aliased_by
 from training.augmentation import AUGMENTATIONS
 from training.batches import (
     Acquisition,
@@ -187,3 +189,53 @@ def test_a_step_is_divided_into_parts_of_at_most_one_size():
     assert divided(draws, 1) == [draws]
     assert divided(draws, 3) == [draws[:3], draws[3:6], draws[6:]]
     assert divided(draws, 9) == [[draw] for draw in draws]
+
+
+COILS = {"coils": 3, "phase": True}
+
+
+def test_coils_have_maps_and_a_truth_that_they_combine():
+    batch = EvaluationBatches(IMAGES, [2], replace(ACQUISITION, **COILS), 1)[0]
+    assert batch.aliased.shape == (1, 8, 3, 32, 36)
+    assert batch.maps.shape == (1, 3, 32, 36)
+    assert len(batch.measured) == 3
+    # noiseless: the lines of the combined truth are those that were measured, but for the maps
+    again = aliased_by(batch.image, batch.mask, batch.maps)
+    error = (again - batch.aliased).abs().square().mean().sqrt()
+    assert error < 0.02 * batch.aliased.abs().max()
+    assert (batch.target - IMAGES[2]).abs().square().mean().sqrt() < 0.02
+    assert torch.equal(batch.combined, combine(batch.aliased, batch.maps))
+
+
+def test_a_strip_of_coil_images_is_a_strip_of_the_whole():
+    whole, strip = batch_of([(1, 3)], coils=3), batch_of([(1, 3)], coils=3, strip=16)
+    differences = [
+        (whole.aliased[..., start : start + 16] - strip.aliased).abs().max() for start in range(21)
+    ]
+    start = int(torch.stack(differences).argmin())
+    for name in ("aliased", "maps", "image"):
+        part = getattr(whole, name)[..., start : start + 16]
+        torch.testing.assert_close(getattr(strip, name), part, atol=1e-5, rtol=1e-4)
+
+
+def test_noise_of_coils_is_white_and_in_the_measured_lines_alone():
+    for strip in (None, 16):
+        batch = batch_of([(0, i) for i in range(9)], 0 * IMAGES, coils=4, noise=0.05, strip=strip)
+        lines = fftc(batch.aliased, axes=(-2,))
+        measured = batch.mask[:, :, None].expand_as(lines).bool()
+        assert lines[~measured].abs().max() < 1e-5
+        deviation = lines[measured].abs().square().mean().sqrt()
+        assert deviation.item() == pytest.approx(0.05 * 2**0.5, rel=0.05)
+        coils = lines.movedim(2, 0).flatten(1)
+        covariance = (coils @ coils.mH / measured[:, :, 0].sum()).abs()
+        torch.testing.assert_close(covariance, 0.005 * torch.eye(4), atol=0.0005, rtol=0)
+
+
+def test_virtual_coils_are_fewer_and_hold_the_image():
+    settings = replace(ACQUISITION, coils=6)
+    every, few = (
+        EvaluationBatches(IMAGES, [1], replace(settings, virtual_coils=n), 1)[0] for n in (6, 3)
+    )
+    assert every.aliased.shape[2] == 6
+    assert few.aliased.shape[2] == few.maps.shape[1] == 3
+    assert (few.target - every.target).abs().mean() < 0.02

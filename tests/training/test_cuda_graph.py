@@ -39,7 +39,7 @@ def test_a_captured_step_has_the_gradients_of_a_plain_one(model):
         gradients = []
         for one, run in (
             (network, forward),
-            (plain, lambda a, m: run_stages(plain, a, m, "float32")),
+            (plain, lambda a, m: run_stages(plain, a, m, precision="float32")),
         ):
             one.zero_grad()
             sum(x.abs().square().mean() for x in run(aliased, mask[:n])).backward()
