@@ -3,7 +3,8 @@
 A data file is an `.npz` with the key `dataset` (or a plain `.npy`): fully sampled magnitude images
 [n_samples, n_frames, ny, nx] in [0, 1], or complex ones of such magnitude, and optionally
 `groups` [n_samples], the patient of each sample. A sample is one slice over one heartbeat: time is
-cyclic, and the last frame is followed by the first.
+cyclic, and the last frame is followed by the first. In place of `dataset` it may have `kspace`,
+fully sampled k-space of several coils (`formats/coil_data.py`), and HDF5 files may have that too.
 
 Headers and sizes are compared with the file and the memory before anything is allocated.
 Samples are then read one at a time. Those of a compressed file, or of a small one, are held in
@@ -30,6 +31,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from formats.coil_data import AXES, read_coils, require_kspace
+from formats.hdf5 import HDF5Array, hdf5_arrays
+from formats.kspace import looks_like_kspace
+from formats.reading import kind_of
 from formats.samples import (
     Images,
     MappedImages,
@@ -47,6 +52,7 @@ from util.progress import progress, say
 from util.stored import MAGIC, ZIP_MAGIC, Stored, require_memory, stored_in
 
 KEY, GROUPS_KEY = "dataset", "groups"
+COILS_KEY, NOISE_KEY = "kspace", "noise"
 PHANTOM = "phantom"  # the name of the built-in data, in place of a file
 PHANTOM_SAMPLES, PHANTOM_SIZE = 200, (192, 192)
 EXPECTED = f"expected an .npz with '{KEY}' [n_samples, n_frames, ny, nx], in [0, 1] (or complex)"
@@ -69,7 +75,9 @@ CODE = source_hash("dataset", "training.quality")  # of everything that is remem
 class Cine:
     """Checked data."""
 
-    images: Images  # (n_samples, T, Y, X) float32 in [0, 1], or complex64 of such magnitude
+    # (n_samples, T, Y, X) float32 in [0, 1], or complex64 of such magnitude; of several coils
+    # (n_samples, T, C, Y, X) complex64, whose combined images have such a magnitude
+    images: Images
     groups: np.ndarray | None  # (n_samples,) patient of each sample, if known
     hashes: list[str]  # of each sample's float32 values
     source: str  # the file's name, or "phantom"
@@ -79,7 +87,13 @@ class Cine:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(T, Y, X)"""
-        return tuple(self.images.shape[1:])  # type: ignore[return-value]
+        n_frames, *_, ny, nx = self.images.shape[1:]
+        return n_frames, ny, nx
+
+    @property
+    def n_coils(self) -> int | None:
+        """None: images of no coils."""
+        return self.images.shape[2] if len(self.images.shape) == 5 else None
 
     @property
     def hash(self) -> str:
@@ -128,40 +142,41 @@ def read_file(
     normalise: bool,
     examine: Callable[[Tensor], Any],
 ) -> Cine:
-    """The content of an .npz or .npy file; see `load_cine`."""
+    """The content of a data file; see `load_cine`."""
     try:
         if path.exists() and not path.is_file():
             kind = "a directory" if path.is_dir() else "not a regular file"
             raise InputError(f"{path} is {kind}; {EXPECTED}: name a file")
-        groups = None
-        notices: list[str] = []
         with path.open("rb") as file:
-            magic = file.read(6)
-            file.seek(0)
-            if magic == MAGIC:
-                size = path.stat().st_size
-                stored = Stored(
-                    lambda: path.open("rb"), size, str(path), EXPECTED, lambda: (path, 0)
-                )
-            elif magic[:2] == ZIP_MAGIC:
-                stored, groups, notices = read_npz(file, path)
-            else:
-                problem = f"is neither .npz nor .npy (it begins with {magic!r})"
-                problem = problem if magic else "is empty"
-                raise InputError(f"{path} {problem}; {EXPECTED}: {REMEDY}")
+            contents = contents_of(file, path)
+            stored, groups, notices = contents.stored, contents.groups, contents.notices
             shape, dtype = stored.shape, stored.dtype
-            if complex_pairs:
-                shape, dtype = joined_pairs(shape, dtype, str(path))
-            check_axes(shape, dtype, groups, n_samples, str(path))
-            n = n_samples or shape[0]
-            if stored.can_be_mapped and stored.n_bytes >= MAPPED_FROM:
-                mapped = MappedImages(stored, n, complex_pairs, normalise)
-                hashes, findings = known_or_taken(mapped, stored, path, examine)
-                images: Images = mapped
+            if contents.is_kspace:
+                require_kspace(shape, dtype, stored.where)
+                if complex_pairs:
+                    raise InputError("--complex-pairs is for images: leave it out with k-space")
             else:
-                images, hashes, findings = read_images(
-                    stored, n, complex_pairs, normalise, str(path), examine
+                if complex_pairs:
+                    shape, dtype = joined_pairs(shape, dtype, str(path))
+                check_axes(shape, dtype, str(path))
+            check_samples(shape[0], groups, n_samples, str(path))
+            n = n_samples or shape[0]
+            mapped = stored.can_be_mapped and stored.n_bytes >= MAPPED_FROM
+            images: Images
+            if contents.is_kspace:
+                images, hashes, findings, more = read_coils(
+                    stored, contents.noise, n, not mapped, str(path), examine, MEMORY_REMEDY
                 )
+                notices = [*notices, *more]
+            else:
+                assert isinstance(stored, Stored)  # HDF5 holds k-space alone
+                if mapped:
+                    images = MappedImages(stored, n, complex_pairs, normalise)
+                    hashes, findings = known_or_taken(images, stored, path, examine)
+                else:
+                    images, hashes, findings = read_images(
+                        stored, n, complex_pairs, normalise, str(path), examine
+                    )
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; {EXPECTED}: {REMEDY}") from None
     except OSError as error:
@@ -172,25 +187,68 @@ def read_file(
     return Cine(images, groups, hashes, path.name, notices, findings)
 
 
-def read_npz(file: IO[bytes], path: Path) -> tuple[Stored, np.ndarray | None, list[str]]:
-    """The dataset of an open .npz file, its groups (or None) and notices."""
-    members = stored_in(file, path, EXPECTED)
-    notices = []
-    key = KEY
-    if KEY not in members:
-        others = [name for name in members if name != GROUPS_KEY]
-        if len(others) != 1:
-            keys = ", ".join(map(repr, members)) or "none"
-            raise InputError(f"{path} has no key '{KEY}', its keys are {keys}; {EXPECTED}")
-        key = others[0]
-        notices.append(f"no key '{KEY}' in {path.name}; its only array, '{key}', is used")
+@dataclass
+class Contents:
+    """What a data file holds, unread."""
 
-    groups = None
-    if GROUPS_KEY in members:
-        of_groups = members[GROUPS_KEY]()
-        require_memory(of_groups.n_bytes, of_groups, MEMORY_REMEDY)
-        groups = of_groups.whole()
-    return members[key](), groups, notices
+    stored: Stored | HDF5Array  # images, or k-space
+    is_kspace: bool
+    groups: np.ndarray | None = None
+    noise: np.ndarray | None = None  # of the coils, if there is a scan of it
+    notices: list[str] = field(default_factory=list)
+
+
+def contents_of(file: IO[bytes], path: Path) -> Contents:
+    """The contents of an open data file."""
+    magic = file.read(6)
+    file.seek(0)
+    if magic == MAGIC:
+        size = path.stat().st_size
+        stored = Stored(lambda: path.open("rb"), size, str(path), EXPECTED, lambda: (path, 0))
+        is_kspace = len(stored.shape) == 5 and stored.dtype.kind == "c" and 0 not in stored.shape
+        return Contents(stored, is_kspace and looks_like_kspace(next(stored.samples(1))))
+    if magic[:2] == ZIP_MAGIC:
+        return contents_of_npz(file, path)
+    if magic and kind_of(path) == "hdf5":
+        arrays = hdf5_arrays(path)
+        if COILS_KEY not in arrays:
+            keys = ", ".join(map(repr, arrays)) or "none"
+            raise InputError(
+                f"{path} is HDF5 without '{COILS_KEY}', its arrays are {keys}; expected"
+                f" '{COILS_KEY}' {AXES}: python dataset.py convert reads other files"
+            )
+        groups, noise = (
+            arrays[key].whole() if key in arrays else None for key in (GROUPS_KEY, NOISE_KEY)
+        )
+        return Contents(arrays[COILS_KEY], True, groups, noise)
+    problem = f"is neither .npz nor .npy (it begins with {magic!r})" if magic else "is empty"
+    raise InputError(f"{path} {problem}; {EXPECTED}: {REMEDY}")
+
+
+def contents_of_npz(file: IO[bytes], path: Path) -> Contents:
+    """The contents of an open .npz file."""
+    members = stored_in(file, path, EXPECTED)
+
+    def small(name: str) -> np.ndarray | None:
+        """An array that is read whole; None: there is none."""
+        if name not in members:
+            return None
+        stored = members[name]()
+        require_memory(stored.n_bytes, stored, MEMORY_REMEDY)
+        return stored.whole()
+
+    groups = small(GROUPS_KEY)
+    if KEY in members:
+        return Contents(members[KEY](), False, groups)
+    if COILS_KEY in members:
+        return Contents(members[COILS_KEY](), True, groups, small(NOISE_KEY))
+    others = [name for name in members if name != GROUPS_KEY]
+    if len(others) != 1:
+        keys = ", ".join(map(repr, members)) or "none"
+        raise InputError(f"{path} has no key '{KEY}', its keys are {keys}; {EXPECTED}")
+    (key,) = others
+    notice = f"no key '{KEY}' in {path.name}; its only array, '{key}', is used"
+    return Contents(members[key](), False, groups, None, [notice])
 
 
 def read_images(
@@ -277,14 +335,8 @@ def memory_needed(
     return math.prod(shape[1:]) * n_bytes_each + n_bytes_whole
 
 
-def check_axes(
-    shape: tuple[int, ...],
-    dtype: np.dtype,
-    groups: np.ndarray | None,
-    n_samples: int | None,
-    data: str,
-) -> None:
-    """InputError unless axes, types and groups are those of cine data."""
+def check_axes(shape: tuple[int, ...], dtype: np.dtype, data: str) -> None:
+    """InputError unless axes and type are those of cine images."""
     if len(shape) != 4 or 0 in shape:
         remedy = ""
         if len(shape) == 5 and shape[-1] == 2:
@@ -309,16 +361,22 @@ def check_axes(
         )
     if dtype.kind not in "biufc":
         raise InputError(f"{data}: the array is of type {dtype}; {EXPECTED}")
-    if n_samples is not None and n_samples > shape[0]:
-        raise InputError(f"{data} holds {shape[0]} samples, --n-samples asks for {n_samples}")
+
+
+def check_samples(
+    n_stored: int, groups: np.ndarray | None, n_samples: int | None, data: str
+) -> None:
+    """InputError unless there are so many samples, and groups name the patient of each."""
+    if n_samples is not None and n_samples > n_stored:
+        raise InputError(f"{data} holds {n_stored} samples, --n-samples asks for {n_samples}")
     if groups is None:
         return
     known = groups.dtype.kind in "biuSU" or (
         groups.dtype.kind == "f" and bool(np.isfinite(groups).all())
     )
-    if groups.shape != shape[:1] or not known:
+    if groups.shape != (n_stored,) or not known:
         raise InputError(
-            f"{data}: '{GROUPS_KEY}' is {groups.shape} {groups.dtype}; expected ({shape[0]},)"
+            f"{data}: '{GROUPS_KEY}' is {groups.shape} {groups.dtype}; expected ({n_stored},)"
             " numbers or names, the patient of each sample, none missing (NaN)"
         )
     if groups.dtype.kind in "SU" and (nameless := np.flatnonzero(np.char.strip(groups) == "")).size:

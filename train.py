@@ -101,7 +101,7 @@ from util.world import World, torchrun_world
 CODE = source_hash("train")  # of the whole suite, as it was imported
 WARM_STEPS = 3  # steps after which the time left is estimated
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"  # of training
-BATCH_BYTES = 16  # of a pixel in a batch: complex image and aliased image
+PIXEL_BYTES = 8  # of a complex image in a batch, and of the aliased one of each coil
 KEPT_SHARE = 0.25  # of the free memory of a device, which batches for validation may take
 MEMORY_MARGIN = 2.5  # a step may take this multiple of the counted activations
 LOGGED_SAMPLES = 2  # validation samples whose pictures go to TensorBoard
@@ -255,19 +255,20 @@ def prepare(
         )
     quality = quality_of(cine.findings)
     check_range(quality, cine.source)
-    s.real_image = checks.prior_for(s.real_image, s.phase, s.coils is not None, cine)
+    s.real_image = checks.prior_for(s.real_image, s.phase or s.coils is not None, cine)
     parts = split_samples(len(cine.images), s.split, s.data_seed, cine.groups)
     run = Run(folder, s, device, cine, parts, quality, world)
     checks.check_against_data(vars(s), cine, run.has_network)
     if initial:
         run.seen = {role: set(hashes) for role, hashes in initial["data"]["seen"].items()}
-    if not (run.has_network or available_baselines(s.baselines, s.real_image, bool(s.coils))):
+    coils = run.n_coils is not None
+    if not (run.has_network or available_baselines(s.baselines, s.real_image, coils)):
         raise InputError(
             "there is nothing to score: --num-epochs is 0, no --initial-weights are given, and"
             f" --baselines is {s.baselines}; name some, or leave it out for all that apply"
         )
-    if s.cuda_graph and (device.type != "cuda" or world.size > 1 or s.coils is not None):
-        where = device if device.type != "cuda" else "several GPUs" if not s.coils else "coils"
+    if s.cuda_graph and (device.type != "cuda" or world.size > 1 or run.n_coils):
+        where = device if device.type != "cuda" else "coils" if run.n_coils else "several GPUs"
         say(f"NOTICE: --cuda-graph does nothing on {where}")
     if device.type == "cpu":
         needed = run.step_cost.activation_bytes if run.has_network else 0
@@ -319,7 +320,7 @@ def tune_baselines(
     tuned: dict[float, dict[str, Parameters]] = {}
     for acc in run.test_accelerations:
         tuned[acc] = {}
-        for name in available_baselines(s.baselines, s.real_image, bool(s.coils)):
+        for name in available_baselines(s.baselines, s.real_image, run.n_coils is not None):
             tuned[acc][name] = bench.parameters(name, acc, stop)
     if lines := baseline_lines(tuned, run.parts["train"]):
         facts["Baselines"] = lines
@@ -380,7 +381,7 @@ def fit(
     validation: Sequence[Batch] = EvaluationBatches(
         run.cine.images, share, run.acquisition, run.pass_size, run.device
     )
-    needed = len(share) * math.prod(run.cine.shape) * BATCH_BYTES
+    needed = len(share) * math.prod(run.cine.shape) * PIXEL_BYTES * (1 + (run.n_coils or 1))
     if needed < KEPT_SHARE * machine.free_memory(run.device):
         validation = list(validation)  # the same in every epoch
     first = len(training.history)
@@ -431,7 +432,7 @@ def measured_forecast(
     n_drawn = min(s.num_pictures, len(run.parts["test"]))
     pictured = dict.fromkeys(BESIDE, n_drawn)
     expected = forecast(bench, learned, tuned, run.pass_size, s.lesions, pictured)
-    images = run.cine.images[run.parts["test"][0]].abs().numpy()
+    images = bench.batches("test", run.test_accelerations[0], size=1)[0].target[0].cpu().numpy()
     expected.test /= run.world.size
     expected.test += seconds_of_pictures(images, n_drawn, s.picture_dpi)
     return expected

@@ -10,7 +10,8 @@ coils (t, x, y): its first axis is time, unless its header counts slices. Layout
   arXiv:1811.08839, 2018.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -111,3 +112,49 @@ def variable_of(
         return array.transpose() if reverse else array
 
     return Variable(name, tuple(shape[::-1] if reverse else shape), dtype, take)
+
+
+class HDF5Array:
+    """A numeric array of an HDF5 file, like a `Stored`: its items are read when asked for."""
+
+    is_fortran, can_be_mapped = False, True
+
+    def __init__(self, path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype):
+        self.path, self.name, self.shape, self.dtype = path, name, shape, dtype
+        self.where = f"'{name}' in {path}"
+        self.n_bytes = math.prod(shape) * dtype.itemsize
+
+    def __str__(self) -> str:
+        return f"{self.where} is {self.shape} {self.dtype}"
+
+    def whole(self) -> np.ndarray:
+        """The array."""
+        return self._read(())
+
+    def mapped(self, i: int) -> np.ndarray:
+        """The i-th item."""
+        return self._read(i)
+
+    def samples(self, n: int) -> Iterator[np.ndarray]:
+        """The first n items, one at a time."""
+        return (self._read(i) for i in range(n))
+
+    def _read(self, part: Any) -> np.ndarray:
+        h5py = optional("h5py")
+        with damage_explained(self.path), h5py.File(self.path, "r") as file:
+            return np.asarray(file[self.name][part])
+
+
+def hdf5_arrays(path: Path) -> dict[str, HDF5Array]:
+    """The arrays of numbers or names at the top of an HDF5 file.
+
+    Raises:
+        InputError: h5py is not installed, or the file is damaged.
+    """
+    h5py = optional("h5py")
+    with damage_explained(path), h5py.File(path, "r") as file:
+        return {
+            name: HDF5Array(path, name, item.shape, item.dtype)
+            for name, item in file.items()
+            if isinstance(item, h5py.Dataset) and item.shape is not None
+        }

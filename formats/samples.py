@@ -1,16 +1,27 @@
 """The samples of a stored dataset: checked, in single precision, and read when they are used."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from formats.coils import coil_images
 from util.errors import InputError
 from util.stored import Stored
 
 REAL_EXCESS = 2.0**-24  # over 1: float32 rounds this to 1
 COMPLEX_EXCESS = 1e-5  # over 1: the rounded magnitude of values divided by their magnitude
+
+
+class SampleSource(Protocol):
+    """An array in a file whose items can be read one by one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def mapped(self, i: int) -> np.ndarray: ...
 
 
 class MappedImages(Sequence[Tensor]):
@@ -40,7 +51,31 @@ class MappedImages(Sequence[Tensor]):
         return self.dtype.kind == "c"
 
 
-Images = Tensor | MappedImages  # (n_samples, T, Y, X)
+class CoilSamples(Sequence[Tensor]):
+    """Coil images (n_samples, T, C, Y, X) of k-space in a file, each made when it is used."""
+
+    def __init__(self, stored: SampleSource, whiten: Sequence[np.ndarray], scales: Sequence[float]):
+        """`whiten`, `scales`: of each sample, the matrix (C, C) that whitens its noise, and the
+        factor that brings its image into [0, 1]."""
+        self.stored, self.whiten, self.scales = stored, whiten, scales
+        self.shape = (len(scales), *stored.shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, i):
+        if isinstance(i, slice):
+            return [self[j] for j in range(len(self))[i]]
+        i = range(len(self))[i]
+        kspace = np.asarray(self.stored.mapped(i), dtype=np.complex64)
+        return self.scales[i] * coil_images(kspace, self.whiten[i])
+
+    def is_complex(self) -> bool:
+        return True
+
+
+# (n_samples, T, Y, X), or of several coils (n_samples, T, C, Y, X)
+Images = Tensor | MappedImages | CoilSamples
 
 
 def single(dtype: np.dtype) -> np.dtype:

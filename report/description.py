@@ -66,7 +66,7 @@ def describe(run: Run) -> dict[str, list[str]]:
             *cine.notices,
             *data_notices(run.quality),
             *simulation_lines(s.phase, s.noise, s.coils),
-            *coil_lines(s.coils, s.virtual_coils),
+            *coil_lines(cine.n_coils, s.coils, s.virtual_coils),
         ],
         "Split": [
             *(
@@ -90,8 +90,7 @@ def describe(run: Run) -> dict[str, list[str]]:
         ],
     }
     if run.has_network:
-        n_coils = run.acquisition.n_coils
-        whole = count_cost(s.model, 1, cine.shape, n_coils, **run.architecture)
+        whole = count_cost(s.model, 1, cine.shape, run.n_coils, **run.architecture)
         lines["Model"] = [*model_lines(run, whole, run.step_cost), *seen_samples(run)]
     if s.num_epochs:
         lines["Optimisation"] = optimisation_lines(s, run.n_steps)
@@ -146,17 +145,19 @@ def simulation_lines(phase: bool, noise: float, coils: int | None) -> list[str]:
     return lines
 
 
-def coil_lines(coils: int | None, virtual_coils: int | None) -> list[str]:
+def coil_lines(measured: int | None, simulated: int | None, virtual: int | None) -> list[str]:
     """The coils, and where their maps and the truth come from."""
-    if coils is None:
+    n_coils = measured or simulated
+    if n_coils is None:
         return []
+    coils = f"k-space of {measured} coils" if measured else f"seen by {simulated} simulated coils"
     compressed = ""
-    if virtual_coils is not None and virtual_coils < coils:
-        compressed = f", compressed to {virtual_coils} virtual ones"
+    if virtual is not None and virtual < n_coils:
+        compressed = f", compressed to {virtual} virtual ones"
+    truth = "fully sampled image, with the noise of the scan," if measured else "noiseless image"
     return [
-        f"seen by {coils} simulated coils, loops around the chest{compressed}; sensitivity maps are"
-        " estimated from the measured lines of each sample, and the truth is the fully sampled,"
-        " noiseless image that these maps combine"
+        f"{coils}{compressed}; sensitivity maps are estimated from the measured lines of each"
+        f" sample, and the truth is the {truth} that these maps combine"
     ]
 
 
@@ -283,7 +284,7 @@ def caveats(run: Run) -> list[str]:
             + ": every method scores better here than on raw k-space of a scanner (E. Shimron et"
             " al., 'Implicit data crimes', PNAS 2022)."
         )
-    if not s.real_image and not (run.cine.images.is_complex() or s.phase or s.coils):
+    if not s.real_image and not (run.cine.images.is_complex() or s.phase or run.n_coils):
         lines.append(
             "The real-image prior was switched off, for the training-free methods too: with it they"
             " score higher on these images."

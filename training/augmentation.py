@@ -1,8 +1,8 @@
 """Augmentation of fully sampled training images, before they are undersampled.
 
-Images are (T, Y, X), one sample at a time, with a `numpy.random.Generator` for each sample: the
-same generator state gives the same result on every device. torchvision is imported where it is
-used, because that takes a second and a half.
+Images are (T, Y, X), or coil images (T, C, Y, X), one sample at a time, with a
+`numpy.random.Generator` for each sample: the same generator state gives the same result on every
+device. torchvision is imported where it is used, because that takes a second and a half.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,13 +37,13 @@ def augment(images: Tensor, kinds: Sequence[str], generator: np.random.Generator
     reversed_, flipped_y, flipped_x = generator.random(3) < 0.5
     shift = int(generator.integers(len(images)))
     if "flips" in kinds:
-        images = images.flip([axis for axis, turn in ((1, flipped_y), (2, flipped_x)) if turn])
+        images = images.flip([axis for axis, turn in ((-2, flipped_y), (-1, flipped_x)) if turn])
     if "time" in kinds:
         images = (images.flip(0) if reversed_ else images).roll(shift, dims=0)
     if "shift" in kinds:
-        images = images.roll(int(generator.integers(-SHIFT, SHIFT + 1)), dims=1)
+        images = images.roll(int(generator.integers(-SHIFT, SHIFT + 1)), dims=-2)
     if "horizontal_flip" in kinds and generator.random() < 0.5:
-        images = images.flip(2)
+        images = images.flip(-1)
     if "jitter" in kinds:
         images = _jitter(images, *generator.uniform(1 - JITTER, 1 + JITTER, 2))
     if "blur" in kinds and generator.random() < 0.5:
@@ -74,7 +74,7 @@ def _affine(images: Tensor, generator: np.random.Generator) -> Tensor:
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2 import functional as transforms
 
-    ny, nx = images.shape[1:]
+    ny, nx = images.shape[-2:]
     angle, shear = (float(generator.uniform(-limit, limit)) for limit in (TURN, SHEAR))
     moved = [round(float(generator.uniform(-MOVE, MOVE)) * n) for n in (nx, ny)]
     scale = float(generator.uniform(1 - SCALE, 1 + SCALE))

@@ -42,13 +42,6 @@ class Acquisition:
     coils: int | None = None  # simulate so many receive coils; None: one that sees all alike
     virtual_coils: int | None = None  # compress the coils to so many; None: keep all
 
-    @property
-    def n_coils(self) -> int | None:
-        """Coils that methods get; None: a single one, without maps."""
-        if self.coils is None or self.virtual_coils is None:
-            return self.coils
-        return min(self.coils, self.virtual_coils)
-
     def at(self, acc: float) -> "Acquisition":
         """The same acquisition at one acceleration."""
         return dataclasses.replace(self, acc=(acc, acc))
@@ -144,9 +137,9 @@ def training_batch(
 ) -> Batch:
     """Training samples, each with the mask and other random draws of its (round, sample).
 
-    `images`: all samples, (N, T, Y, X).
+    `images`: all samples, (N, T, Y, X), or coil images (N, T, C, Y, X).
     """
-    n_frames, ny, nx = images.shape[1:]
+    n_frames, *_, ny, nx = images.shape[1:]
     keys = [(number if training.fresh_masks else 0, sample) for number, sample in draws]
     masks = training_masks(
         keys, (n_frames, ny), acquisition.acc, acquisition.sample_n, training.seed
@@ -196,7 +189,11 @@ class EvaluationBatches(Sequence[Batch]):
         size: int,
         device: torch.device | str = "cpu",
     ):
-        """`images`: all samples, (N, T, Y, X); `samples`: the indices of those to evaluate."""
+        """
+        Args:
+            images: all samples, (N, T, Y, X) or (N, T, C, Y, X).
+            samples: the indices of those to evaluate.
+        """
         self.images, self.samples, self.size = images, list(samples), size
         self.acquisition, self.device = acquisition, device
         if beyond := [i for i in self.samples if not 0 <= i < len(images)]:
@@ -216,7 +213,7 @@ class EvaluationBatches(Sequence[Batch]):
         if isinstance(i, slice):
             return [self[j] for j in range(len(self))[i]]
         a, chunk = self.acquisition, self.samples_of(i)
-        n_frames, ny = self.images.shape[1:3]
+        n_frames, *_, ny, _ = self.images.shape[1:]
         masks = evaluation_masks(chunk, (n_frames, ny), a.acc, a.sample_n, a.data_seed)
         acquired = []
         for sample, mask in zip(chunk, masks, strict=True):
@@ -235,17 +232,20 @@ def _acquired(
 ) -> tuple[Tensor, ...]:
     """Columns of an image (T, Y, X) with its phase, and the same with noise: (T, Y, columns) each.
 
-    Of coils: the truth (T, Y, columns), aliased coil images (T, C, Y, columns) and maps
-    (C, Y, columns).
+    Of coils, simulated, or measured as coil images (T, C, Y, X), what `measured_by_coils` returns.
     """
     a = acquisition
     ny, nx = image.shape[-2:]
     if a.phase:
         image = image * smooth_phase((ny, nx), rng)
+    lines = torch.from_numpy(mask)
+    if image.dim() == 4:
+        white = torch.eye(image.shape[1], dtype=torch.complex64)
+        return measured_by_coils(image, white, lines, columns, a, rng)
     if a.coils is not None:
         coils, mixing = receive_coils(a.coils, (ny, nx), a.data_seed, sample, noisy=a.noise > 0)
         seen = expand(image[None], coils[None])[0]
-        return measured_by_coils(seen, mixing, torch.from_numpy(mask), columns, a, rng)
+        return measured_by_coils(seen, mixing, lines, columns, a, rng)
     truth = image[..., columns]
     if not a.noise:
         return truth, truth
@@ -261,6 +261,8 @@ def measured_by_coils(
     rng: np.random.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Undersample what coils see, and estimate their sensitivities from the measured lines.
+
+    Columns are independent, but for the maps, which are those of the whole image.
 
     Args:
         seen: (T, C, Y, X) complex64, fully sampled coil images.

@@ -138,14 +138,14 @@ def unused_settings(settings: Settings, defaults: Mapping[str, Any]) -> list[str
     return [f"NOTICE: {flag(name)} does not apply to the model {model}" for name in changed]
 
 
-def prior_for(real_image: bool | None, phase: bool, coils: bool, cine: Cine) -> bool:
-    """Whether to assume real-valued images; decided by the data if the setting is None. Images
-    that several `coils` see have the phase of their maps.
+def prior_for(real_image: bool | None, phase: bool, cine: Cine) -> bool:
+    """Whether to assume real-valued images; decided by the data if the setting is None. `phase`:
+    the images will get one, for example that of simulated coils.
 
     Raises:
         InputError: the prior is asked for, or was trained with, but the images have a phase.
     """
-    is_real = not (cine.images.is_complex() or phase or coils)
+    is_real = not (cine.images.is_complex() or phase)
     if real_image and not is_real:
         raise InputError(
             "--real-image (of the settings, or of the initial weights) assumes real-valued images,"
@@ -157,6 +157,15 @@ def prior_for(real_image: bool | None, phase: bool, coils: bool, cine: Cine) -> 
 def check_against_data(settings: Settings, cine: Cine, has_network: bool) -> None:
     """Raise InputError if the network or the masks do not fit the data."""
     n_frames, ny, _ = cine.shape
+    if cine.n_coils and settings["coils"]:
+        raise InputError(
+            f"{cine.source} is k-space of {cine.n_coils} coils, and --coils simulates others: leave"
+            " it out; --virtual-coils compresses those that there are"
+        )
+    if cine.n_coils and "jitter" in settings["augment"]:
+        raise InputError(
+            "--augment jitter is for magnitude images, not for k-space of coils: leave it out"
+        )
     frames_are_channels = "in_channels" in architecture_settings(settings["model"])
     channels = settings["in_channels"], settings["out_channels"]
     if has_network and frames_are_channels and channels != (n_frames, n_frames):

@@ -59,6 +59,12 @@ class Run:
         return Acquisition(acc, s.sample_n, s.phase, s.noise, s.data_seed, s.coils, s.virtual_coils)
 
     @property
+    def n_coils(self) -> int | None:
+        """Coils that methods get, measured, simulated or virtual; None: images of no coils."""
+        n_coils, virtual = self.cine.n_coils or self.settings.coils, self.settings.virtual_coils
+        return n_coils if n_coils is None or virtual is None else min(n_coils, virtual)
+
+    @property
     def training_draws(self) -> TrainingDraws:
         """What its training draws anew for every sample and round."""
         s = self.settings
@@ -93,8 +99,9 @@ class Run:
         """The cost of a forward pass of a training step."""
         n_frames, ny, nx = self.cine.shape
         shape = (n_frames, ny, min(nx, self.settings.strip or nx))
-        n_coils = self.acquisition.n_coils
-        return count_cost(self.settings.model, self.pass_size, shape, n_coils, **self.architecture)
+        return count_cost(
+            self.settings.model, self.pass_size, shape, self.n_coils, **self.architecture
+        )
 
 
 @dataclass

@@ -1,0 +1,104 @@
+"""K-space of several coils, fully sampled or not: checked, and its noise whitened.
+
+K-space is (T, C, Y, X) complex64, centred: frame, coil, phase-encoding line, readout. The noise of
+coils is known from a scan of noise alone, or estimated from the corners of k-space, where there is
+hardly any signal.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from formats.kspace import NEAR
+from physics.coils import combine, mixed, noise_covariance, sensitivity_maps, whitening
+from physics.fourier import ifftc
+from util.errors import InputError
+
+CORNER = 0.8  # of half of each axis, beyond which k-space is corner
+FEWEST = 10  # samples of noise for each coil that make a covariance
+SWAPPED = 2.0  # times as alike, beyond which coils look like frames
+
+
+def require_coils(kspace: np.ndarray, where: str) -> None:
+    """Raise InputError unless k-space (T, C, Y, X) can be that of several coils."""
+    finite = np.isfinite(kspace)
+    if not finite.all():
+        first = tuple(int(k) for k in np.unravel_index(finite.argmin(), kspace.shape))
+        raise InputError(
+            f"{where}: {finite.size - np.count_nonzero(finite)} values are NaN or infinite, the"
+            f" first at frame, coil, line, column {first}: repair or remove this sample"
+        )
+    filled = kspace != 0
+    if (empty := np.flatnonzero(~filled.any(axis=(0, 2, 3)))).size:
+        raise InputError(
+            f"{where}: coil {empty[0]} of {kspace.shape[1]} is zero everywhere: leave such coils"
+            " out, kspace[:, good]"
+        )
+    lines = filled.any(axis=-1)  # (T, C, Y)
+    if (lines != lines[:, :1]).any():
+        t, c, y = np.argwhere(lines != lines[:, :1])[0]
+        raise InputError(
+            f"{where}: coil {c} has {'a' if lines[t, c, y] else 'no'} line {y} in frame {t}, other"
+            " than the first coil: expected the same measured lines of all coils"
+        )
+    # coils see one place with other phases, frames with the same
+    mean_square = np.square(np.abs(kspace)).mean()
+    alike = [np.square(np.abs(kspace.mean(axis=axis))).mean() / mean_square for axis in (0, 1)]
+    if lines.all() and kspace.shape[1] > 1 and alike[1] > SWAPPED * alike[0]:
+        raise InputError(
+            f"{where} is {kspace.shape}, but its second axis looks like frames and its first like"
+            " coils; expected [n_frames, n_coils, ny, nx]: np.swapaxes makes it so"
+        )
+    energy = np.square(np.abs(kspace)).sum(axis=(0, 1))
+    for axis, what in enumerate(("line", "column")):
+        n, peak = energy.shape[axis], int(energy.sum(axis=1 - axis).argmax())
+        if abs(peak - n // 2) > NEAR:
+            raise InputError(
+                f"{where}: the highest energy is in {what} {peak} of {n}; expected centred k-space,"
+                f" with zero frequency at {n // 2}: np.fft.fftshift centres it"
+            )
+
+
+def whitened(kspace: np.ndarray, noise: np.ndarray | None, where: str) -> tuple[np.ndarray, str]:
+    """The matrix (C, C) that whitens the noise of k-space (T, C, Y, X), and a note.
+
+    `noise`: (C, N), a scan of noise alone; None: the corners of k-space are taken.
+
+    Raises:
+        InputError: the noise is not of these coils.
+    """
+    n_coils = kspace.shape[1]
+    origin = "a scan of noise"
+    if noise is None:
+        noise, origin = corners(kspace), "the corners of k-space"
+    elif noise.ndim != 2 or len(noise) != n_coils or not np.isfinite(noise).all():
+        raise InputError(
+            f"{where}: the noise is {noise.shape} for {n_coils} coils; expected finite values"
+            " [n_coils, n]: correct it, or leave it out"
+        )
+    identity = np.eye(n_coils, dtype=np.complex64)
+    if noise.shape[1] < FEWEST * n_coils or not noise.any():
+        return identity, f"the noise of the coils is not whitened: {origin} has too few samples"
+    covariance = noise_covariance(torch.from_numpy(np.ascontiguousarray(noise)))
+    covariance += 1e-6 * covariance.diagonal().real.mean() * torch.eye(n_coils)
+    return whitening(covariance).numpy(), f"the noise of {n_coils} coils is whitened by {origin}"
+
+
+def corners(kspace: np.ndarray) -> np.ndarray:
+    """The measured values (C, N) in the corners of centred k-space (T, C, Y, X)."""
+    ny, nx = kspace.shape[2:]
+    y, x = (np.abs(np.arange(n) - n // 2) > CORNER * n / 2 for n in (ny, nx))
+    values = kspace[:, :, y][..., x].transpose(1, 0, 2, 3).reshape(kspace.shape[1], -1)
+    return values[:, (values != 0).all(axis=0)]
+
+
+def coil_images(kspace: np.ndarray, whiten: np.ndarray) -> Tensor:
+    """Coil images (T, C, Y, X) of k-space, after its noise was whitened."""
+    white = mixed(torch.from_numpy(whiten), torch.from_numpy(np.ascontiguousarray(kspace)))
+    return ifftc(white)
+
+
+def combined(coils: Tensor) -> Tensor:
+    """The images (T, Y, X) of fully sampled coil images (T, C, Y, X), by maps from their mean."""
+    maps = sensitivity_maps(coils.mean(dim=0)[None])
+    return combine(coils[None], maps)[0]
