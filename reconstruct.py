@@ -36,7 +36,15 @@ from report.scan_report import write_results, write_series
 from report.scan_text import verdict_of
 from scan.adaptation import Adapted
 from scan.adaptation import adapt as adapt_to
-from scan.measurement import Measurement, from_images, from_kspace, is_full
+from scan.measurement import (
+    Measurement,
+    drawn_lines,
+    from_coils,
+    from_images,
+    from_kspace,
+    is_full,
+    require_mask,
+)
 from scan.reconstruction import Reconstruction, methods_for, reconstruct_all, score_rows
 from scan.weights import Weights, default_weights, load_weights, require_fit
 from training.run_folder import REPORT
@@ -105,7 +113,7 @@ def reconstruct_scan(
     load_named = cache(lambda name: load_weights(name, on))
 
     def weights_for(measurement: Measurement) -> Weights:
-        used = load_named(weights or default_weights(measurement.is_real))
+        used = load_named(weights or default_weights(measurement))
         require_fit(used, measurement, bool(adapt))
         return used
 
@@ -141,7 +149,7 @@ def reconstruct_scan(
             result = Reconstruction(
                 name=series.name,
                 patient=series.patient or ("" if found.one_patient else series.name),
-                notes=series.notes,
+                notes=[*series.notes, *measurement.notes],
                 measurement=measurement,
                 weights=used,
                 adapted=adapted_to,
@@ -206,9 +214,17 @@ def measured(series: Series, acc: float, sample_n: int, seed: int, number: int) 
     if mask is not None and mask.all():
         mask = None  # it says nothing
     if series.is_kspace:
-        lines = (values != 0).any(axis=-1)
-        if not is_full(values) or (mask is not None and (mask == lines).all()):
-            return from_kspace(values, None)  # a mask was compared with it when it was read
+        coils = values.ndim == 4
+        lines = (values != 0).any(axis=(1, 3) if coils else -1)
+        # a mask was compared with it when it was read
+        as_it_is = not is_full(values) or (mask is not None and (mask == lines).all())
+        if coils:
+            shape = len(values), *values.shape[2:]
+            drawn = None if as_it_is else drawn_lines(shape, acc, sample_n, seed, number, mask)
+            nominal = None if as_it_is or mask is not None else acc
+            return from_coils(values, drawn, series.maps, series.noise, nominal)
+        if as_it_is:
+            return from_kspace(values, None)
         values = ifftc(torch.from_numpy(values)).numpy()
     return from_images(values, acc, sample_n, seed, number, mask)
 
@@ -263,7 +279,9 @@ def how_lines(given: Mapping[str, Any], precision: str, device: torch.device) ->
 def reconstruct(
     kspace: np.ndarray | torch.Tensor,
     mask: np.ndarray | torch.Tensor | None = None,
+    maps: np.ndarray | torch.Tensor | None = None,
     *,
+    noise: np.ndarray | torch.Tensor | None = None,
     weights: str | None = None,
     adapt: float = 0.0,
     average: int = 1,
@@ -274,8 +292,11 @@ def reconstruct(
     """Reconstruct undersampled k-space with a trained network.
 
     Args:
-        kspace: (T, Y, X) complex, one series, centred: zero frequency at n // 2.
+        kspace: (T, Y, X) complex, one series, centred: zero frequency at n // 2; or of several
+            coils (T, C, Y, X).
         mask: (Y,) or (T, Y), 1 for measured lines; None: the lines that are not zero.
+        maps: (C, Y, X), sensitivities of the coils; None: they are estimated.
+        noise: (C, N), a scan of the coils' noise; None: the corners of k-space are taken.
         weights: a checkpoint, or the name of weights that come with the project; None: those for
             real or for complex images, as the data are.
         adapt: fine-tune on the measured lines of the series, at most so long.
@@ -295,13 +316,23 @@ def reconstruct(
     precision = precision or machine.fast_precision(on)
     machine.make_deterministic(seed)
     values = np.asarray(kspace)
-    if values.ndim != 3 or values.dtype.kind != "c":
+    if values.ndim not in (3, 4) or values.dtype.kind != "c":
         raise InputError(
-            f"kspace is {values.shape} {values.dtype}, expected complex (frames, lines, columns)"
+            f"kspace is {values.shape} {values.dtype}, expected complex (frames, lines, columns),"
+            " or (frames, coils, lines, columns)"
         )
-    lines = None if mask is None else np.asarray(mask)
-    measurement = from_kspace(values.astype(np.complex64), lines).to(on)
-    used = load_weights(weights or default_weights(measurement.is_real), on)
+    values = values.astype(np.complex64)
+    lines, sensitivities, scan = (
+        None if given is None else np.asarray(given) for given in (mask, maps, noise)
+    )
+    if values.ndim == 4:
+        if lines is not None:
+            found = (values != 0).any(axis=(1, 3))
+            require_mask(lines, found, (len(values), *values.shape[2:]))
+        measurement = from_coils(values, None, sensitivities, scan).to(on)
+    else:
+        measurement = from_kspace(values, lines).to(on)
+    used = load_weights(weights or default_weights(measurement), on)
     require_fit(used, measurement, bool(adapt))
     network = used.network
     if adapt:
@@ -309,7 +340,7 @@ def reconstruct(
             some, is_real = [measurement], used.needs_real
             network = adapt_to(network, some, is_real, adapt, precision, seed, NEVER).network
     method = averaged(partial(run_network, network, precision=precision), average)
-    images = method(measurement.aliased, measurement.mask)
+    images = method(*measurement.measured)
     return measurement.scale * images[0].cpu().numpy()
 
 

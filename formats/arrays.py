@@ -17,9 +17,7 @@ from formats.kspace import (
     arrange_mask,
     centred,
     centred_mask,
-    combine_coils,
     fitting_mask,
-    is_full,
     looks_like_kspace,
     measured_lines,
 )  # fmt: skip
@@ -311,14 +309,14 @@ def series_of(
     maps: np.ndarray | None,
     where: str,
 ) -> Series:
-    """A series from (T, C, Y, X) as a file has it: centred, coils combined, mask arranged.
+    """A series from (T, C, Y, X) as a file has it: centred, mask arranged; coil images combined.
 
     Args:
         is_kspace: None: complex values, k-space if their energy is in one place.
         mask: (T, Y) or (1, Y) bool in the file's order of lines.
 
     Raises:
-        InputError: undersampled with several coils; mask or zeros do not fit.
+        InputError: mask or zeros do not fit.
     """
     where, notes = f"{where} ({name})", []
     if is_kspace is None:
@@ -345,13 +343,7 @@ def series_of(
         notes += of_mask
     if frames.shape[1] == 1:
         return Series(name, frames[:, 0], True, mask, "", notes)
-    if not is_full(lines):
-        raise InputError(
-            f"{where} is undersampled k-space of {frames.shape[1]} coils, which is not supported:"
-            " combine the coils first, or use fully sampled k-space"
-        )
-    images, note = combine_coils(frames, maps)
-    return Series(name, images, False, mask, "", [*notes, note])
+    return Series(name, frames, True, mask, "", notes, maps)
 
 
 def patients_in(variables: Sequence[Variable], n: int) -> list[str] | None:

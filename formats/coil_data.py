@@ -91,4 +91,7 @@ def read_coils(
             torch.mul(coils, scale, out=images[i])
         if note not in notices:
             notices.append(note)
-    return images if keep else CoilSamples(stored, whiten, scales), hashes, findings, notices
+    if keep:
+        return images, hashes, findings, notices
+    stored.mapped(0)  # finds where the array begins while its file is open
+    return CoilSamples(stored, whiten, scales), hashes, findings, notices

@@ -35,7 +35,7 @@ import torch
 from numpy.lib import format as npy_format
 
 from formats.dicom import read_dicom
-from formats.kspace import is_full, measured_lines
+from formats.kspace import combine_coils, is_full, measured_lines
 from formats.reading import kind_of, read_file
 from formats.series import Series, require_usable
 from metrics import moving_region
@@ -222,14 +222,14 @@ def read_samples(
             patient = series.patient or owner
             if not series.patient and not scan.one_patient and len(scan) > 1:
                 patient = f"{owner}/{i}"  # of unknown patients, each sample counts as one
-            notes, sample = [*notes, *series.notes], None
+            sample = None
             try:
                 require_usable(series, source)
                 sample, done = sample_of(full_images(series, keep_phase), shape)
                 result = f"read, {' x '.join(map(str, series.values.shape))}, {done}"
             except InputError as error:
                 result = f"skipped: {error}"
-            yield Outcome(series.name, patient, result, notes, sample)
+            yield Outcome(series.name, patient, result, [*notes, *series.notes], sample)
             notes = []
     except InputError as error:
         yield Outcome("", "", f"skipped: {error}", [], None)
@@ -245,10 +245,14 @@ def full_images(series: Series, keep_phase: bool) -> np.ndarray:
     """
     values = series.values
     if series.is_kspace:
-        lines = measured_lines(values[:, None], series.name)
-        if not is_full(lines):
+        coils = values if values.ndim == 4 else values[:, None]
+        if not is_full(measured_lines(coils, series.name)):
             raise InputError("undersampled k-space, where training needs full k-space")
-        values = ifftc(torch.from_numpy(values)).numpy()
+        if values.ndim == 4:
+            values, note = combine_coils(values, series.maps)
+            series.notes.append(note)
+        else:
+            values = ifftc(torch.from_numpy(values)).numpy()
     if series.mask is not None and not series.is_kspace and not is_full(series.mask):
         raise InputError("images with a mask, which may be undersampled")
     if keep_phase and values.dtype.kind != "c":

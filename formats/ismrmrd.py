@@ -1,7 +1,8 @@
-"""ISMRMRD raw data in HDF5: Cartesian, two-dimensional, of one coil, combined or fully sampled.
+"""ISMRMRD raw data in HDF5: Cartesian, two-dimensional, of one coil or several.
 
 Frames are the cardiac phases, or the repetitions where there is one phase. Averages are averaged,
-readout oversampling is removed, noise and calibration lines are left out. The format:
+readout oversampling is removed, lines of noise whiten the coils, calibration lines are left out.
+The format:
 
 S. J. Inati et al., "ISMRM Raw data format: a proposed standard for MRI raw datasets", Magn Reson
 Med 77:411-421, 2017.
@@ -98,7 +99,9 @@ def read_ismrmrd(path: Path, axes: str | None) -> Scan:
             f"{path} has a {trajectory} trajectory; expected a Cartesian one: regrid it first"
         )
     bits = sum(1 << (bit - 1) for bit in LEFT_OUT)
-    used = (heads["flags"].astype(np.uint64) & np.uint64(bits)) == 0
+    flags = heads["flags"].astype(np.uint64)
+    of_noise = np.flatnonzero(flags & np.uint64(1 << (NOISE - 1)))
+    used = (flags & np.uint64(bits)) == 0
     used &= heads["encoding_space_ref"] == 0
     if not used.any():
         raise InputError(f"{path} has no imaging lines; expected a cine: export it again")
@@ -118,7 +121,10 @@ def read_ismrmrd(path: Path, axes: str | None) -> Scan:
     def load() -> Iterator[Series]:
         for i, name in enumerate(names):
             lines = geometry.lines(heads[of_row == i], rows[of_row == i])
-            yield geometry.series(h5py, f"{group}/data", name, lines)
+            series = geometry.series(h5py, f"{group}/data", name, lines)
+            if len(of_noise) and geometry.n_coils > 1:
+                series.noise = geometry.noise(h5py, f"{group}/data", of_noise)
+            yield series
 
     return Scan(path, "ISMRMRD file", names, load, notes)
 
@@ -206,6 +212,14 @@ class Geometry:
         series = series_of(name, kspace, True, count > 0, None, str(self.path))
         series.notes[:0] = notes
         return series
+
+    def noise(self, h5py: Any, place: str, rows: np.ndarray) -> np.ndarray | None:
+        """The samples (C, N) of the noise scan; None if it is of other coils."""
+        with damage_explained(self.path), h5py.File(self.path, "r") as file:
+            lines = [samples.view(np.complex64) for samples in read_rows(file[place], rows)]
+        if any(len(line) % self.n_coils for line in lines):
+            return None
+        return np.concatenate([line.reshape(self.n_coils, -1) for line in lines], axis=1)
 
 
 def read_rows(dataset: Any, rows: np.ndarray) -> Iterator[np.ndarray]:

@@ -67,7 +67,7 @@ class CoilSamples(Sequence[Tensor]):
         if isinstance(i, slice):
             return [self[j] for j in range(len(self))[i]]
         i = range(len(self))[i]
-        kspace = np.asarray(self.stored.mapped(i), dtype=np.complex64)
+        kspace = np.array(self.stored.mapped(i), dtype=np.complex64)
         return self.scales[i] * coil_images(kspace, self.whiten[i])
 
     def is_complex(self) -> bool:

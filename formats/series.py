@@ -1,6 +1,7 @@
 """A scan and its cine series, the same for every file format.
 
 A series is one slice over one heartbeat, (T, Y, X): T frame, Y phase-encoding line, X readout.
+K-space of several coils is (T, C, Y, X).
 Time is cyclic. K-space is centred (zero frequency at n // 2), as in `physics/fourier.py`.
 Names and notes hold nothing of a file's header that could name a patient.
 """
@@ -25,11 +26,14 @@ class Series:
     """One cine series: a slice over one heartbeat."""
 
     name: str  # unique in its scan, safe as a file name
-    values: np.ndarray  # (T, Y, X) float32 or complex64: images, or centred k-space (complex64)
+    # (T, Y, X) float32 or complex64: images, or centred k-space; of several coils (T, C, Y, X)
+    values: np.ndarray
     is_kspace: bool
     mask: np.ndarray | None = None  # (T, Y) bool, the measured lines, if the file has a mask
     patient: str = ""  # as the header or file names the patient; "" if it does not
     notes: list[str] = field(default_factory=list)  # what was guessed, combined or changed
+    maps: np.ndarray | None = None  # (C, Y, X) sensitivities, if the file has them
+    noise: np.ndarray | None = None  # (C, N), a scan of the coils' noise alone, if the file has one
 
 
 @dataclass
@@ -54,13 +58,15 @@ class Scan:
 
 
 def require_values(values: np.ndarray, where: str) -> None:
-    """Raise InputError unless all values (T, Y, X) are finite, and some are not zero."""
+    """Raise InputError unless all values (T, Y, X) or (T, C, Y, X) are finite, and some are not
+    zero."""
     finite = np.isfinite(values)
     if not finite.all():
         first = tuple(int(k) for k in np.unravel_index(finite.argmin(), values.shape))
+        axes = "frame, line, column" if values.ndim == 3 else "frame, coil, line, column"
         raise InputError(
             f"{where}: {finite.size - np.count_nonzero(finite)} values are NaN or infinite, the"
-            f" first at frame, line, column {first}: repair or remove this series"
+            f" first at {axes} {first}: repair or remove this series"
         )
     if not values.any():
         raise InputError(f"{where}: all values are zero: remove this series")

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from physics.coils import mixed, noise_covariance, whitening
+from physics.coils import expand, mixed, noise_covariance, whitening
+from physics.fourier import fftc
 from physics.simulation import white_noise
 from util.random_streams import Stream, generator
 
@@ -48,20 +49,48 @@ def receive_coils(
         measured covariance; and the matrix (C, C) that turns white noise into what is left of the
         coils' noise.
     """
-    rng = generator(Stream.COILS, seed, sample)
-    fields = _coarse_fields(n, shape, seed, sample)
-    fields = torch.view_as_real(fields).permute(0, 3, 1, 2)  # (C, 2, y, x)
-    fields = F.interpolate(fields, shape, mode="bilinear", align_corners=True)
-    maps = torch.complex(*fields.unbind(1))  # (C, Y, X)
+    maps, colour, rng = _coils(n, shape, seed, sample, noisy)
     mixing = torch.eye(n, dtype=torch.complex64)
     if noisy:
-        colour = noise_mixing(n, rng)
-        whiten = whitening(noise_covariance(colour @ white_noise((n, NOISE_SAMPLES), 1.0, rng)))
-        # the loops' fields are before the noise is whitened
-        maps = mixed(torch.linalg.inv(colour), maps)
-        mixing = whiten @ colour
-    maps = maps / torch.linalg.vector_norm(maps, dim=0)
+        scan = colour @ white_noise((n, NOISE_SAMPLES), 1.0, rng)
+        mixing = whitening(noise_covariance(scan)) @ colour
     return mixed(mixing, maps), mixing
+
+
+def coil_scan(
+    images: Tensor, n: int, noise: float, seed: int = 0, sample: int = 0
+) -> tuple[Tensor, Tensor]:
+    """What a scanner with `n` coils measures of images (T, Y, X), as raw data.
+
+    Args:
+        noise: standard deviation of the mean coil's noise, in real and imaginary part each, for
+            images with a peak of 1.
+
+    Returns:
+        fully sampled centred k-space (T, C, Y, X), and a scan of noise alone (C, N), complex64.
+    """
+    shape = images.shape[-2], images.shape[-1]
+    maps, colour, rng = _coils(n, shape, seed, sample, noise > 0)
+    kspace = fftc(expand(images[None], maps[None])[0])
+    kspace = kspace + white_noise(tuple(kspace.shape), noise, rng)
+    scan = white_noise((n, NOISE_SAMPLES), noise, rng)
+    return mixed(colour, kspace), colour @ scan
+
+
+def _coils(
+    n: int, shape: tuple[int, int], seed: int, sample: int, noisy: bool
+) -> tuple[Tensor, Tensor, np.random.Generator]:
+    """The sensitivities (C, Y, X) of norm 1 that perfect whitening would leave; the matrix (C, C)
+    that gives the coils the noise, and the sensitivities, that they have; random numbers."""
+    rng = generator(Stream.COILS, seed, sample)
+    fields = torch.view_as_real(_coarse_fields(n, shape, seed, sample)).permute(0, 3, 1, 2)
+    fields = F.interpolate(fields, shape, mode="bilinear", align_corners=True)
+    maps = torch.complex(*fields.unbind(1))  # (C, Y, X), of the coils as they are
+    colour = torch.eye(n, dtype=torch.complex64)
+    if noisy:
+        colour = noise_mixing(n, rng)
+        maps = mixed(torch.linalg.inv(colour), maps)
+    return maps / torch.linalg.vector_norm(maps, dim=0), colour, rng
 
 
 def noise_mixing(n: int, rng: np.random.Generator) -> Tensor:

@@ -155,6 +155,29 @@ def mask_figure(mask: np.ndarray, nx: int) -> Figure:
 
 
 @default_style
+def maps_figure(maps: np.ndarray) -> Figure:
+    """Magnitude and phase of sensitivity maps (C, Y, X) complex; grey where they are zero."""
+    num_col = min(8, len(maps))
+    rows = -(-len(maps) // num_col)
+    figure = Figure(figsize=(1.6 * num_col + 1, 3.4 * rows + 0.4), layout="constrained")
+    axes = figure.subplots(2 * rows, num_col, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    size, phase = np.abs(maps), np.ma.masked_where(maps == 0, np.angle(maps))
+    drawn = {}
+    for i in range(len(maps)):
+        row, column = 2 * (i // num_col), i % num_col
+        axes[row, column].set_title(f"coil {i}", fontsize=8, pad=2)
+        drawn["magnitude"] = axes[row, column].imshow(size[i], cmap="gray", vmin=0, vmax=1)
+        drawn["phase"] = axes[row + 1, column].imshow(
+            phase[i], cmap="twilight", vmin=-np.pi, vmax=np.pi
+        )
+    for name, image in drawn.items():
+        figure.colorbar(image, ax=axes, label=name, shrink=0.4, aspect=30)
+    return figure
+
+
+@default_style
 def curves_figure(
     history: Sequence[Mapping[str, float]], reference: tuple[str, float] | None = None
 ) -> Figure:

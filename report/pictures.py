@@ -160,7 +160,9 @@ class Gallery:
         }
         if self.kept == "small":
             known |= {name: known[name].half() for name in ("target", "reconstruction")}
-            del known["aliased"]  # target and mask give it
+            del known["aliased"]  # target, mask and maps give it
+        if batch.maps is not None:
+            known["maps"] = batch.maps
         self.arrays.add({name: array.cpu().numpy() for name, array in known.items()})
 
     @torch.no_grad()
@@ -177,6 +179,8 @@ class Gallery:
         first = self.drawn[0][0]
         lines, nx = first.mask[0, ..., 0].cpu().numpy().astype(np.uint8), first.target.shape[-1]
         write_figure(folder / "mask.png", figures.mask_figure(lines, nx), dpi)
+        if first.maps is not None:
+            write_figure(folder / "maps.png", figures.maps_figure(first.maps[0].cpu().numpy()), dpi)
         names = [best, *BESIDE] if best else list(BESIDE)
         beside = [name for name in names if name in self.methods and name != self.shown]
         for number, (batch, images) in enumerate(self.drawn):

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from CS_mask import hermitian_mirror
 from model import run_network
+from physics.coils import expand
 from physics.fourier import in_single, undersample
 from scan.measurement import Measurement
 from training.optimisation import make_optimizer, update_average
@@ -69,6 +70,7 @@ class Lines:
     weight: Tensor  # (1, 1, Y, 1): of a line's error
     unknown: Tensor  # (1, 1, Y, 1) bool: lines that no frame measured
     before: Tensor  # (1, T, Y, X): the images that the network gave before, from all lines
+    maps: Tensor | None  # (1, C, Y, X); None: images of one coil, else the first two are of coils
 
 
 @torch.no_grad()
@@ -84,7 +86,7 @@ def divided(
     outside = measurement.mask.bool() & ~centre_lines(measurement.mask)
     held_out = outside & drawn(outside, HELD_OUT, rng)
     seen = measurement.mask * ~held_out
-    given = undersample(measurement.aliased, seen)
+    given = undersample(measurement.aliased, of_coils(seen, measurement.maps))
     often = measurement.mask.mean(dim=1, keepdim=True)
     if real_image:
         often = torch.maximum(often, hermitian_mirror(often))
@@ -96,7 +98,8 @@ def divided(
         held_out=held_out,
         weight=line_weights(often),
         unknown=often == 0,
-        before=run_network(network, measurement.aliased, measurement.mask, precision=precision),
+        before=run_network(network, *measurement.measured, precision=precision),
+        maps=measurement.maps,
     )
 
 
@@ -168,8 +171,10 @@ def adapt(
 @torch.no_grad()
 def held_out_error(network: nn.Module, lines: Lines, precision: str) -> float:
     """Mean squared error of the held-out lines of a series, predicted from the others."""
-    images = run_network(network, lines.given, lines.seen, precision=precision)
-    return line_error(images, lines.measured, lines.held_out * lines.weight).item()
+    maps = lines.maps
+    images = run_network(network, *measured(lines.given, lines.seen, maps), precision=precision)
+    weight = of_coils(lines.held_out * lines.weight, maps)
+    return line_error(seen_by(images, maps), lines.measured, weight).item()
 
 
 def train_step(
@@ -194,19 +199,38 @@ def train_step(
     hidden = torch.cat([lines.free & drawn(lines.free, HIDDEN, rng) for _ in starts])
     seen = lines.seen * ~hidden
     optimizer.zero_grad(set_to_none=True)
-    images = run_network(network, undersample(strips, seen), seen, precision=precision)
-    error = line_error(images, strips, hidden * lines.weight)
+    maps = None if lines.maps is None else strips_of(lines.maps)
+    given = undersample(strips, of_coils(seen, maps))
+    images = run_network(network, *measured(given, seen, maps), precision=precision)
+    error = line_error(seen_by(images, maps), strips, of_coils(hidden * lines.weight, maps))
     error = error + ANCHOR * line_error(images, before, lines.unknown.expand_as(hidden))
     error.backward()
     nn.utils.clip_grad_norm_(network.parameters(), CLIP)
     optimizer.step()
 
 
-def line_error(images: Tensor, others: Tensor, weight: Tensor) -> Tensor:
-    """Mean squared difference of some lines of images (B, T, Y, X), real or complex.
+def measured(aliased: Tensor, mask: Tensor, maps: Tensor | None) -> tuple[Tensor, ...]:
+    """What a network is called with."""
+    return (aliased, mask) if maps is None else (aliased, mask, maps)
 
-    `weight`: (B, T, Y, 1), centred; of each line, 0 for those that do not count. In orthonormal
-    k-space this is the error per pixel that these lines contribute, if all lines had as much.
+
+def of_coils(lines: Tensor, maps: Tensor | None) -> Tensor:
+    """Lines (B, T, Y, 1) as those of coil images, (B, T, 1, Y, 1), if there are maps."""
+    return lines if maps is None else lines[:, :, None]
+
+
+def seen_by(images: Tensor, maps: Tensor | None) -> Tensor:
+    """Images (B, T, Y, X) as the coils see them, (B, T, C, Y, X), if there are maps."""
+    return images if maps is None else expand(images, maps)
+
+
+def line_error(images: Tensor, others: Tensor, weight: Tensor) -> Tensor:
+    """Mean squared difference of some lines of images (B, T, Y, X), real or complex, or coil images
+    (B, T, C, Y, X).
+
+    `weight`: (B, T, Y, 1) or (B, T, 1, Y, 1), centred; of each line, 0 for those that do not count.
+    In orthonormal k-space this is the error per pixel that these lines contribute, if all lines had
+    as much.
     """
     difference = torch.fft.fft(in_single(images) - in_single(others), dim=-2, norm="ortho")
     energy = torch.fft.ifftshift(weight, dim=-2) * difference.abs().square()

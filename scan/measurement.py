@@ -13,15 +13,18 @@ import torch
 from torch import Tensor
 
 from CS_mask import evaluation_masks, lines_per_frame
+from formats.coils import coil_images, require_coils, whitened
 from formats.kspace import is_full as all_measured
 from formats.kspace import measured_lines
 from formats.series import require_values
 from methods.baselines import view_sharing
-from physics.consistency import DataConsistency
+from physics.coils import combine, mixed, sensitivity_maps, time_average
 from physics.fourier import ifftc, undersample
+from physics.sense import data_consistency
 from util.errors import InputError
 
 BRIGHT_QUANTILE, BRIGHT_LEVEL = 0.999, 0.77  # images of the phantom with a peak of 1 have this one
+CALIBRATION_SHARE = 24  # of the lines, on either side of the centre, that maps need
 REAL_SHARE = 1e-4  # of the energy, in what contradicts real-valued images: rounding, no phase
 
 
@@ -29,23 +32,34 @@ REAL_SHARE = 1e-4  # of the energy, in what contradicts real-valued images: roun
 class Measurement:
     """The measured lines of one series, scaled, and the truth if it is known."""
 
-    aliased: Tensor  # (1, T, Y, X) complex64
+    aliased: Tensor  # (1, T, Y, X) complex64, or coil images (1, T, C, Y, X)
     mask: Tensor  # (1, T, Y, 1) float32, centred
     scale: float  # images times this are in the units of the input
     truth: Tensor | None  # (1, T, Y, X) float32 or complex64; None: not known
     is_real: bool  # whether the images can be taken to be real-valued
     acc: float  # nominal acceleration
+    maps: Tensor | None = None  # (1, C, Y, X) complex64; None: images of one coil
+    notes: tuple[str, ...] = ()  # on the coils
+
+    @property
+    def measured(self) -> tuple[Tensor, ...]:
+        """What methods are called with: `(aliased, mask)`, or `(aliased, mask, maps)`."""
+        measured = self.aliased, self.mask
+        return measured if self.maps is None else (*measured, self.maps)
 
     def to(self, device: torch.device) -> "Measurement":
         """The same on a device."""
         truth = None if self.truth is None else self.truth.to(device)
+        maps = None if self.maps is None else self.maps.to(device)
         aliased, mask = self.aliased.to(device), self.mask.to(device)
-        return dataclasses.replace(self, aliased=aliased, mask=mask, truth=truth)
+        return dataclasses.replace(self, aliased=aliased, mask=mask, truth=truth, maps=maps)
 
     def without_images(self) -> "Measurement":
         """The same on the CPU without its images, of which only the shape is kept."""
         nothing = torch.zeros((), dtype=self.aliased.dtype).expand(self.aliased.shape)
-        return dataclasses.replace(self, aliased=nothing, mask=self.mask.cpu(), truth=None)
+        return dataclasses.replace(
+            self, aliased=nothing, mask=self.mask.cpu(), truth=None, maps=None
+        )
 
     @property
     def acceleration(self) -> float:
@@ -60,7 +74,8 @@ class Measurement:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(T, Y, X)"""
-        return tuple(self.aliased.shape[1:])  # type: ignore[return-value]
+        _, n_frames, *_, ny, nx = self.aliased.shape
+        return n_frames, ny, nx
 
 
 def from_images(
@@ -80,19 +95,7 @@ def from_images(
     truth = torch.from_numpy(np.ascontiguousarray(images))[None]
     if truth.is_complex() and truth.imag.square().sum() < REAL_SHARE * truth.abs().square().sum():
         truth = truth.real
-    n_frames, ny = images.shape[:2]
-    if mask is None:
-        n_lines = lines_per_frame(ny, acc) if acc >= 1 else 0
-        if not 0 <= sample_n <= n_lines or not n_lines:
-            raise InputError(
-                f"--acc {acc:g} gives {n_lines} of {ny} lines a frame and --sample-n is"
-                f" {sample_n}: give an acceleration of at least 1 that leaves the centre lines, or"
-                " fewer of these"
-            )
-        drawn = evaluation_masks([number], (n_frames, ny), (acc, acc), sample_n, seed)
-    else:
-        drawn = checked_mask(mask, images.shape).astype(np.float32)[None, ..., None]
-    lines = torch.from_numpy(drawn)
+    lines = drawn_lines(images.shape, acc, sample_n, seed, number, mask)
     return _scaled(
         undersample(truth, lines),
         lines,
@@ -100,6 +103,91 @@ def from_images(
         not truth.is_complex(),
         acc if mask is None else None,
     )
+
+
+def drawn_lines(
+    shape: tuple[int, ...],
+    acc: float,
+    sample_n: int,
+    seed: int,
+    number: int,
+    mask: np.ndarray | None,
+) -> Tensor:
+    """The mask (1, T, Y, 1) for images of `shape` (T, Y, X); see `from_images`."""
+    n_frames, ny = shape[:2]
+    if mask is not None:
+        lines = checked_mask(mask, shape).astype(np.float32)[None, ..., None]
+        return torch.from_numpy(lines)
+    n_lines = lines_per_frame(ny, acc) if acc >= 1 else 0
+    if not 0 <= sample_n <= n_lines or not n_lines:
+        raise InputError(
+            f"--acc {acc:g} gives {n_lines} of {ny} lines a frame and --sample-n is {sample_n}:"
+            " give an acceleration of at least 1 that leaves the centre lines, or fewer of these"
+        )
+    return torch.from_numpy(evaluation_masks([number], (n_frames, ny), (acc, acc), sample_n, seed))
+
+
+def from_coils(
+    kspace: np.ndarray,
+    drawn: Tensor | None,
+    maps: np.ndarray | None = None,
+    noise: np.ndarray | None = None,
+    acc: float | None = None,
+) -> Measurement:
+    """The lines of k-space (T, C, Y, X) complex of several coils.
+
+    Args:
+        drawn: (1, T, Y, 1), the lines that fully sampled k-space is undersampled to; the truth is
+            then its combined image. None: all measured lines are taken.
+        maps: (C, Y, X), sensitivities; None: they are estimated from the measured lines.
+        noise: (C, N), a scan of the coils' noise; None: the corners of k-space are taken.
+        acc: nominal acceleration of `drawn`; None: the actual one.
+
+    Raises:
+        InputError: values, maps or noise are not of such k-space, or too few lines near the centre
+            were measured in any frame to estimate maps.
+    """
+    _, n_coils, ny, nx = kspace.shape
+    require_coils(kspace, "k-space")
+    found = measured_lines(kspace, "k-space")
+    white, note = whitened(kspace, noise, "k-space")
+    coils = coil_images(kspace, white)[None]
+    if drawn is None:
+        lines, aliased = torch.from_numpy(found.astype(np.float32))[None, ..., None], coils
+    else:
+        lines, aliased = drawn, undersample(coils, drawn[:, :, None])
+    if maps is None:
+        require_calibration(lines)
+        used = sensitivity_maps(time_average(aliased.sum(dim=1), lines))
+        of_maps = "sensitivity maps are estimated from the time average of the measured lines"
+    else:
+        if maps.shape != (n_coils, ny, nx) or not np.isfinite(maps).all():
+            raise InputError(
+                f"the sensitivity maps are {maps.shape}, expected finite ({n_coils}, {ny}, {nx})"
+                " for the coils, lines and columns of k-space: correct them, or leave them out"
+            )
+        used = mixed(torch.from_numpy(white), torch.from_numpy(maps.astype(np.complex64)))[None]
+        size = torch.linalg.vector_norm(used, dim=1, keepdim=True)
+        used = torch.where(size > 0, used / size, 0)
+        of_maps = "sensitivity maps are those of the file, scaled to a norm of 1"
+    truth = None if drawn is None else combine(coils, used)
+    measurement = _scaled(aliased, lines, truth, False, acc, used)
+    return dataclasses.replace(measurement, notes=(note, of_maps))
+
+
+def require_calibration(lines: Tensor) -> None:
+    """Raise InputError unless the frames together measured the centre of k-space, by a mask
+    (1, T, Y, 1)."""
+    ny = lines.shape[2]
+    ever = lines[0, ..., 0].any(dim=0)
+    reach = max(2, ny // CALIBRATION_SHARE)
+    centre = ever[ny // 2 - reach : ny // 2 + reach + 1]
+    if not centre.all():
+        raise InputError(
+            f"{int((~centre).sum())} of the {len(centre)} lines around the centre of k-space were"
+            " measured in no frame, so sensitivity maps cannot be estimated: give maps in the file"
+            " (under the name 'maps'), or measure other lines in every frame"
+        )
 
 
 def from_kspace(kspace: np.ndarray, mask: np.ndarray | None) -> Measurement:
@@ -113,22 +201,30 @@ def from_kspace(kspace: np.ndarray, mask: np.ndarray | None) -> Measurement:
     require_values(kspace, "k-space")
     found = measured_lines(kspace[:, None], "k-space")
     if mask is not None:
-        mask = checked_mask(mask, kspace.shape)
-        if (empty := np.count_nonzero(mask & ~found)) or (more := np.count_nonzero(found & ~mask)):
-            what = f"{empty} lines that are zero" if empty else f"not {more} lines that have values"
-            raise InputError(
-                f"the mask has {what}, expected the measured lines: give the k-space its own mask,"
-                " centred as the k-space is, or leave the mask out"
-            )
+        require_mask(mask, found, kspace.shape)
     lines = torch.from_numpy(found.astype(np.float32))[None, ..., None]
     aliased = ifftc(torch.from_numpy(np.ascontiguousarray(kspace)))[None]
     is_real = contradiction(aliased, lines) < REAL_SHARE
     return _scaled(aliased, lines, None, is_real, None)
 
 
+def require_mask(mask: np.ndarray, found: np.ndarray, shape: tuple[int, int, int]) -> None:
+    """Raise InputError unless a mask names the lines (T, Y) that were found in k-space of `shape`
+    (T, Y, X)."""
+    mask = checked_mask(mask, shape)
+    if (empty := np.count_nonzero(mask & ~found)) or (more := np.count_nonzero(found & ~mask)):
+        what = f"{empty} lines that are zero" if empty else f"not {more} lines that have values"
+        raise InputError(
+            f"the mask has {what}, expected the measured lines: give the k-space its own mask,"
+            " centred as the k-space is, or leave the mask out"
+        )
+
+
 def is_full(kspace: np.ndarray) -> bool:
-    """Whether k-space (T, Y, X) is fully sampled, but for empty lines at both ends."""
-    return all_measured((kspace != 0).any(axis=-1))
+    """Whether k-space (T, Y, X) or (T, C, Y, X) is fully sampled, but for empty lines at both
+    ends."""
+    lines = (kspace != 0).any(axis=-1)
+    return all_measured(lines if lines.ndim == 2 else lines.any(axis=1))
 
 
 def checked_mask(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -176,18 +272,23 @@ def contradiction(aliased: Tensor, mask: Tensor) -> float:
 
 
 def _scaled(
-    aliased: Tensor, mask: Tensor, truth: Tensor | None, is_real: bool, acc: float | None
+    aliased: Tensor,
+    mask: Tensor,
+    truth: Tensor | None,
+    is_real: bool,
+    acc: float | None,
+    maps: Tensor | None = None,
 ) -> Measurement:
     """Images divided so that they are as bright as those that networks are trained on.
 
     `BRIGHT_QUANTILE` of the magnitude of the view-shared images becomes `BRIGHT_LEVEL`: a robust
     factor that needs only the measured lines.
     """
-    shared = view_sharing(DataConsistency(aliased, mask, False)).abs()
+    shared = view_sharing(data_consistency(aliased, mask, maps)).abs()
     bright = float(np.quantile(shared.numpy(), BRIGHT_QUANTILE))
     scale = (bright or float(shared.max())) / BRIGHT_LEVEL
     if truth is not None:
         truth = truth / scale
     if acc is None:  # not drawn here
         acc = mask.numel() / mask.sum().item()
-    return Measurement(aliased / scale, mask, scale, truth, is_real, acc)
+    return Measurement(aliased / scale, mask, scale, truth, is_real, acc, maps)

@@ -70,7 +70,7 @@ def methods_for(
 def reconstruct_all(methods: dict[str, Method], measurement: Measurement) -> dict[str, Tensor]:
     """The images (T, Y, X) of all methods, in the units of the input, on the CPU."""
     return {
-        name: measurement.scale * method(measurement.aliased, measurement.mask)[0].cpu()
+        name: measurement.scale * method(*measurement.measured)[0].cpu()
         for name, method in methods.items()
     }
 

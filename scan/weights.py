@@ -15,6 +15,7 @@ from training.run import acceleration_range
 from util.errors import InputError
 
 FOR_REAL, FOR_COMPLEX = "cascade_phantom", "cascade_phantom_complex"  # shipped
+FOR_COILS = FOR_COMPLEX
 
 
 @dataclass
@@ -31,9 +32,11 @@ class Weights:
     shape: tuple[int, int, int] | None  # (T, Y, X) of the samples it was trained on, if known
 
 
-def default_weights(is_real: bool) -> str:
-    """The name of the weights that come with the project for such images."""
-    return FOR_REAL if is_real else FOR_COMPLEX
+def default_weights(measurement: Measurement) -> str:
+    """The name of the weights that come with the project for such data."""
+    if measurement.maps is not None:
+        return FOR_COILS
+    return FOR_REAL if measurement.is_real else FOR_COMPLEX
 
 
 def load_weights(name: str, device: torch.device) -> Weights:

@@ -14,6 +14,7 @@ from helpers import make_images
 from scans import fft2c, with_phase
 
 from CS_mask import cartesian_mask
+from formats.kspace import combine_coils
 from formats.reading import read_scan
 from physics.fourier import ifftc
 from util.errors import InputError
@@ -211,25 +212,31 @@ def coil_data():
 
 
 @pytest.mark.parametrize("with_maps", [True, False])
-def test_coils_of_cmrxrecon_are_combined(tmp_path, with_maps):
+def test_coils_of_cmrxrecon_are_kept(tmp_path, with_maps):
     maps, kspace = coil_data()
     arrays = {"kspace_full": kspace.transpose(4, 3, 2, 0, 1).astype(np.complex64)}  # x y c s t
     if with_maps:
         arrays["sens_maps"] = maps.transpose(2, 1, 0)
     save_mat73(tmp_path / "a.mat", **arrays)
-    scan, series = read(tmp_path / "a.mat")
+    _, series = read(tmp_path / "a.mat")
+    np.testing.assert_allclose(series[1].values, kspace[1], atol=1e-5)
+    assert series[1].is_kspace
+    if with_maps:
+        np.testing.assert_allclose(series[1].maps, maps, atol=1e-6)
+    else:
+        assert series[1].maps is None
+    images, note = combine_coils(series[1].values, series[1].maps)
     expected = with_phase(SLICES[1]) if with_maps else SLICES[1]
-    np.testing.assert_allclose(series[1].values, expected, atol=1e-5)
-    assert not series[1].is_kspace
-    assert ("phase is lost" in notes_of(scan, series)) != with_maps
+    np.testing.assert_allclose(images, expected, atol=1e-5)
+    assert ("phase is lost" in note) != with_maps
 
 
-def test_undersampled_coils_are_refused(tmp_path):
+def test_undersampled_coils_are_kept(tmp_path):
     _, kspace = coil_data()
-    filed = (kspace * LINES[:, None, :, None]).transpose(4, 3, 2, 0, 1).astype(np.complex64)
+    measured = kspace * LINES[:, None, :, None]
+    filed = measured.transpose(4, 3, 2, 0, 1).astype(np.complex64)
     save_mat73(tmp_path / "a.mat", kspace_full=filed)
-    with pytest.raises(InputError, match="undersampled k-space of 3 coils, which is not supported"):
-        read(tmp_path / "a.mat")
+    np.testing.assert_allclose(read(tmp_path / "a.mat")[1][0].values, measured[0], atol=1e-5)
 
 
 # -- HDF5
@@ -245,7 +252,7 @@ def test_fastmri_layout(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["kspace"] = kspace[0].swapaxes(2, 3).astype(np.complex64)  # t c x y
         file["ismrmrd_header"] = HEADER.format(0)
-    np.testing.assert_allclose(read(tmp_path / "a.h5")[1][0].values, SLICES[0], atol=1e-5)
+    np.testing.assert_allclose(read(tmp_path / "a.h5")[1][0].values, kspace[0], atol=1e-5)
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file["kspace"] = (KSPACE[0] * LINES[0][:, None]).swapaxes(1, 2)
         file["mask"] = LINES[0].astype(np.float32)
@@ -356,10 +363,10 @@ def test_ismrmrd_with_oversampling(tmp_path):
 def test_ismrmrd_of_several_coils(tmp_path):
     coils = fft2c(np.stack((0.6 * SMALL[:1], 0.8 * SMALL[:1]), axis=2))
     save_ismrmrd(tmp_path / "a.h5", coils, np.ones_like(FEW), oversampling=1)
-    np.testing.assert_allclose(read(tmp_path / "a.h5")[1][0].values, SMALL[0], atol=1e-5)
+    np.testing.assert_allclose(read(tmp_path / "a.h5")[1][0].values, coils[0], atol=1e-5)
     save_ismrmrd(tmp_path / "b.h5", coils, FEW, oversampling=1)
-    with pytest.raises(InputError, match="undersampled k-space of 2 coils"):
-        read(tmp_path / "b.h5")
+    few = coils[0] * FEW[:, None, :, None]
+    np.testing.assert_allclose(read(tmp_path / "b.h5")[1][0].values, few, atol=1e-5)
 
 
 def test_radial_ismrmrd_is_refused(tmp_path):

@@ -64,6 +64,14 @@ def test_other_axes_are_refused():
         figures.frames_figure(np.zeros((2, 3, 4, 5)))
 
 
+def test_maps_figure_draws_magnitude_and_phase_of_every_coil():
+    maps = np.exp(1j * np.arange(10 * 6 * 5).reshape(10, 6, 5)).astype(np.complex64)
+    maps[:, 0] = 0
+    shown = shown_images(figures.maps_figure(maps))
+    assert len(shown) == 2 * 10
+    np.testing.assert_allclose(shown[0].get_array(), np.abs(maps[0]))
+
+
 def test_mask_figure_draws_every_frame_and_the_ky_t_view():
     mask = cartesian_mask((8, 32, 1), 4, 4, centred=True, seed=0)[..., 0]
     shown = shown_images(figures.mask_figure(mask, nx=30))

@@ -1,0 +1,120 @@
+"""Training data of several coils, from files to a run."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from helpers import TINY
+
+import dataset
+from dataset import load_cine
+from formats.samples import CoilSamples
+from phantom.coils import coil_scan
+from phantom.scanner import phantom
+from train import train
+from training.quality import examine
+from util.errors import InputError
+
+IMAGES = torch.from_numpy(phantom(4, (6, 40, 36), seed=3))
+SCANS = [coil_scan(image, 3, 0.004, sample=i) for i, image in enumerate(IMAGES)]
+KSPACE, NOISE = (torch.stack(parts).numpy() for parts in zip(*SCANS, strict=True))
+FILES = ("a.npz", "a.npy", "a.h5")
+
+
+def save(folder, name, kspace=KSPACE, **others):
+    path = folder / name
+    if name.endswith(".npy"):
+        np.save(path, kspace)
+    elif name.endswith(".npz"):
+        np.savez(path, kspace=kspace, **others)
+    else:
+        with h5py.File(path, "w") as file:
+            for key, array in {"kspace": kspace, **others}.items():
+                file[key] = array
+    return str(path)
+
+
+def load(path, **settings):
+    given = {"n_samples": None, "complex_pairs": False, "normalise": False} | settings
+    return load_cine(path, n_frames=6, data_seed=0, examine=examine, **given)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_kspace_becomes_coil_images_whose_combination_is_in_range(tmp_path, name, monkeypatch):
+    path = save(tmp_path, name, 1e-5 * KSPACE)
+    cine = load(path)
+    assert cine.images.shape == (4, 6, 3, 40, 36)
+    assert (cine.n_coils, cine.shape) == (3, (6, 40, 36))
+    assert cine.images.is_complex()
+    assert [found["peak"] for found in cine.findings] == pytest.approx([1] * 4, abs=1e-5)
+    root = cine.images[1].abs().square().sum(dim=1).sqrt()
+    assert root.max().item() == pytest.approx(1, abs=0.02)
+    assert torch.corrcoef(torch.stack([root.ravel(), IMAGES[1].ravel()]))[0, 1] > 0.98
+    assert "the noise of 3 coils is whitened by the corners of k-space" in cine.notices[0]
+    monkeypatch.setattr(dataset, "MAPPED_FROM", 0)
+    mapped = load(path, n_samples=3)
+    assert isinstance(mapped.images, CoilSamples)
+    assert mapped.hashes == cine.hashes[:3]
+    torch.testing.assert_close(mapped.images[1], cine.images[1])
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.h5"])
+@pytest.mark.parametrize("noise", [NOISE, NOISE[0]])
+def test_a_scan_of_noise_whitens(tmp_path, name, noise):
+    path = save(tmp_path, name, noise=noise, groups=np.arange(4))
+    cine = load(path)
+    assert cine.notices == ["the noise of 3 coils is whitened by a scan of noise"]
+    assert cine.groups.tolist() == [0, 1, 2, 3]
+
+
+def test_a_run_on_kspace_names_its_coils_and_scores_the_sense_methods(tmp_path):
+    path = save(tmp_path, "a.npz", noise=NOISE)
+    settings = TINY | {
+        "model": "cascade", "stages": 1, "features": 4, "num_epochs": 1, "split": (2, 1, 1),
+        "baselines": ("zero_filled", "cg_sense"), "virtual_coils": 2, "augment": ("flips", "time"),
+        "lesions": True, "average": 2,
+    }  # fmt: skip
+    scores = train(str(tmp_path / "out"), data=path, **settings)
+    assert scores["cg_sense"]["psnr"] > scores["zero_filled"]["psnr"]
+    text = (tmp_path / "out" / "output.txt").read_text()
+    assert "k-space of 3 coils, compressed to 2 virtual ones" in text
+    assert "with the noise of the scan" in text
+    assert "magnitude images" not in text
+    assert (tmp_path / "out" / "maps.png").stat().st_size > 1000
+    with np.load(tmp_path / "out" / "reconstructions.npz") as arrays:
+        assert arrays["maps"].shape == (1, 2, 40, 36)
+        assert arrays["aliased"].shape == (1, 6, 40, 36)
+
+
+@pytest.mark.parametrize(
+    ("kspace", "message"),
+    [
+        (KSPACE[:, 0], r"expected complex k-space \[n_samples, n_frames, n_coils, ny, nx\]"),
+        (KSPACE.real, "float32; expected complex k-space"),
+        (KSPACE.transpose(0, 1, 3, 4, 2), "of 6 frames, 40 coils, 36 lines and 3 columns"),
+        (KSPACE * (np.arange(40) % 2)[:, None], "sample 0 is undersampled; expected fully"),
+    ],
+)
+def test_other_kspace_is_refused(tmp_path, kspace, message):
+    with pytest.raises(InputError, match=message):
+        load(save(tmp_path, "a.npz", kspace))
+
+
+def test_settings_that_do_not_fit_kspace_are_refused(tmp_path):
+    path = save(tmp_path, "a.npz")
+    with pytest.raises(InputError, match="--complex-pairs is for images"):
+        load(path, complex_pairs=True)
+    given = TINY | {"model": "cascade", "in_channels": 6}
+    with pytest.raises(InputError, match="k-space of 3 coils, and --coils simulates others"):
+        train(str(tmp_path / "a"), data=path, coils=4, **given)
+    with pytest.raises(InputError, match="--augment jitter is for magnitude images"):
+        train(str(tmp_path / "b"), data=path, augment=("jitter",), **given)
+    with pytest.raises(InputError, match="--real-image"):
+        train(str(tmp_path / "c"), data=path, real_image=True, **given)
+
+
+def test_hdf5_without_kspace_names_what_it_has(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["images"] = np.zeros((2, 3))
+    with pytest.raises(InputError, match=r"HDF5 without 'kspace', its arrays are 'images'"):
+        load(str(tmp_path / "a.h5"))

@@ -1,0 +1,162 @@
+"""Scans of several coils, from simulated raw data to images."""
+
+import h5py
+import ismrmrd
+import numpy as np
+import pytest
+import torch
+
+from formats.coils import corners, require_coils, whitened
+from formats.reading import read_scan
+from metrics import psnr
+from phantom.coils import coil_scan
+from phantom.scanner import phantom
+from physics.coils import noise_covariance
+from reconstruct import reconstruct, reconstruct_scan
+from scan.measurement import drawn_lines, from_coils
+from util.errors import InputError
+
+IMAGES = torch.from_numpy(phantom(1, (8, 64, 72), seed=5)[0])
+KSPACE, NOISE = (array.numpy() for array in coil_scan(IMAGES, 4, 0.005))
+QUICK = {"acc": 4, "sample_n": 4, "picture_dpi": 30, "device": "cpu", "precision": "float32"}
+LINES = drawn_lines((8, 64, 72), 4, 8, 0, 0, None)
+UNDERSAMPLED = KSPACE * LINES[0, :, None].numpy()
+
+
+def test_fully_sampled_coils_are_a_trial_with_known_truth(tmp_path):
+    np.savez(tmp_path / "scan.npz", kspace=1e-4 * KSPACE)
+    rows = reconstruct_scan(tmp_path / "scan.npz", tmp_path / "out", axes="t c y x", **QUICK)
+    scores = {row["method"]: row["psnr"] for row in rows}
+    assert scores["cascade"] > scores["view_sharing"] > scores["zero_filled"]
+    text = (tmp_path / "out" / "output.txt").read_text()
+    assert "the noise of 4 coils is whitened by the corners of k-space" in text
+    assert "sensitivity maps are estimated" in text
+    with np.load(tmp_path / "out" / "sample_1" / "reconstruction.npz") as arrays:
+        truth = np.abs(arrays["target"])
+        assert arrays["reconstruction"].shape == (8, 64, 72)
+    scale = (truth * IMAGES.numpy()).sum() / np.square(IMAGES.numpy()).sum()
+    assert np.abs(truth / scale - IMAGES.numpy()).mean() < 0.02
+
+
+def test_undersampled_coils_are_reconstructed(tmp_path):
+    images = reconstruct(UNDERSAMPLED, LINES[0, ..., 0].numpy(), noise=NOISE, device="cpu")
+    assert images.shape == (8, 64, 72)
+    assert images.dtype == np.complex64
+    found = torch.from_numpy(np.abs(images))
+    assert psnr(found[None], IMAGES[None]).item() > 28
+    np.savez(tmp_path / "scan.npz", kspace=UNDERSAMPLED)
+    given = QUICK | {"precision": None}
+    assert reconstruct_scan(tmp_path / "scan.npz", tmp_path / "out", axes="t c y x", **given) == []
+    with np.load(tmp_path / "out" / "sample_1" / "reconstruction.npz") as arrays:
+        # whitened by the corners instead of the noise scan
+        assert np.abs(np.abs(arrays["reconstruction"]) - np.abs(images)).mean() < 0.02
+
+
+def test_maps_of_the_file_are_used():
+    estimated = from_coils(UNDERSAMPLED, None)
+    again = from_coils(UNDERSAMPLED, None, noise=NOISE)
+    assert "a scan of noise" in again.notes[0]
+    maps = torch.linalg.solve(
+        torch.from_numpy(whitened(UNDERSAMPLED, None, "")[0]), estimated.maps[0].flatten(1)
+    )
+    given = from_coils(UNDERSAMPLED, None, 3 * maps.view(4, 64, 72).numpy())
+    torch.testing.assert_close(given.maps, estimated.maps, atol=1e-4, rtol=0)
+    assert given.notes[1] == "sensitivity maps are those of the file, scaled to a norm of 1"
+
+
+def test_a_scan_can_be_adapted_to():
+    plain = reconstruct(UNDERSAMPLED, device="cpu", precision="float32")
+    adapted = reconstruct(UNDERSAMPLED, device="cpu", precision="float32", adapt=0.02)
+    assert np.isfinite(adapted).all()
+    assert adapted.shape == plain.shape
+
+
+def test_a_noise_scan_whitens_better_than_corners_but_both_do():
+    covariance = noise_covariance(torch.from_numpy(NOISE))
+    for noise in (NOISE, None):
+        matrix, note = whitened(KSPACE, noise, "k-space")
+        white = torch.from_numpy(matrix)
+        left = white @ covariance @ white.mH
+        left = left / left.diagonal().real.mean()
+        assert (left - torch.eye(4)).abs().max() < (0.05 if noise is not None else 0.6), note
+    assert corners(KSPACE).shape[0] == 4
+    few, note = whitened(KSPACE, NOISE[:, :8], "k-space")
+    assert (few == np.eye(4)).all()
+    assert "too few" in note
+
+
+def changed(place, value):
+    array = KSPACE.copy()
+    array[place] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    ("kspace", "message"),
+    [
+        (changed((2, 1, 3, 4), np.nan), r"1 values are NaN or infinite, the first at frame, coil"),
+        (changed((slice(None), 2), 0), "coil 2 of 4 is zero everywhere"),
+        (changed((1, 3, 5), 0), "coil 3 has no line 5 in frame 1"),
+        (KSPACE.swapaxes(0, 1), "second axis looks like frames"),
+        (np.fft.ifftshift(KSPACE, axes=2), "highest energy is in line 0 of 64; expected centred"),
+    ],
+)
+def test_kspace_that_cannot_be_is_refused(kspace, message):
+    with pytest.raises(InputError, match=message):
+        require_coils(kspace, "k-space")
+
+
+def test_maps_noise_and_lines_that_do_not_fit_are_refused():
+    with pytest.raises(InputError, match=r"maps are \(3, 64, 72\), expected finite \(4, 64, 72\)"):
+        from_coils(UNDERSAMPLED, None, np.ones((3, 64, 72), np.complex64))
+    with pytest.raises(InputError, match=r"noise is \(5, 9\) for 4 coils"):
+        from_coils(UNDERSAMPLED, None, None, np.ones((5, 9), np.complex64))
+    same = KSPACE * (np.arange(64) % 4 == 0)[:, None]  # no line that other frames add to
+    with pytest.raises(InputError, match="of the 5 lines around the centre of k-space were"):
+        from_coils(same, None)
+    mask = LINES[0, ..., 0].numpy().copy()
+    mask[0, np.flatnonzero(mask[0] == 0)[0]] = 1
+    with pytest.raises(InputError, match="the mask has 1 lines that are zero"):
+        reconstruct(UNDERSAMPLED, mask, device="cpu")
+
+
+def test_cmrxrecon_and_ismrmrd_files_of_coils(tmp_path):
+    with h5py.File(tmp_path / "cine.mat", "w") as file:  # (t, s, c, y, x) is how HDF5 has it
+        pairs = np.dtype([("real", "<f4"), ("imag", "<f4")])
+        item = file.create_dataset(
+            "kspace", data=UNDERSAMPLED[:, None].astype(np.complex64).view(pairs)
+        )
+        item.attrs["MATLAB_class"] = np.bytes_("single")
+    (series,) = read_scan(tmp_path / "cine.mat", None, None)
+    np.testing.assert_allclose(series.values, UNDERSAMPLED, atol=1e-7)
+
+    write_ismrmrd(tmp_path / "cine.h5", UNDERSAMPLED, NOISE)
+    (series,) = read_scan(tmp_path / "cine.h5", None, None)
+    np.testing.assert_allclose(series.values, UNDERSAMPLED, atol=1e-7)
+    np.testing.assert_allclose(series.noise, NOISE)
+    rows = reconstruct_scan(tmp_path / "cine.h5", tmp_path / "out", **QUICK)
+    assert rows == []
+    assert "whitened by a scan of noise" in (tmp_path / "out" / "output.txt").read_text()
+
+
+def write_ismrmrd(path, kspace, noise):
+    """K-space (T, C, Y, X) and a noise scan (C, N) as raw data."""
+    ny, nx = kspace.shape[2:]
+    file = ismrmrd.Dataset(str(path), "dataset", create_if_needed=True)
+    file.write_xml_header(
+        f"""<?xml version="1.0"?><ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><encoding>
+        <encodedSpace><matrixSize><x>{nx}</x><y>{ny}</y><z>1</z></matrixSize></encodedSpace>
+        <reconSpace><matrixSize><x>{nx}</x><y>{ny}</y><z>1</z></matrixSize></reconSpace>
+        <encodingLimits><kspace_encoding_step_1><minimum>0</minimum><maximum>{ny - 1}</maximum>
+        <center>{ny // 2}</center></kspace_encoding_step_1></encodingLimits>
+        <trajectory>cartesian</trajectory></encoding></ismrmrdHeader>""".encode()
+    )
+    scan = ismrmrd.Acquisition.from_array(noise)
+    scan.setFlag(ismrmrd.ACQ_IS_NOISE_MEASUREMENT)
+    file.append_acquisition(scan)
+    for t, y in zip(*np.nonzero((kspace != 0).any(axis=(1, 3))), strict=True):
+        line = ismrmrd.Acquisition.from_array(np.ascontiguousarray(kspace[t, :, y]))
+        line.idx.phase, line.idx.kspace_encode_step_1 = int(t), int(y)
+        line.center_sample = nx // 2
+        file.append_acquisition(line)
+    file.close()
