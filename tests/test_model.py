@@ -60,6 +60,25 @@ def test_any_size_trains_and_keeps_its_shape(model, batch, size):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
+@pytest.mark.parametrize("start", [ZERO_FILLED, "kt_sparse"])
+@pytest.mark.parametrize("model", MODELS)
+def test_several_coils_train_and_cost_more_than_one(model, start):
+    consistent = {"data_consistency": start != ZERO_FILLED, "start": start}
+    changed = {"real_image": False, **({} if model == "cascade" else consistent)}
+    architecture = OF_MODEL[model] | changed
+    network = build_model(model, **architecture)
+    generator = torch.manual_seed(0)
+    aliased = torch.randn(2, 4, 3, 32, 24, dtype=torch.complex64, generator=generator)
+    maps = torch.randn(2, 3, 32, 24, dtype=torch.complex64, generator=generator)
+    images = network(aliased, torch.ones(2, 4, 32, 1), maps / 3)
+    assert images.shape == (2, 4, 32, 24)
+    images.abs().square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+    single, several = (count_cost(model, 2, (4, 32, 24), n, **architecture) for n in (None, 3))
+    assert several.parameters == single.parameters
+    assert several.macs == single.macs
+
+
 @pytest.mark.parametrize("data_consistency", [False, True])
 @pytest.mark.parametrize("model", UNETS)
 def test_gradient_reaches_every_parameter_after_a_step(model, data_consistency):
