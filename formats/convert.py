@@ -12,6 +12,9 @@ Every fully sampled cine becomes a sample:
 - one scale a sample: values are divided by the smaller of the maximum and 1.25 times the 99.9 %
   quantile, and magnitudes above 1, such as of a few hot pixels, are set to 1.
 
+With `keep_coils` the k-space of all coils is kept as it was measured, whitened by the scan's noise;
+samples of another shape than the first are skipped.
+
 Samples are written to a temporary file as they are read, so that one scan at a time is in memory.
 
 E. Catmull and R. Rom, "A class of local interpolating splines", in Computer Aided Geometric Design,
@@ -24,7 +27,7 @@ import shutil
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -34,6 +37,7 @@ import numpy as np
 import torch
 from numpy.lib import format as npy_format
 
+from formats.coils import require_coils, whitened
 from formats.dicom import read_dicom
 from formats.kspace import combine_coils, is_full, measured_lines
 from formats.reading import kind_of, read_file
@@ -73,7 +77,7 @@ class Outcome:
     patient: str
     result: str  # as of a `Row`
     notes: list[str]
-    sample: np.ndarray | None  # (T, Y, X); None: it is skipped
+    sample: np.ndarray | None  # (T, Y, X), or (T, C, Y, X) of coils; None: it is skipped
 
 
 def convert(
@@ -84,6 +88,7 @@ def convert(
     size: tuple[int, ...] = (192, 192),  # lines and columns of a sample
     n_frames: int = 20,  # frames of a sample, over one heartbeat
     keep_phase: bool = False,  # write complex images; default: magnitudes
+    keep_coils: bool = False,  # write k-space of several coils, of any size, instead of images
     # -- reading
     axes: str | None = None,  # order of the axes in all files, such as 'x y t'
     # -- patients
@@ -104,7 +109,19 @@ def convert(
         raise InputError(f"--size is {size}, expected lines and columns, such as 192 192")
     if n_frames < 2:
         raise InputError(f"--n-frames is {n_frames}, expected at least 2")
-    shape = (n_frames, size[0], size[-1])
+    shape: tuple[int, ...] = (n_frames, size[0], size[-1])
+
+    def made(series: Series) -> tuple[np.ndarray, str]:
+        """The sample of a series, and what was done."""
+        nonlocal shape
+        if not keep_coils:
+            return sample_of(full_images(series, keep_phase), (n_frames, size[0], size[-1]))
+        sample = full_coils(series)
+        if groups and sample.shape != shape:
+            raise InputError(f"its shape is not {' x '.join(map(str, shape))}, as of the first")
+        shape = sample.shape
+        return sample, "as measured"
+
     rows: list[Row] = []
     groups: list[str] = []
     notes: Counter[str] = Counter()
@@ -115,9 +132,7 @@ def convert(
         with tempfile.TemporaryFile(dir=target.parent) as samples:
             items = progress(scans.items(), "reading", len(scans), lambda item: 1, unit="scan")
             for source, files in items:
-                for found in read_samples(
-                    source, files, owners[source], given["axes"], shape, keep_phase
-                ):
+                for found in read_samples(source, files, owners[source], given["axes"], made):
                     notes.update(found.notes)
                     patient = ""
                     if found.sample is not None:
@@ -129,8 +144,9 @@ def convert(
                 reasons = rows[0].result if rows else "there is no scan"
                 raise InputError(f"nothing could be read from {', '.join(inputs)}: {reasons}")
             samples.seek(0)
-            dtype = np.dtype(np.complex64 if keep_phase else np.float32)
-            write_npz(target, samples, (len(groups), *shape), dtype, groups)
+            dtype = np.dtype(np.complex64 if keep_phase or keep_coils else np.float32)
+            key = "kspace" if keep_coils else "dataset"
+            write_npz(target, key, samples, (len(groups), *shape), dtype, groups)
     except OSError as error:
         raise InputError(f"{target} could not be written ({error.strerror}): free space") from None
     return rows, [note if n == 1 else f"{note} ({n} times)" for note, n in notes.items()]
@@ -208,12 +224,13 @@ def read_samples(
     files: Sequence[Path],
     owner: str,
     axes: str | None,
-    shape: tuple[int, int, int],
-    keep_phase: bool,
+    made: Callable[[Series], tuple[np.ndarray, str]],
 ) -> Iterator[Outcome]:
     """What becomes of each series of a scan, in turn, or of the scan if it cannot be read.
 
-    `owner`: the patient, if neither header nor file has one.
+    Args:
+        owner: the patient, if neither header nor file has one.
+        made: the sample of a series, and what was done; InputError if it is skipped.
     """
     try:
         scan = read_dicom(source, None, files) if source.is_dir() else read_file(source, axes)
@@ -225,7 +242,7 @@ def read_samples(
             sample = None
             try:
                 require_usable(series, source)
-                sample, done = sample_of(full_images(series, keep_phase), shape)
+                sample, done = made(series)
                 result = f"read, {' x '.join(map(str, series.values.shape))}, {done}"
             except InputError as error:
                 result = f"skipped: {error}"
@@ -260,6 +277,25 @@ def full_images(series: Series, keep_phase: bool) -> np.ndarray:
     if (values == values[0]).all():
         raise InputError("all frames are equal, which is no cine")
     return values if keep_phase else np.abs(values)
+
+
+def full_coils(series: Series) -> np.ndarray:
+    """The k-space (T, C, Y, X) of a series, its noise whitened if there is a scan of it.
+
+    Raises:
+        InputError: it has no coils, or is undersampled.
+    """
+    kspace = series.values
+    if not series.is_kspace or kspace.ndim != 4:
+        raise InputError("no k-space of several coils (--keep-coils)")
+    require_coils(kspace, series.name)
+    if not is_full(measured_lines(kspace, series.name)):
+        raise InputError("undersampled k-space, where training needs full k-space")
+    if series.noise is None:
+        return np.ascontiguousarray(kspace)
+    matrix, note = whitened(kspace, series.noise, series.name)
+    series.notes.append(note)
+    return np.einsum("nc,tcyx->tnyx", matrix, kspace)
 
 
 def sample_of(images: np.ndarray, shape: tuple[int, int, int]) -> tuple[np.ndarray, str]:
@@ -330,15 +366,22 @@ def with_frames(images: np.ndarray, n_frames: int) -> np.ndarray:
 
 
 def write_npz(
-    target: Path, samples: IO[bytes], shape: tuple[int, ...], dtype: np.dtype, groups: list[str]
+    target: Path,
+    key: str,
+    samples: IO[bytes],
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    groups: list[str],
 ) -> None:
-    """Write `dataset`, copied from `samples`, and `groups`, whole or not at all."""
+    """Write an array, copied from `samples`, and `groups`, whole or not at all. K-space, which is
+    large and mostly noise, is not compressed."""
+    method = zipfile.ZIP_STORED if key == "kspace" else zipfile.ZIP_DEFLATED
     header = {"descr": npy_format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     with (
         whole_file(target) as file,
-        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=COMPRESSION) as archive,
+        zipfile.ZipFile(file, "w", method, compresslevel=COMPRESSION) as archive,
     ):
-        with archive.open("dataset.npy", "w", force_zip64=True) as member:
+        with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
             npy_format.write_array_header_2_0(member, header)
             shutil.copyfileobj(samples, member)
         with archive.open("groups.npy", "w") as member:

@@ -62,7 +62,7 @@ def test_any_size_trains_and_keeps_its_shape(model, batch, size):
 
 @pytest.mark.parametrize("start", [ZERO_FILLED, "kt_sparse"])
 @pytest.mark.parametrize("model", MODELS)
-def test_several_coils_train_and_cost_more_than_one(model, start):
+def test_several_coils_train_and_add_no_arithmetic_to_the_network(model, start):
     consistent = {"data_consistency": start != ZERO_FILLED, "start": start}
     changed = {"real_image": False, **({} if model == "cascade" else consistent)}
     architecture = OF_MODEL[model] | changed

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from dataset import load_cine
 from formats.coils import corners, require_coils, whitened
+from formats.convert import convert
 from formats.reading import read_scan
 from metrics import psnr
 from phantom.coils import coil_scan
@@ -137,6 +139,25 @@ def test_cmrxrecon_and_ismrmrd_files_of_coils(tmp_path):
     rows = reconstruct_scan(tmp_path / "cine.h5", tmp_path / "out", **QUICK)
     assert rows == []
     assert "whitened by a scan of noise" in (tmp_path / "out" / "output.txt").read_text()
+
+
+def test_scans_of_coils_become_a_training_file_of_kspace(tmp_path):
+    write_ismrmrd(tmp_path / "a.h5", KSPACE, NOISE)
+    write_ismrmrd(tmp_path / "b.h5", KSPACE[:7], NOISE)
+    write_ismrmrd(tmp_path / "c.h5", UNDERSAMPLED, NOISE)
+    rows, notes = convert((str(tmp_path),), str(tmp_path / "coils.npz"), keep_coils=True)
+    results = [row.result for row in rows]
+    assert results[0] == "read, 8 x 4 x 64 x 72, as measured"
+    assert results[1] == "skipped: its shape is not 8 x 4 x 64 x 72, as of the first"
+    assert "undersampled" in results[2]
+    assert "the noise of 4 coils is whitened by a scan of noise (2 times)" in notes
+    cine = load_cine(str(tmp_path / "coils.npz"), None, False, False, 8, 0)
+    assert cine.images.shape == (1, 8, 4, 64, 72)
+    assert len(cine.groups) == 1
+    rows, _ = convert((str(tmp_path / "a.h5"),), str(tmp_path / "cine.npz"), n_frames=8)
+    assert rows[0].was_read  # combined
+    with pytest.raises(InputError, match="no k-space of several coils"):
+        convert((str(tmp_path / "cine.npz"),), str(tmp_path / "d.npz"), keep_coils=True)
 
 
 def write_ismrmrd(path, kspace, noise):
