@@ -165,8 +165,8 @@ GROUPS = {
         "Precision of the cascade, trained on strips",
         control="float32",
         base={
-            "model": "cascade", "strip": 32, "num_epochs": 60, "initial_lr": 2e-3,
-            "clip_gradient": 0.01, "ema": 0.99,
+            "model": "cascade", "strip": 32, "num_epochs": 20, "initial_lr": 2e-3,
+            "clip_gradient": 0.01, "ema": 0.99, "weight_decay": 0.0,
         },
         rows=PRECISIONS,
     ),
