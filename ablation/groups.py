@@ -127,7 +127,7 @@ GROUPS = {
             "L1 loss": {"loss": "l1"},
             "fixed masks": {"fresh_masks": False},
             "data consistency": {"data_consistency": True},
-            "cascade": {"model": "cascade"},
+            "cascade": {"model": "cascade", "weight_decay": 0.0},
         },
     ),
     "start": Group(

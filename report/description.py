@@ -224,6 +224,19 @@ def optimisation_lines(s: SimpleNamespace, n_steps: int) -> list[str]:
         + (f", moving average of the weights {s.ema:g}" if s.ema else ""),
         f"train/loss is the {s.loss} loss of the training images; validation/loss is the mean"
         " squared error of magnitudes",
+        *decay_warning(s.model, s.weight_decay),
+    ]
+
+
+def decay_warning(model: str, weight_decay: float) -> list[str]:
+    """A warning of an L2 penalty that keeps a network from learning; its gradients are added to
+    those of the loss, and Adam divides both by their size."""
+    if model != "cascade" or not weight_decay:
+        return []
+    return [
+        f"WARNING: the cascade begins near the truth, so the gradients of its loss are small, and"
+        f" --weight-decay {weight_decay:g} can hold it at its start: give --weight-decay 0, as the"
+        " recipes do"
     ]
 
 

@@ -1,6 +1,6 @@
 import re
 
-from report.description import baseline_lines, mask_line, simulation_lines
+from report.description import baseline_lines, decay_warning, mask_line, simulation_lines
 
 TUNED = {4: {"zero_filled": {}, "low_rank_sparse": {"low_rank": 0.2, "sparse": 0.04}}}
 
@@ -31,3 +31,8 @@ def test_phase_and_noise_are_named_only_if_they_are_added():
     both = simulation_lines(phase=True, noise=0.005, coils=None)
     assert len(both) == 2
     assert "of each coil" in simulation_lines(phase=True, noise=0.005, coils=8)[1]
+
+
+def test_weight_decay_of_a_cascade_is_warned_of():
+    assert "--weight-decay 0" in decay_warning("cascade", 1e-4)[0]
+    assert decay_warning("cascade", 0.0) == decay_warning("unet", 1e-4) == []
