@@ -26,6 +26,8 @@ def test_every_row_differs_from_its_control_in_one_setting(name):
         changed = [k for k, v in effective(name, row).items() if v != control[k]]
         if row == "5, 11 centre lines":  # the mask of other published scores
             assert changed == ["acc", "sample_n"]
+        elif row == "cascade":  # which weight decay would hold at its start
+            assert sorted(changed) == ["model", "weight_decay"]
         elif name == "start" and row != group.control:  # each with and without
             assert changed in (["start"], ["data_consistency"], ["data_consistency", "start"])
         else:
