@@ -10,7 +10,8 @@ Headers and sizes are compared with the file and the memory before anything is a
 Samples are then read one at a time. Those of a compressed file, or of a small one, are held in
 single precision. A large uncompressed `.npy`, or member of an `.npz`, is mapped into memory: a
 sample is read from it when it is used, and it may be larger than the memory. Its checks read it
-once; they are remembered with its size, time and some of its bytes. Nothing is ever unpickled. An
+once; they are remembered with its size, time and some of its bytes (those of k-space are not: it is
+read at every start). Nothing is ever unpickled. An
 input that cannot be used raises `InputError`, which names the problem, what was expected and what
 to do.
 
@@ -33,7 +34,6 @@ from torch import Tensor
 
 from formats.coil_data import AXES, read_coils, require_kspace
 from formats.hdf5 import HDF5Array, hdf5_arrays
-from formats.kspace import looks_like_kspace
 from formats.reading import kind_of
 from formats.samples import (
     Images,
@@ -180,7 +180,8 @@ def read_file(
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; {EXPECTED}: {REMEDY}") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); {EXPECTED}") from None
+        reason = error.strerror or error
+        raise InputError(f"{path} cannot be read ({reason}); {EXPECTED}") from None
     if groups is not None and groups.dtype.kind == "S":
         groups = np.char.decode(groups, "utf-8", "backslashreplace")  # as JSON wants names
     groups = None if groups is None else groups[:n_samples]
@@ -205,8 +206,7 @@ def contents_of(file: IO[bytes], path: Path) -> Contents:
     if magic == MAGIC:
         size = path.stat().st_size
         stored = Stored(lambda: path.open("rb"), size, str(path), EXPECTED, lambda: (path, 0))
-        is_kspace = len(stored.shape) == 5 and stored.dtype.kind == "c" and 0 not in stored.shape
-        return Contents(stored, is_kspace and looks_like_kspace(next(stored.samples(1))))
+        return Contents(stored, len(stored.shape) == 5 and stored.dtype.kind == "c")
     if magic[:2] == ZIP_MAGIC:
         return contents_of_npz(file, path)
     if magic and kind_of(path) == "hdf5":

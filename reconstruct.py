@@ -222,7 +222,7 @@ def measured(series: Series, acc: float, sample_n: int, seed: int, number: int) 
             shape = len(values), *values.shape[2:]
             drawn = None if as_it_is else drawn_lines(shape, acc, sample_n, seed, number, mask)
             nominal = None if as_it_is or mask is not None else acc
-            return from_coils(values, drawn, series.maps, series.noise, nominal)
+            return from_coils(values, drawn, series.maps, series.noise, nominal, series.name)
         if as_it_is:
             return from_kspace(values, None)
         values = ifftc(torch.from_numpy(values)).numpy()
@@ -330,6 +330,8 @@ def reconstruct(
             found = (values != 0).any(axis=(1, 3))
             require_mask(lines, found, (len(values), *values.shape[2:]))
         measurement = from_coils(values, None, sensitivities, scan).to(on)
+    elif maps is not None or noise is not None:
+        raise InputError("maps and noise are for k-space of coils (T, C, Y, X): leave them out")
     else:
         measurement = from_kspace(values, lines).to(on)
     used = load_weights(weights or default_weights(measurement), on)

@@ -197,7 +197,8 @@ def train(
     ):
         if given["resume"]:
             asked_for = {name: given[name] for name in explicit.get() if name in given}
-            given = typed(train, given | run_folder.stored_settings(folder, asked_for))
+            stored = run_folder.stored_settings(folder, asked_for, defaults_of(train))
+            given = typed(train, given | stored)
             if world.from_first(run_folder.is_finished(folder)):
                 say(f"{folder} holds a finished run: nothing to do")
                 return mean_scores(run_folder.read_metrics(folder))
@@ -296,7 +297,8 @@ def make_network(run: Run, initial: dict[str, Any] | None, path: Path) -> nn.Mod
 
 def announce(run: Run) -> dict[str, list[str]]:
     """Describe the run on the screen and in `config.json`; returns the report's first lines."""
-    for line in checks.unused_settings(vars(run.settings), defaults_of(train)):
+    unused = checks.unused_settings(vars(run.settings), defaults_of(train))
+    for line in (*unused, *checks.unused_with_data(vars(run.settings), run.cine)):
         say(line)
     facts = describe(run)
     for heading, lines in facts.items():

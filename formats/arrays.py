@@ -39,6 +39,7 @@ MAP_NAMES = (
     "csm", "smaps", "maps",
 )  # fmt: skip
 GROUPS_NAME = "groups"
+NOISE_NAME = "noise"  # a scan of the coils' noise
 COLOURS = (3, 4)  # samples of a pixel
 MEMORY_REMEDY = "split the file, or use a larger machine"
 
@@ -113,7 +114,7 @@ def choose(variables: Sequence[Variable], path: Path) -> tuple[Variable, list[st
         v
         for v in variables
         if not is_mask_name(v.name)
-        and last_part(v.name) not in (*MAP_NAMES, GROUPS_NAME)
+        and last_part(v.name) not in (*MAP_NAMES, GROUPS_NAME, NOISE_NAME)
         and (v.dtype.kind in "biufc" or is_pair(v.dtype))
     ]
     kspace = [v for v in others if is_kspace_name(v.name)]
@@ -250,6 +251,7 @@ def scan_of_arrays(
     extra = {v.name: v for v in variables if v.name != variable.name}
     mask = mask or next((v for name, v in extra.items() if is_mask_name(name)), None)
     maps = next((v for name, v in extra.items() if last_part(name) in MAP_NAMES), None)
+    noise = next((v for name, v in extra.items() if last_part(name) == NOISE_NAME), None)
     n_series = variable.shape[order.index("s")] if "s" in order else 1
     word = "slice" if form.one_patient else "sample"
     names = [f"{word}_{i:0{len(str(n_series))}d}" for i in range(1, n_series + 1)]
@@ -272,6 +274,9 @@ def scan_of_arrays(
             coil_maps = None if maps is None else maps_for(maps, order, variable.shape, i, where)
             series = series_of(names[i], frames, choice.is_kspace, of_item, coil_maps, where)
             series.patient = patients[i] if patients is not None else ""
+            if noise is not None and series.is_kspace and series.values.ndim == 4:
+                scan = as_numbers(noise.whole())
+                series.noise = scan[i] if scan.ndim == 3 and len(scan) == n_series else scan
             yield series
 
     return Scan(path, form.kind, names, load, choice.notes, None, form.one_patient), choice
@@ -334,12 +339,18 @@ def series_of(
             notes += of_mask
         return Series(name, frames[:, 0], False, mask, "", notes)
     if not np.isfinite(frames).all():
-        return Series(name, frames[:, 0], True, None, "", notes)  # refused as a series
-    frames, (shift, _), moved = centred(frames)
+        frames = frames if frames.shape[1] > 1 else frames[:, 0]
+        return Series(name, frames, True, None, "", notes)  # refused as a series
+    frames, shifts, moved = centred(frames)
     notes += moved
+    if any(shifts) and maps is not None:
+        raise InputError(
+            f"{where}: {moved[0]}, so sensitivity maps may not be where the image is; expected"
+            " centred k-space with maps: centre both with np.fft.fftshift, or leave the maps out"
+        )
     lines = measured_lines(frames, where)
     if mask is not None:
-        mask, of_mask = fitting_mask(mask, lines, shift, where)
+        mask, of_mask = fitting_mask(mask, lines, shifts[0], where)
         notes += of_mask
     if frames.shape[1] == 1:
         return Series(name, frames[:, 0], True, mask, "", notes)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from formats.coils import coil_images, combined, require_coils, whitened
+from formats.coils import coil_images, combined, require_coils, require_noise, whitened
 from formats.hdf5 import HDF5Array
 from formats.kspace import is_full, measured_lines
 from formats.samples import CoilSamples, Images
@@ -63,7 +63,12 @@ def read_coils(
     """
     shape = stored.shape[1:]
     n_bytes = math.prod(shape) * np.dtype(np.complex64).itemsize
-    require_memory((n_samples * keep + COPIES) * n_bytes, stored, remedy)
+    whole = stored.n_bytes * stored.is_fortran
+    require_memory((n_samples * keep + COPIES) * n_bytes + whole, stored, remedy)
+    if noise is not None:
+        several = noise.ndim == 3 and len(noise) >= n_samples
+        for scan in noise[:n_samples] if several else noise[None]:
+            require_noise(scan, shape[1], where)
     images = torch.empty(n_samples if keep else 0, *shape, dtype=torch.complex64)
     whiten: list[np.ndarray] = []
     scales: list[float] = []
@@ -71,7 +76,7 @@ def read_coils(
     shown = progress(stored.samples(n_samples), "reading k-space", n_samples, lambda sample: 1)
     for i, sample in enumerate(shown):
         of_sample = f"{where}, sample {i}"
-        kspace = np.array(sample, dtype=np.complex64)
+        kspace = np.array(sample, dtype=np.complex64, order="C")
         require_coils(kspace, of_sample)
         if not is_full(measured_lines(kspace, of_sample)):
             raise InputError(
@@ -85,7 +90,9 @@ def read_coils(
         scale = 1 / image.abs().max().item()
         whiten.append(matrix)
         scales.append(scale)
-        hashes.append(hashlib.sha256(kspace.data).hexdigest()[:16])
+        digest = hashlib.sha256(kspace.data)
+        digest.update(matrix.tobytes())  # which the noise decides
+        hashes.append(digest.hexdigest()[:16])
         findings.append(examine(scale * image))
         if keep:
             torch.mul(coils, scale, out=images[i])

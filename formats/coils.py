@@ -16,6 +16,8 @@ from util.errors import InputError
 
 CORNER = 0.8  # of half of each axis, beyond which k-space is corner
 FEWEST = 10  # samples of noise for each coil that make a covariance
+FLAT = 1.5  # times the energy of the corners, above which their surroundings are not noise
+CALIBRATION_SHARE = 24  # of the lines, on either side of the centre, that maps need
 SWAPPED = 2.0  # times as alike, beyond which coils look like frames
 
 
@@ -59,6 +61,21 @@ def require_coils(kspace: np.ndarray, where: str) -> None:
             )
 
 
+def require_calibration(mask: Tensor, where: str) -> None:
+    """Raise InputError unless the frames of a mask (1, T, Y, 1) together measured the centre of
+    k-space, which sensitivity maps are estimated from."""
+    ny = mask.shape[2]
+    ever = mask[0, ..., 0].any(dim=0)
+    reach = max(NEAR, ny // CALIBRATION_SHARE)
+    centre = ever[ny // 2 - reach : ny // 2 + reach + 1]
+    if not centre.all():
+        raise InputError(
+            f"{where}: {int((~centre).sum())} of the {len(centre)} lines around the centre of"
+            " k-space were measured in no frame, so sensitivity maps cannot be estimated: measure"
+            " other lines in every frame (--sample-n of simulated masks), or give maps in the file"
+        )
+
+
 def whitened(kspace: np.ndarray, noise: np.ndarray | None, where: str) -> tuple[np.ndarray, str]:
     """The matrix (C, C) that whitens the noise of k-space (T, C, Y, X), and a note.
 
@@ -68,27 +85,48 @@ def whitened(kspace: np.ndarray, noise: np.ndarray | None, where: str) -> tuple[
         InputError: the noise is not of these coils.
     """
     n_coils = kspace.shape[1]
-    origin = "a scan of noise"
-    if noise is None:
-        noise, origin = corners(kspace), "the corners of k-space"
-    elif noise.ndim != 2 or len(noise) != n_coils or not np.isfinite(noise).all():
-        raise InputError(
-            f"{where}: the noise is {noise.shape} for {n_coils} coils; expected finite values"
-            " [n_coils, n]: correct it, or leave it out"
-        )
     identity = np.eye(n_coils, dtype=np.complex64)
+    not_whitened = "the noise of the coils is not whitened"
+    if noise is not None:
+        require_noise(noise, n_coils, where)
+        noise, origin = noise.astype(np.complex64), "a scan of noise"
+    else:
+        noise, origin = corners(kspace, CORNER, 1), "the corners of k-space"
+        if noise.shape[1] >= FEWEST * n_coils:
+            energy = np.square(np.abs(noise)).mean()
+            inside = np.square(np.abs(corners(kspace, CORNER - 0.1, CORNER))).mean()
+            if inside > FLAT * energy:
+                return identity, f"{not_whitened}: {origin} hold signal, too"
     if noise.shape[1] < FEWEST * n_coils or not noise.any():
-        return identity, f"the noise of the coils is not whitened: {origin} has too few samples"
+        return identity, f"{not_whitened}: {origin} has too few samples"
     covariance = noise_covariance(torch.from_numpy(np.ascontiguousarray(noise)))
     covariance += 1e-6 * covariance.diagonal().real.mean() * torch.eye(n_coils)
     return whitening(covariance).numpy(), f"the noise of {n_coils} coils is whitened by {origin}"
 
 
-def corners(kspace: np.ndarray) -> np.ndarray:
-    """The measured values (C, N) in the corners of centred k-space (T, C, Y, X)."""
+def require_noise(noise: np.ndarray, n_coils: int, where: str) -> None:
+    """Raise InputError unless noise can be a scan (C, N) of so many coils."""
+    fits = noise.dtype.kind in "biufc" and noise.ndim == 2 and len(noise) == n_coils
+    if not fits or not np.isfinite(noise).all():
+        raise InputError(
+            f"{where}: the noise is {noise.shape} {noise.dtype} for {n_coils} coils; expected"
+            " finite numbers [n_coils, n]: correct it, or leave it out"
+        )
+    if (silent := np.flatnonzero(~noise.any(axis=1))).size:
+        raise InputError(
+            f"{where}: the noise of coil {silent[0]} is zero; expected a scan of all coils: correct"
+            " the noise, or leave it out"
+        )
+
+
+def corners(kspace: np.ndarray, first: float, end: float) -> np.ndarray:
+    """The measured values (C, N) of centred k-space (T, C, Y, X) in its corners, from `first` to
+    `end` of half of both axes, but for what is before `first` of both."""
     ny, nx = kspace.shape[2:]
-    y, x = (np.abs(np.arange(n) - n // 2) > CORNER * n / 2 for n in (ny, nx))
-    values = kspace[:, :, y][..., x].transpose(1, 0, 2, 3).reshape(kspace.shape[1], -1)
+    y, x = (np.abs(np.arange(n) - n // 2) / (n / 2) for n in (ny, nx))
+    smaller, larger = np.minimum(y[:, None], x), np.maximum(y[:, None], x)
+    there = (smaller > first) & (larger <= end) if end < 1 else smaller > first
+    values = kspace[:, :, there].transpose(1, 0, 2).reshape(kspace.shape[1], -1)
     return values[:, (values != 0).all(axis=0)]
 
 

@@ -12,8 +12,8 @@ Every fully sampled cine becomes a sample:
 - one scale a sample: values are divided by the smaller of the maximum and 1.25 times the 99.9 %
   quantile, and magnitudes above 1, such as of a few hot pixels, are set to 1.
 
-With `keep_coils` the k-space of all coils is kept as it was measured, whitened by the scan's noise;
-samples of another shape than the first are skipped.
+With `keep_coils` the k-space of all coils is kept as it was measured, and a scan of their noise if
+every sample has one; samples of another shape than the first are skipped.
 
 Samples are written to a temporary file as they are read, so that one scan at a time is in memory.
 
@@ -37,7 +37,7 @@ import numpy as np
 import torch
 from numpy.lib import format as npy_format
 
-from formats.coils import require_coils, whitened
+from formats.coils import require_coils, require_noise
 from formats.dicom import read_dicom
 from formats.kspace import combine_coils, is_full, measured_lines
 from formats.reading import kind_of, read_file
@@ -120,7 +120,15 @@ def convert(
         if groups and sample.shape != shape:
             raise InputError(f"its shape is not {' x '.join(map(str, shape))}, as of the first")
         shape = sample.shape
+        noises.append(series.noise)
         return sample, "as measured"
+
+    noises: list[np.ndarray | None] = []
+    if keep_coils and (n_frames, size, keep_phase) != (20, (192, 192), False):
+        raise InputError(
+            "--size, --n-frames and --keep-phase are for images, and --keep-coils keeps k-space as"
+            " it was measured: leave them out"
+        )
 
     rows: list[Row] = []
     groups: list[str] = []
@@ -146,7 +154,8 @@ def convert(
             samples.seek(0)
             dtype = np.dtype(np.complex64 if keep_phase or keep_coils else np.float32)
             key = "kspace" if keep_coils else "dataset"
-            write_npz(target, key, samples, (len(groups), *shape), dtype, groups)
+            others_kept = {"groups": np.array(groups, dtype=str), **common_noise(noises)}
+            write_npz(target, key, samples, (len(groups), *shape), dtype, others_kept)
     except OSError as error:
         raise InputError(f"{target} could not be written ({error.strerror}): free space") from None
     return rows, [note if n == 1 else f"{note} ({n} times)" for note, n in notes.items()]
@@ -280,7 +289,7 @@ def full_images(series: Series, keep_phase: bool) -> np.ndarray:
 
 
 def full_coils(series: Series) -> np.ndarray:
-    """The k-space (T, C, Y, X) of a series, its noise whitened if there is a scan of it.
+    """The k-space (T, C, Y, X) of a series.
 
     Raises:
         InputError: it has no coils, or is undersampled.
@@ -291,11 +300,18 @@ def full_coils(series: Series) -> np.ndarray:
     require_coils(kspace, series.name)
     if not is_full(measured_lines(kspace, series.name)):
         raise InputError("undersampled k-space, where training needs full k-space")
-    if series.noise is None:
-        return np.ascontiguousarray(kspace)
-    matrix, note = whitened(kspace, series.noise, series.name)
-    series.notes.append(note)
-    return np.einsum("nc,tcyx->tnyx", matrix, kspace)
+    if series.noise is not None:
+        require_noise(series.noise, kspace.shape[1], series.name)
+    return np.ascontiguousarray(kspace)
+
+
+def common_noise(scans: Sequence[np.ndarray | None]) -> dict[str, np.ndarray]:
+    """The noise (N, C, n) of samples, of as many values as all have; empty if some have none."""
+    known = [scan for scan in scans if scan is not None]
+    if not known or len(known) < len(scans):
+        return {}
+    n = min(scan.shape[1] for scan in known)
+    return {"noise": np.stack([scan[:, :n] for scan in known])}
 
 
 def sample_of(images: np.ndarray, shape: tuple[int, int, int]) -> tuple[np.ndarray, str]:
@@ -371,9 +387,9 @@ def write_npz(
     samples: IO[bytes],
     shape: tuple[int, ...],
     dtype: np.dtype,
-    groups: list[str],
+    others: dict[str, np.ndarray],
 ) -> None:
-    """Write an array, copied from `samples`, and `groups`, whole or not at all. K-space, which is
+    """Write an array, copied from `samples`, and other ones, whole or not at all. K-space, which is
     large and mostly noise, is not compressed."""
     method = zipfile.ZIP_STORED if key == "kspace" else zipfile.ZIP_DEFLATED
     header = {"descr": npy_format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
@@ -384,8 +400,9 @@ def write_npz(
         with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
             npy_format.write_array_header_2_0(member, header)
             shutil.copyfileobj(samples, member)
-        with archive.open("groups.npy", "w") as member:
-            npy_format.write_array(member, np.array(groups, dtype=str), allow_pickle=False)
+        for name, array in others.items():
+            with archive.open(f"{name}.npy", "w") as member:
+                npy_format.write_array(member, array, allow_pickle=False)
 
 
 def summary(rows: Sequence[Row], notes: Sequence[str]) -> list[str]:

@@ -142,7 +142,10 @@ class HDF5Array:
     def _read(self, part: Any) -> np.ndarray:
         h5py = optional("h5py")
         with damage_explained(self.path), h5py.File(self.path, "r") as file:
-            return np.asarray(file[self.name][part])
+            array = file[self.name]
+            if h5py.check_string_dtype(array.dtype) is not None:
+                return np.asarray(array.asstr()[part], dtype=str)
+            return np.asarray(array[part])
 
 
 def hdf5_arrays(path: Path) -> dict[str, HDF5Array]:

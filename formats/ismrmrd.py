@@ -101,13 +101,14 @@ def read_ismrmrd(path: Path, axes: str | None) -> Scan:
     bits = sum(1 << (bit - 1) for bit in LEFT_OUT)
     flags = heads["flags"].astype(np.uint64)
     of_noise = np.flatnonzero(flags & np.uint64(1 << (NOISE - 1)))
+    noise_coils = set(heads["active_channels"][of_noise].tolist())
     used = (flags & np.uint64(bits)) == 0
     used &= heads["encoding_space_ref"] == 0
     if not used.any():
         raise InputError(f"{path} has no imaging lines; expected a cine: export it again")
     notes = []
     if n_left_out := np.count_nonzero(~used):
-        notes.append(f"{n_left_out} lines of noise, calibration, navigation or other are left out")
+        notes.append(f"{n_left_out} lines of noise, calibration, navigation or other are no image")
     rows = np.flatnonzero(used)
     heads = heads[rows]
     if len(np.unique(heads["idx"]["kspace_encode_step_2"])) > 1:
@@ -122,7 +123,7 @@ def read_ismrmrd(path: Path, axes: str | None) -> Scan:
         for i, name in enumerate(names):
             lines = geometry.lines(heads[of_row == i], rows[of_row == i])
             series = geometry.series(h5py, f"{group}/data", name, lines)
-            if len(of_noise) and geometry.n_coils > 1:
+            if noise_coils == {geometry.n_coils} and geometry.n_coils > 1:
                 series.noise = geometry.noise(h5py, f"{group}/data", of_noise)
             yield series
 
@@ -213,12 +214,10 @@ class Geometry:
         series.notes[:0] = notes
         return series
 
-    def noise(self, h5py: Any, place: str, rows: np.ndarray) -> np.ndarray | None:
-        """The samples (C, N) of the noise scan; None if it is of other coils."""
+    def noise(self, h5py: Any, place: str, rows: np.ndarray) -> np.ndarray:
+        """The samples (C, N) of the noise scan."""
         with damage_explained(self.path), h5py.File(self.path, "r") as file:
             lines = [samples.view(np.complex64) for samples in read_rows(file[place], rows)]
-        if any(len(line) % self.n_coils for line in lines):
-            return None
         return np.concatenate([line.reshape(self.n_coils, -1) for line in lines], axis=1)
 
 

@@ -27,6 +27,8 @@ ALONE = "array"  # the name of the array of an .npy file
 def cine_axes(variable: Variable, is_kspace: bool) -> str | None:
     """The axes of the array of a training file; None for others, and if its last axis is much the
     shortest, as if it were the frames."""
+    if is_kspace and len(variable.shape) == 5:
+        return "stcyx"  # as of a training file of several coils
     if variable.name != CINE_NAME or len(variable.shape) != 4:
         return None
     _, n_frames, ny, nx = variable.shape

@@ -104,7 +104,7 @@ def noise_mixing(n: int, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(coupled.astype(np.complex64))
 
 
-@functools.lru_cache(maxsize=1024)  # a third of a megabyte at most, for 16 coils
+@functools.lru_cache(maxsize=512)  # of 18 kB a coil
 def _coarse_fields(n: int, shape: tuple[int, int], seed: int, sample: int) -> Tensor:
     """The sensitivities (C, y, x) complex64 on a coarse grid over the image."""
     rng = generator(Stream.COILS, seed, sample, 1)

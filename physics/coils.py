@@ -57,6 +57,12 @@ def time_average(total: Tensor, mask: Tensor) -> Tensor:
     return ifftc(fftc(total, axes=(-2,)) / count, axes=(-2,))
 
 
+def estimated_maps(aliased: Tensor, mask: Tensor) -> Tensor:
+    """Sensitivity maps (B, C, Y, X) from aliased coil images (B, T, C, Y, X) and their centred mask
+    (B, T, Y, 1)."""
+    return sensitivity_maps(time_average(aliased.sum(dim=1), mask))
+
+
 def sensitivity_maps(average: Tensor) -> Tensor:
     """Sensitivity maps (B, C, Y, X) complex64 from fully sampled coil images of the same shape.
 

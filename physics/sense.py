@@ -38,9 +38,13 @@ def data_consistency(
 def aliased_by(images: Tensor, mask: Tensor, maps: Tensor | None = None) -> Tensor:
     """The aliased image (B, T, Y, X) of fully sampled ones, or with maps the aliased coil images
     (B, T, C, Y, X)."""
-    if maps is None:
-        return undersample(images, mask)
-    return undersample(expand(images, maps), mask[:, :, None])
+    lines = mask if maps is None else mask[:, :, None]
+    return undersample(seen_by(images, maps), lines)
+
+
+def seen_by(images: Tensor, maps: Tensor | None) -> Tensor:
+    """Images (B, T, Y, X), or with maps what each coil sees of them, (B, T, C, Y, X)."""
+    return images if maps is None else expand(images, maps)
 
 
 class CoilConsistency:

@@ -13,6 +13,7 @@ from methods.averaging import average_name
 from methods.baselines import BASELINES
 from methods.start import ZERO_FILLED
 from model import Cost, count_cost
+from training.batches import energy_kept
 from training.quality import data_notices
 from training.run import Run
 from training.split import leakage_notice
@@ -20,6 +21,7 @@ from util.command_line import given_command
 from util.machine import git_commit, hardware, rounding, versions
 from util.world import launch_name
 
+COMPRESSED_SAMPLES = 4  # whose mean energy in virtual coils is named
 HERMITIAN_SAMPLES = 8  # masks whose mean gives the Hermitian acceleration
 
 
@@ -65,8 +67,8 @@ def describe(run: Run) -> dict[str, list[str]]:
             f" {'complex' if cine.images.is_complex() else 'real-valued'}, hash {cine.hash}",
             *cine.notices,
             *data_notices(run.quality),
-            *simulation_lines(s.phase, s.noise, s.coils),
-            *coil_lines(cine.n_coils, s.coils, s.virtual_coils),
+            *simulation_lines(s.phase, s.noise, run.n_coils),
+            *coil_lines(run),
         ],
         "Split": [
             *(
@@ -145,15 +147,21 @@ def simulation_lines(phase: bool, noise: float, coils: int | None) -> list[str]:
     return lines
 
 
-def coil_lines(measured: int | None, simulated: int | None, virtual: int | None) -> list[str]:
+def coil_lines(run: Run) -> list[str]:
     """The coils, and where their maps and the truth come from."""
+    measured, simulated = run.cine.n_coils, run.settings.coils
     n_coils = measured or simulated
     if n_coils is None:
         return []
     coils = f"k-space of {measured} coils" if measured else f"seen by {simulated} simulated coils"
     compressed = ""
-    if virtual is not None and virtual < n_coils:
-        compressed = f", compressed to {virtual} virtual ones"
+    if run.n_coils != n_coils:
+        some = run.parts["test"][:COMPRESSED_SAMPLES]
+        kept = energy_kept(run.cine.images, some, run.acquisition)
+        compressed = (
+            f", compressed to {run.n_coils} virtual ones, which keep {kept:.1%} of the energy (mean"
+            f" of {len(some)} test samples)"
+        )
     truth = "fully sampled image, with the noise of the scan," if measured else "noiseless image"
     return [
         f"{coils}{compressed}; sensitivity maps are estimated from the measured lines of each"

@@ -160,7 +160,7 @@ class Gallery:
         }
         if self.kept == "small":
             known |= {name: known[name].half() for name in ("target", "reconstruction")}
-            del known["aliased"]  # target, mask and maps give it
+            del known["aliased"]  # of images of one coil, target and mask give it
         if batch.maps is not None:
             known["maps"] = batch.maps
         self.arrays.add({name: array.cpu().numpy() for name, array in known.items()})

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from CS_mask import hermitian_mirror
 from model import run_network
-from physics.coils import expand
 from physics.fourier import in_single, undersample
+from physics.sense import seen_by
 from scan.measurement import Measurement
 from training.optimisation import make_optimizer, update_average
 from util.progress import duration, log
@@ -217,11 +217,6 @@ def measured(aliased: Tensor, mask: Tensor, maps: Tensor | None) -> tuple[Tensor
 def of_coils(lines: Tensor, maps: Tensor | None) -> Tensor:
     """Lines (B, T, Y, 1) as those of coil images, (B, T, 1, Y, 1), if there are maps."""
     return lines if maps is None else lines[:, :, None]
-
-
-def seen_by(images: Tensor, maps: Tensor | None) -> Tensor:
-    """Images (B, T, Y, X) as the coils see them, (B, T, C, Y, X), if there are maps."""
-    return images if maps is None else expand(images, maps)
 
 
 def line_error(images: Tensor, others: Tensor, weight: Tensor) -> Tensor:

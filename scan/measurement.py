@@ -13,18 +13,17 @@ import torch
 from torch import Tensor
 
 from CS_mask import evaluation_masks, lines_per_frame
-from formats.coils import coil_images, require_coils, whitened
+from formats.coils import coil_images, require_calibration, require_coils, whitened
 from formats.kspace import is_full as all_measured
 from formats.kspace import measured_lines
 from formats.series import require_values
 from methods.baselines import view_sharing
-from physics.coils import combine, mixed, sensitivity_maps, time_average
+from physics.coils import combine, estimated_maps, mixed
 from physics.fourier import ifftc, undersample
 from physics.sense import data_consistency
 from util.errors import InputError
 
 BRIGHT_QUANTILE, BRIGHT_LEVEL = 0.999, 0.77  # images of the phantom with a peak of 1 have this one
-CALIBRATION_SHARE = 24  # of the lines, on either side of the centre, that maps need
 REAL_SHARE = 1e-4  # of the energy, in what contradicts real-valued images: rounding, no phase
 
 
@@ -133,6 +132,7 @@ def from_coils(
     maps: np.ndarray | None = None,
     noise: np.ndarray | None = None,
     acc: float | None = None,
+    where: str = "k-space",
 ) -> Measurement:
     """The lines of k-space (T, C, Y, X) complex of several coils.
 
@@ -142,29 +142,32 @@ def from_coils(
         maps: (C, Y, X), sensitivities; None: they are estimated from the measured lines.
         noise: (C, N), a scan of the coils' noise; None: the corners of k-space are taken.
         acc: nominal acceleration of `drawn`; None: the actual one.
+        where: its place, for messages.
 
     Raises:
         InputError: values, maps or noise are not of such k-space, or too few lines near the centre
             were measured in any frame to estimate maps.
     """
     _, n_coils, ny, nx = kspace.shape
-    require_coils(kspace, "k-space")
-    found = measured_lines(kspace, "k-space")
-    white, note = whitened(kspace, noise, "k-space")
+    require_coils(kspace, where)
+    found = measured_lines(kspace, where)
+    white, note = whitened(kspace, noise, where)
     coils = coil_images(kspace, white)[None]
     if drawn is None:
         lines, aliased = torch.from_numpy(found.astype(np.float32))[None, ..., None], coils
     else:
         lines, aliased = drawn, undersample(coils, drawn[:, :, None])
     if maps is None:
-        require_calibration(lines)
-        used = sensitivity_maps(time_average(aliased.sum(dim=1), lines))
+        require_calibration(lines, where)
+        used = estimated_maps(aliased, lines)
         of_maps = "sensitivity maps are estimated from the time average of the measured lines"
     else:
-        if maps.shape != (n_coils, ny, nx) or not np.isfinite(maps).all():
+        fits = maps.dtype.kind in "biufc" and maps.shape == (n_coils, ny, nx)
+        if not fits or not np.isfinite(maps).all() or not maps.any():
             raise InputError(
-                f"the sensitivity maps are {maps.shape}, expected finite ({n_coils}, {ny}, {nx})"
-                " for the coils, lines and columns of k-space: correct them, or leave them out"
+                f"{where}: the sensitivity maps are {maps.shape} {maps.dtype}; expected finite"
+                f" numbers ({n_coils}, {ny}, {nx}), not all zero, for the coils, lines and columns"
+                " of k-space: correct them, or leave them out"
             )
         used = mixed(torch.from_numpy(white), torch.from_numpy(maps.astype(np.complex64)))[None]
         size = torch.linalg.vector_norm(used, dim=1, keepdim=True)
@@ -173,21 +176,6 @@ def from_coils(
     truth = None if drawn is None else combine(coils, used)
     measurement = _scaled(aliased, lines, truth, False, acc, used)
     return dataclasses.replace(measurement, notes=(note, of_maps))
-
-
-def require_calibration(lines: Tensor) -> None:
-    """Raise InputError unless the frames together measured the centre of k-space, by a mask
-    (1, T, Y, 1)."""
-    ny = lines.shape[2]
-    ever = lines[0, ..., 0].any(dim=0)
-    reach = max(2, ny // CALIBRATION_SHARE)
-    centre = ever[ny // 2 - reach : ny // 2 + reach + 1]
-    if not centre.all():
-        raise InputError(
-            f"{int((~centre).sum())} of the {len(centre)} lines around the centre of k-space were"
-            " measured in no frame, so sensitivity maps cannot be estimated: give maps in the file"
-            " (under the name 'maps'), or measure other lines in every frame"
-        )
 
 
 def from_kspace(kspace: np.ndarray, mask: np.ndarray | None) -> Measurement:

@@ -299,6 +299,21 @@ def measured_by_coils(
     return combine(part[None], maps)[0], aliased, maps[0]
 
 
+def energy_kept(images: Images, samples: Sequence[int], acquisition: Acquisition) -> float:
+    """The share of the energy that virtual coils keep, mean over samples."""
+    a = acquisition
+    assert a.virtual_coils is not None
+    shares = []
+    for sample in samples:
+        image = images[sample]
+        if a.coils is not None:
+            ny, nx = image.shape[-2:]
+            coils, _ = receive_coils(a.coils, (ny, nx), a.data_seed, sample, noisy=a.noise > 0)
+            image = expand(image[None], coils[None])[0]
+        shares.append(compression(image.mean(dim=0), a.virtual_coils)[1])
+    return sum(shares) / len(shares)
+
+
 def _batch(
     samples: list[int],
     acquired: Sequence[tuple[Tensor, ...]],

@@ -9,6 +9,7 @@ import torch
 
 from CS_mask import cartesian_mask
 from dataset import Cine
+from formats.coils import require_calibration
 from methods.averaging import AVERAGES
 from methods.baselines import BASELINES
 from methods.start import STARTS, ZERO_FILLED
@@ -138,6 +139,18 @@ def unused_settings(settings: Settings, defaults: Mapping[str, Any]) -> list[str
     return [f"NOTICE: {flag(name)} does not apply to the model {model}" for name in changed]
 
 
+def unused_with_data(settings: Settings, cine: Cine) -> list[str]:
+    """Notices of settings that mean nothing for these data."""
+    n_coils, virtual = cine.n_coils or settings["coils"], settings["virtual_coils"]
+    lines = []
+    if virtual is not None and (n_coils is None or virtual >= n_coils):
+        found = "no coils" if n_coils is None else f"{n_coils} coils"
+        lines.append(f"NOTICE: --virtual-coils {virtual} does nothing, as there are {found}")
+    if cine.n_coils and settings["normalise"]:
+        lines.append("NOTICE: --normalise does nothing: k-space is always scaled by its image")
+    return lines
+
+
 def prior_for(real_image: bool | None, phase: bool, cine: Cine) -> bool:
     """Whether to assume real-valued images; decided by the data if the setting is None. `phase`:
     the images will get one, for example that of simulated coils.
@@ -181,9 +194,11 @@ def check_against_data(settings: Settings, cine: Cine, has_network: bool) -> Non
         )
     for acc in (*acceleration_range(settings["acc"]), *(settings["test_acc"] or ())):
         try:
-            cartesian_mask((n_frames, ny, 1), acc, settings["sample_n"], seed=0)
+            mask = cartesian_mask((n_frames, ny, 1), acc, settings["sample_n"], True, seed=0)
         except ValueError as error:
             raise InputError(f"--acc, --test-acc and --sample-n: {error}") from None
+        if cine.n_coils or settings["coils"]:
+            require_calibration(torch.from_numpy(mask)[None], f"acceleration {acc:g}")
 
 
 def check_finite(loss: float, where: str, folder: Path, initial_lr: float) -> None:

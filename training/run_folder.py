@@ -101,8 +101,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def stored_settings(folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of the run in `folder`, with those in `OF_THE_CALL` as given now.
+def stored_settings(
+    folder: Path, given: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The settings of the run in `folder`, with those in `OF_THE_CALL` as given now. A setting that
+    is newer than the run has its default.
 
     The data are then recognised by their values (see `require_same_data`).
 
@@ -110,13 +113,14 @@ def stored_settings(folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
         InputError: another given setting contradicts a stored one.
     """
     stored = read_config(folder)["settings"]
+    known = {**defaults, **stored}
     free = list(OF_THE_CALL)
     if stored.get("initial_weights") and stored.get("model") in MODELS:
         free += ["model", *architecture_settings(stored["model"])]  # the checkpoint's
     differing = [
-        f"{flag(name)} {value} (the run has {stored[name]})"
+        f"{flag(name)} {value} (the run has {known[name]})"
         for name, value in given.items()
-        if name not in free and name in stored and stored[name] != value
+        if name not in free and known[name] != value
     ]
     if differing:
         remedy = "leave them out, or start a new run in another folder"

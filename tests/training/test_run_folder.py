@@ -5,6 +5,7 @@ from helpers import ROWS
 
 from evaluation.scoring import mean_scores
 from metrics import SCORES
+from train import train
 from training import run_folder
 from training.run_folder import (
     CONFIG,
@@ -16,9 +17,12 @@ from training.run_folder import (
     stored_settings,
     write_metrics,
 )
+from util.command_line import defaults_of
 from util.errors import InputError
 from util.files import write_csv
 from util.world import World
+
+DEFAULTS = defaults_of(train)
 
 
 def test_metrics_round_trip_and_means(tmp_path):
@@ -53,10 +57,10 @@ def test_a_damaged_config_is_an_input_error(tmp_path, content):
 def test_resume_takes_the_stored_settings_and_refuses_others(tmp_path):
     stored = {"split": [4, 1, 2], "seed": 3, "max_minutes": 5.0, "resume": False}
     (tmp_path / CONFIG).write_text(json.dumps({"settings": stored}))
-    settings = stored_settings(tmp_path, {"resume": True, "seed": 3, "max_minutes": 1.0})
+    settings = stored_settings(tmp_path, {"resume": True, "seed": 3, "max_minutes": 1.0}, DEFAULTS)
     assert settings == {"split": (4, 1, 2), "seed": 3, "max_minutes": 1.0, "resume": True}
     with pytest.raises(InputError, match=r"--seed 4 \(the run has 3\)"):
-        stored_settings(tmp_path, {"seed": 4})
+        stored_settings(tmp_path, {"seed": 4}, DEFAULTS)
 
 
 def test_only_the_launch_that_began_a_run_continues_it_by_itself(tmp_path, monkeypatch):
