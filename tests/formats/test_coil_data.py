@@ -50,7 +50,7 @@ def test_kspace_becomes_coil_images_whose_combination_is_in_range(tmp_path, name
     root = cine.images[1].abs().square().sum(dim=1).sqrt()
     assert root.max().item() == pytest.approx(1, abs=0.02)
     assert torch.corrcoef(torch.stack([root.ravel(), IMAGES[1].ravel()]))[0, 1] > 0.98
-    assert "the noise of 3 coils is whitened by the corners of k-space" in cine.notices[0]
+    assert "not whitened: the corners of k-space hold signal, too" in cine.notices[0]
     monkeypatch.setattr(dataset, "MAPPED_FROM", 0)
     mapped = load(path, n_samples=3)
     assert isinstance(mapped.images, CoilSamples)
@@ -65,6 +65,9 @@ def test_a_scan_of_noise_whitens(tmp_path, name, noise):
     cine = load(path)
     assert cine.notices == ["the noise of 3 coils is whitened by a scan of noise"]
     assert cine.groups.tolist() == [0, 1, 2, 3]
+    # other noise makes other data
+    again = load(save(tmp_path, "b" + name[1:], noise=noise[..., ::-1, :].copy()))
+    assert again.hashes != cine.hashes
 
 
 def test_a_run_on_kspace_names_its_coils_and_scores_the_sense_methods(tmp_path):
@@ -84,6 +87,29 @@ def test_a_run_on_kspace_names_its_coils_and_scores_the_sense_methods(tmp_path):
     with np.load(tmp_path / "out" / "reconstructions.npz") as arrays:
         assert arrays["maps"].shape == (1, 2, 40, 36)
         assert arrays["aliased"].shape == (1, 6, 40, 36)
+
+
+def test_kspace_in_fortran_order_and_names_of_patients_are_read(tmp_path):
+    fortran = load(save(tmp_path, "a.npy", np.asfortranarray(KSPACE)))
+    assert fortran.hashes == load(save(tmp_path, "b.npy")).hashes
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["kspace"], file["groups"] = KSPACE, ["a", "b", "b", "c"]
+    assert load(str(tmp_path / "a.h5")).groups.tolist() == ["a", "b", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("noise", "message"),
+    [
+        (NOISE[:, 0], r"the noise is \(4, 4096\) complex64 for 3 coils"),
+        (NOISE[0, 0], r"expected finite numbers \[n_coils, n\]"),
+        (NOISE[:2], r"the noise is \(2, 3, 4096\)"),
+        (NOISE * np.array([1, 0, 1])[:, None], "the noise of coil 1 is zero"),
+        (np.array("a"), "the noise is"),
+    ],
+)
+def test_other_noise_is_refused(tmp_path, noise, message):
+    with pytest.raises(InputError, match=message):
+        load(save(tmp_path, "a.npz", noise=noise))
 
 
 @pytest.mark.parametrize(
@@ -111,6 +137,8 @@ def test_settings_that_do_not_fit_kspace_are_refused(tmp_path):
         train(str(tmp_path / "b"), data=path, augment=("jitter",), **given)
     with pytest.raises(InputError, match="--real-image"):
         train(str(tmp_path / "c"), data=path, real_image=True, **given)
+    with pytest.raises(InputError, match="lines around the centre of k-space were measured in no"):
+        train(str(tmp_path / "d"), data=path, **given | {"acc": 20, "sample_n": 1})
 
 
 def test_hdf5_without_kspace_names_what_it_has(tmp_path):

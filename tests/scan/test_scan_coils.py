@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dataset import load_cine
-from formats.coils import corners, require_coils, whitened
+from formats.coils import require_coils, whitened
 from formats.convert import convert
 from formats.reading import read_scan
 from metrics import psnr
@@ -31,7 +31,7 @@ def test_fully_sampled_coils_are_a_trial_with_known_truth(tmp_path):
     scores = {row["method"]: row["psnr"] for row in rows}
     assert scores["cascade"] > scores["view_sharing"] > scores["zero_filled"]
     text = (tmp_path / "out" / "output.txt").read_text()
-    assert "the noise of 4 coils is whitened by the corners of k-space" in text
+    assert "not whitened: the corners of k-space hold signal, too" in text
     assert "sensitivity maps are estimated" in text
     with np.load(tmp_path / "out" / "sample_1" / "reconstruction.npz") as arrays:
         truth = np.abs(arrays["target"])
@@ -73,18 +73,21 @@ def test_a_scan_can_be_adapted_to():
     assert adapted.shape == plain.shape
 
 
-def test_a_noise_scan_whitens_better_than_corners_but_both_do():
-    covariance = noise_covariance(torch.from_numpy(NOISE))
-    for noise in (NOISE, None):
-        matrix, note = whitened(KSPACE, noise, "k-space")
+def test_a_noise_scan_whitens_and_so_do_corners_without_signal():
+    kspace, scan = (array.numpy() for array in coil_scan(IMAGES, 4, 0.1))
+    covariance = noise_covariance(torch.from_numpy(scan))
+    for noise, limit in ((scan, 0.05), (None, 0.25)):
+        matrix, note = whitened(kspace, noise, "k-space")
         white = torch.from_numpy(matrix)
         left = white @ covariance @ white.mH
         left = left / left.diagonal().real.mean()
-        assert (left - torch.eye(4)).abs().max() < (0.05 if noise is not None else 0.6), note
-    assert corners(KSPACE).shape[0] == 4
+        assert (left - torch.eye(4)).abs().max() < limit, note
+        origin = "the corners of k-space" if noise is None else "a scan of noise"
+        assert note == f"the noise of 4 coils is whitened by {origin}"
     few, note = whitened(KSPACE, NOISE[:, :8], "k-space")
     assert (few == np.eye(4)).all()
     assert "too few" in note
+    assert "hold signal" in whitened(KSPACE, None, "k-space")[1]
 
 
 def changed(place, value):
@@ -109,9 +112,10 @@ def test_kspace_that_cannot_be_is_refused(kspace, message):
 
 
 def test_maps_noise_and_lines_that_do_not_fit_are_refused():
-    with pytest.raises(InputError, match=r"maps are \(3, 64, 72\), expected finite \(4, 64, 72\)"):
-        from_coils(UNDERSAMPLED, None, np.ones((3, 64, 72), np.complex64))
-    with pytest.raises(InputError, match=r"noise is \(5, 9\) for 4 coils"):
+    for maps in (np.ones((3, 64, 72)), np.zeros((4, 64, 72)), np.full((4, 64, 72), "a")):
+        with pytest.raises(InputError, match=r"maps are .*expected finite numbers \(4, 64, 72\)"):
+            from_coils(UNDERSAMPLED, None, maps)
+    with pytest.raises(InputError, match=r"noise is \(5, 9\) complex64 for 4 coils"):
         from_coils(UNDERSAMPLED, None, None, np.ones((5, 9), np.complex64))
     same = KSPACE * (np.arange(64) % 4 == 0)[:, None]  # no line that other frames add to
     with pytest.raises(InputError, match="of the 5 lines around the centre of k-space were"):
@@ -120,6 +124,18 @@ def test_maps_noise_and_lines_that_do_not_fit_are_refused():
     mask[0, np.flatnonzero(mask[0] == 0)[0]] = 1
     with pytest.raises(InputError, match="the mask has 1 lines that are zero"):
         reconstruct(UNDERSAMPLED, mask, device="cpu")
+
+
+def test_a_scan_with_a_bad_coil_or_maps_of_another_frame_is_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", kspace=changed((2, 1, 3, 4), np.nan))
+    with pytest.raises(InputError, match="1 values are NaN or infinite, the first at frame, coil"):
+        list(read_scan(tmp_path / "a.npz", "t c y x", None))
+    rolled = np.fft.ifftshift(KSPACE, axes=(2, 3))
+    np.savez(tmp_path / "b.npz", kspace=rolled, maps=np.ones((4, 64, 72), np.complex64))
+    with pytest.raises(InputError, match="sensitivity maps may not be where the image is"):
+        list(read_scan(tmp_path / "b.npz", "t c y x", None))
+    with pytest.raises(InputError, match="maps and noise are for k-space of coils"):
+        reconstruct(KSPACE[:, 0], noise=NOISE, device="cpu")
 
 
 def test_cmrxrecon_and_ismrmrd_files_of_coils(tmp_path):
@@ -145,14 +161,19 @@ def test_scans_of_coils_become_a_training_file_of_kspace(tmp_path):
     write_ismrmrd(tmp_path / "a.h5", KSPACE, NOISE)
     write_ismrmrd(tmp_path / "b.h5", KSPACE[:7], NOISE)
     write_ismrmrd(tmp_path / "c.h5", UNDERSAMPLED, NOISE)
-    rows, notes = convert((str(tmp_path),), str(tmp_path / "coils.npz"), keep_coils=True)
+    rows, _ = convert((str(tmp_path),), str(tmp_path / "coils.npz"), keep_coils=True)
     results = [row.result for row in rows]
     assert results[0] == "read, 8 x 4 x 64 x 72, as measured"
     assert results[1] == "skipped: its shape is not 8 x 4 x 64 x 72, as of the first"
     assert "undersampled" in results[2]
-    assert "the noise of 4 coils is whitened by a scan of noise (2 times)" in notes
     cine = load_cine(str(tmp_path / "coils.npz"), None, False, False, 8, 0)
     assert cine.images.shape == (1, 8, 4, 64, 72)
+    assert cine.notices == ["the noise of 4 coils is whitened by a scan of noise"]
+    (series,) = read_scan(tmp_path / "coils.npz", None, None)
+    np.testing.assert_allclose(series.values, KSPACE, atol=1e-6)
+    np.testing.assert_allclose(series.noise, NOISE)
+    with pytest.raises(InputError, match="--size, --n-frames and --keep-phase are for images"):
+        convert((str(tmp_path),), str(tmp_path / "e.npz"), keep_coils=True, n_frames=9)
     assert len(cine.groups) == 1
     rows, _ = convert((str(tmp_path / "a.h5"),), str(tmp_path / "cine.npz"), n_frames=8)
     assert rows[0].was_read  # combined
