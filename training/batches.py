@@ -232,7 +232,7 @@ def _acquired(
 ) -> tuple[Tensor, ...]:
     """Columns of an image (T, Y, X) with its phase, and the same with noise: (T, Y, columns) each.
 
-    Of coils, simulated, or measured as coil images (T, C, Y, X), what `measured_by_coils` returns.
+    Of coils, simulated, or measured as coil images (T, C, Y, X), what `_measured_by_coils` returns.
     """
     a = acquisition
     ny, nx = image.shape[-2:]
@@ -241,18 +241,18 @@ def _acquired(
     lines = torch.from_numpy(mask)
     if image.dim() == 4:
         white = torch.eye(image.shape[1], dtype=torch.complex64)
-        return measured_by_coils(image, white, lines, columns, a, rng)
+        return _measured_by_coils(image, white, lines, columns, a, rng)
     if a.coils is not None:
         coils, mixing = receive_coils(a.coils, (ny, nx), a.data_seed, sample, noisy=a.noise > 0)
         seen = expand(image[None], coils[None])[0]
-        return measured_by_coils(seen, mixing, lines, columns, a, rng)
+        return _measured_by_coils(seen, mixing, lines, columns, a, rng)
     truth = image[..., columns]
     if not a.noise:
         return truth, truth
     return truth, truth + white_noise(tuple(truth.shape), a.noise, rng)
 
 
-def measured_by_coils(
+def _measured_by_coils(
     seen: Tensor,
     mixing: Tensor,
     mask: Tensor,
