@@ -82,7 +82,7 @@ def reconstruct_scan(
     sample_n: int = 10,  # fully sampled lines in the centre of k-space
     seed: int = 0,  # seed of the masks, and of the adaptation
     # -- network
-    weights: str | None = None,  # checkpoint; None: those for real or for complex images
+    weights: str | None = None,  # checkpoint; None: those for real or complex images, or for coils
     adapt: float = 0.0,  # minutes at most to fine-tune the network on the scan's measured lines
     average: int = 1,  # mean over so many flips and reversals of the series: 1, 2, 4 or 8
     precision: str | None = None,  # 'float32' or 'bfloat16'; None: the faster on this device
@@ -298,7 +298,7 @@ def reconstruct(
         maps: (C, Y, X), sensitivities of the coils; None: they are estimated.
         noise: (C, N), a scan of the coils' noise; None: the corners of k-space are taken.
         weights: a checkpoint, or the name of weights that come with the project; None: those for
-            real or for complex images, as the data are.
+            real or for complex images, or for several coils, as the data are.
         adapt: fine-tune on the measured lines of the series, at most so long.
         average: mean over so many flips and reversals of the series: 1, 2, 4 or 8.
         seed: of the adaptation.

@@ -15,7 +15,7 @@ from training.run import acceleration_range
 from util.errors import InputError
 
 FOR_REAL, FOR_COMPLEX = "cascade_phantom", "cascade_phantom_complex"  # shipped
-FOR_COILS = FOR_COMPLEX
+FOR_COILS = "cascade_phantom_coils"
 
 
 @dataclass
@@ -94,6 +94,7 @@ def training_lines(weights: Weights) -> list[str]:
     kind = "real-valued images" if weights.needs_real else "complex images"
     added = [f"noise {s['noise']:g}"] if s.get("noise") else []
     added += ["a synthetic phase"] if s.get("phase") else []
+    added += [f"{s['coils']} simulated coils"] if s.get("coils") else []
     size = "x".join(map(str, weights.shape)) if weights.shape else "unknown"
     data = "the phantom alone" if s.get("data") == PHANTOM else Path(str(s.get("data"))).name
     return [

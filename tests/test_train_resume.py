@@ -50,7 +50,7 @@ def whole(tmp_path_factory, tiny_npz):
     return folder
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_interrupted_and_resumed_is_bit_equal(tmp_path, tiny_npz, whole, number):
     broken = tmp_path / "broken"
     with subprocess.Popen(

@@ -3,7 +3,7 @@ import torch
 from helpers import ROOT
 
 from CS_mask import evaluation_masks
-from methods.baselines import BASELINES
+from methods.baselines import BASELINES, baseline
 from metrics import psnr
 from model import build_model
 from phantom.scanner import phantom
@@ -75,6 +75,20 @@ def test_weights_for_complex_images_beat_what_needs_no_training():
         baseline = BASELINES[name]
         measured = DataConsistency(batch.aliased, batch.mask, False)
         images = baseline.reconstruct(measured, **baseline.usual)
+        assert found > psnr(images.abs(), batch.target) + 0.5, name
+
+
+@pytest.mark.parametrize("n_coils", [4, 8])
+def test_weights_for_coils_beat_what_needs_no_training(n_coils):
+    """On a patient that they were not trained on, with a phase and noise."""
+    images = torch.from_numpy(phantom(2, (16, 96, 112), seed=7))[1:]
+    acquisition = Acquisition((8, 8), 5, phase=True, noise=0.005, data_seed=7, coils=n_coils)
+    (batch,) = EvaluationBatches(images, [0], acquisition, 1, "cpu")
+    network = ckpt.load_network("cascade_phantom_coils")
+    with torch.no_grad():
+        found = psnr(network(*batch.measured).abs(), batch.target)
+    for name in ("cg_sense", "kt_sparse"):
+        images = baseline(name, real_image=False)(*batch.measured)
         assert found > psnr(images.abs(), batch.target) + 0.5, name
 
 
