@@ -30,6 +30,10 @@ SHIPPED = {  # by name: the file in WEIGHTS, and its SHA-256
         "cascade_phantom_complex.pt",
         "8af92e2665a75897d94149b29025454b676aa343844ee648120edc83cd12f610",
     ),
+    "cascade_phantom_coils": (
+        "cascade_phantom_coils.pt",
+        "c2d2323ab52ae89ed6bf3e245fc64bfdd66cf9f3738ff24b8c4562ceb9132c08",
+    ),
     "phantom": (  # of version 0.1.0
         "phantom.pt",
         "a3f8c8d0eb93397a6f1dad70f82094568ae4a2e94ced4119e505656e8d8d1abc",
