@@ -35,6 +35,12 @@ def data_consistency(
     return CoilConsistency(aliased, mask, maps)
 
 
+def as_measured(aliased: Tensor, mask: Tensor, maps: Tensor | None) -> tuple[Tensor, ...]:
+    """What methods are called with: `(aliased, mask)`, or of several coils `(aliased, mask, maps)`
+    (see `model.py`)."""
+    return (aliased, mask) if maps is None else (aliased, mask, maps)
+
+
 def aliased_by(images: Tensor, mask: Tensor, maps: Tensor | None = None) -> Tensor:
     """The aliased image (B, T, Y, X) of fully sampled ones, or with maps the aliased coil images
     (B, T, C, Y, X)."""

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from CS_mask import hermitian_mirror
 from model import run_network
 from physics.fourier import in_single, undersample
-from physics.sense import seen_by
+from physics.sense import as_measured, seen_by
 from scan.measurement import Measurement
 from training.optimisation import make_optimizer, update_average
 from util.progress import duration, log
@@ -172,7 +172,7 @@ def adapt(
 def held_out_error(network: nn.Module, lines: Lines, precision: str) -> float:
     """Mean squared error of the held-out lines of a series, predicted from the others."""
     maps = lines.maps
-    images = run_network(network, *measured(lines.given, lines.seen, maps), precision=precision)
+    images = run_network(network, *as_measured(lines.given, lines.seen, maps), precision=precision)
     weight = of_coils(lines.held_out * lines.weight, maps)
     return line_error(seen_by(images, maps), lines.measured, weight).item()
 
@@ -201,17 +201,12 @@ def train_step(
     optimizer.zero_grad(set_to_none=True)
     maps = None if lines.maps is None else strips_of(lines.maps)
     given = undersample(strips, of_coils(seen, maps))
-    images = run_network(network, *measured(given, seen, maps), precision=precision)
+    images = run_network(network, *as_measured(given, seen, maps), precision=precision)
     error = line_error(seen_by(images, maps), strips, of_coils(hidden * lines.weight, maps))
     error = error + ANCHOR * line_error(images, before, lines.unknown.expand_as(hidden))
     error.backward()
     nn.utils.clip_grad_norm_(network.parameters(), CLIP)
     optimizer.step()
-
-
-def measured(aliased: Tensor, mask: Tensor, maps: Tensor | None) -> tuple[Tensor, ...]:
-    """What a network is called with."""
-    return (aliased, mask) if maps is None else (aliased, mask, maps)
 
 
 def of_coils(lines: Tensor, maps: Tensor | None) -> Tensor:

@@ -20,7 +20,7 @@ from formats.series import require_values
 from methods.baselines import view_sharing
 from physics.coils import combine, estimated_maps, mixed
 from physics.fourier import ifftc, undersample
-from physics.sense import data_consistency
+from physics.sense import as_measured, data_consistency
 from util.errors import InputError
 
 BRIGHT_QUANTILE, BRIGHT_LEVEL = 0.999, 0.77  # images of the phantom with a peak of 1 have this one
@@ -43,8 +43,7 @@ class Measurement:
     @property
     def measured(self) -> tuple[Tensor, ...]:
         """What methods are called with: `(aliased, mask)`, or `(aliased, mask, maps)`."""
-        measured = self.aliased, self.mask
-        return measured if self.maps is None else (*measured, self.maps)
+        return as_measured(self.aliased, self.mask, self.maps)
 
     def to(self, device: torch.device) -> "Measurement":
         """The same on a device."""

@@ -21,6 +21,7 @@ from formats.samples import Images
 from phantom.coils import receive_coils
 from physics.coils import combine, compression, expand, mixed, sensitivity_maps, time_average
 from physics.fourier import fftc, ifftc, undersample
+from physics.sense import as_measured
 from physics.simulation import smooth_phase, white_noise
 from training.augmentation import augment
 from training.split import training_order
@@ -71,8 +72,7 @@ class Batch:
     @property
     def measured(self) -> tuple[Tensor, ...]:
         """What methods are called with: `(aliased, mask)`, or `(aliased, mask, maps)`."""
-        measured = self.aliased, self.mask
-        return measured if self.maps is None else (*measured, self.maps)
+        return as_measured(self.aliased, self.mask, self.maps)
 
     @property
     def combined(self) -> Tensor:
