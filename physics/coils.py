@@ -26,9 +26,13 @@ from physics.fourier import fftc, ifftc, in_single
 
 GRID = 64  # points of the grid that maps are computed on, along each axis, at least
 NEAR = 48  # covariances are averaged over neighbours up to an axis divided by this number
+AROUND = 24  # where signal is low, covariances are averaged up to an axis divided by this number
+LOW = 0.1  # of the brightest signal, around and below which signal is low
 POWER_STEPS = 20  # of the power iteration for the dominant eigenvector of each point
-BODY = 0.04  # of the brightest signal (its 95th percentile), below which maps are zero
-BRIGHT = 0.95
+BODY = 0.04  # of the brightest signal, below which maps are zero
+BRIGHT = 0.95  # quantile of the signal that counts as the brightest
+
+TINY = torch.finfo(torch.float32).tiny
 
 
 def expand(images: Tensor, maps: Tensor) -> Tensor:
@@ -67,14 +71,20 @@ def sensitivity_maps(average: Tensor) -> Tensor:
     """Sensitivity maps (B, C, Y, X) complex64 from fully sampled coil images of the same shape.
 
     Walsh's method: at each point the dominant eigenvector of the covariances of the coils, averaged
-    over its neighbourhood. Maps are smooth: they are computed on a coarse grid and interpolated.
+    over its neighbourhood. Maps are smooth: they are computed on a coarse grid and interpolated,
+    and where signal is low (lungs) they lean on a larger neighbourhood.
     """
     covariance = torch.stack(  # (B, C, C, y, x)
         [_local_mean(coil[:, None] * average.conj()) for coil in average.unbind(1)], dim=1
     )
+    energy = _energy(covariance)  # (B, 1, 1, y, x)
+    brightest = energy.flatten(1).quantile(BRIGHT, dim=1)[:, None, None, None, None]
+    around = _smoothed(covariance)
+    low = LOW**2 * brightest * around / _energy(around).clamp(min=TINY)
+
     whole = covariance.sum(dim=(-2, -1))
     reference = torch.linalg.eigh(whole).eigenvectors[..., -1]  # (B, C), the brightest combination
-    points = covariance.permute(0, 3, 4, 1, 2).contiguous()  # (B, y, x, C, C)
+    points = (covariance + low).permute(0, 3, 4, 1, 2).contiguous()  # (B, y, x, C, C)
     vector = reference[:, None, None, :, None].expand(*points.shape[:-1], 1)
     for _ in range(POWER_STEPS):
         vector = _unit(points @ vector, dim=-2)
@@ -83,16 +93,33 @@ def sensitivity_maps(average: Tensor) -> Tensor:
     vector = vector * seen.sgn().conj()
 
     shape = average.shape[-2:]
-    signal = covariance.diagonal(dim1=1, dim2=2).real.sum(-1).sqrt()[:, None]  # (B, 1, y, x)
-    signal = _resized(signal, shape)
-    body = signal > BODY * signal.flatten(1).quantile(BRIGHT, dim=1)[:, None, None, None]
+    signal = _resized(energy[:, 0].sqrt(), shape)  # (B, 1, Y, X)
+    body = signal > BODY * brightest[:, 0].sqrt()
     return _unit(_resized(vector, shape), dim=1) * body
+
+
+def _energy(covariance: Tensor) -> Tensor:
+    """Of all coils together: covariances (B, C, C, y, x) to (B, 1, 1, y, x)."""
+    return covariance.diagonal(dim1=1, dim2=2).real.sum(-1)[:, None, None]
+
+
+def _smoothed(covariance: Tensor) -> Tensor:
+    """Covariances (B, C, C, y, x) averaged over a larger neighbourhood, twice, so that the far
+    counts less."""
+    reach = [max(1, n // AROUND) for n in covariance.shape[-2:]]
+    return _pooled(_pooled(covariance.flatten(1, 2), reach), reach).unflatten(
+        1, (-1, covariance.shape[2])
+    )
 
 
 def _local_mean(values: Tensor) -> Tensor:
     """The mean over the neighbourhood of each point of the grid: (B, C, Y, X) to (B, C, y, x)."""
     shape = values.shape[-2:]
-    reach, steps = [max(1, n // NEAR) for n in shape], [_step(n) for n in shape]
+    return _pooled(values, [max(1, n // NEAR) for n in shape], [_step(n) for n in shape])
+
+
+def _pooled(values: Tensor, reach: Sequence[int], steps: Sequence[int] = (1, 1)) -> Tensor:
+    """Means over neighbours up to `reach`, at every step: (B, C, Y, X) to (B, C, y, x)."""
     width = [2 * n + 1 for n in reach]
     parts = (
         F.avg_pool2d(part, width, steps, reach, count_include_pad=False)
@@ -109,7 +136,7 @@ def _step(n: int) -> int:
 def _unit(vectors: Tensor, dim: int) -> Tensor:
     """The vectors along an axis, of norm 1; zero stays zero."""
     norm = torch.linalg.vector_norm(vectors, dim=dim, keepdim=True)
-    return vectors / norm.clamp(min=torch.finfo(norm.dtype).tiny)
+    return vectors / norm.clamp(min=TINY)
 
 
 def _resized(values: Tensor, shape: Sequence[int]) -> Tensor:

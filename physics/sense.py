@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from physics.coils import combine, expand
+from physics.coils import TINY, combine, expand
 from physics.consistency import DataConsistency
 from physics.fourier import in_single, undersample
 
@@ -143,9 +143,6 @@ class CoilConsistency:
             before, energy = energy, _dot(residual, residual)
             direction = residual + energy / before.clamp(min=TINY) * direction
         return images
-
-
-TINY = torch.finfo(torch.float32).tiny
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

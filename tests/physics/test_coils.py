@@ -79,6 +79,25 @@ def test_maps_are_zero_where_there_is_no_signal():
     assert found[22:58, 22:58].min() > 0
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1e4])
+def test_maps_of_little_signal_are_finite(scale):
+    average = torch.zeros(1, 3, 96, 96, dtype=torch.complex64)
+    average[..., 40:50, 40:50] = scale * random_complex(3, 1, 1)
+    assert sensitivity_maps(average).isfinite().all()
+
+
+def test_maps_are_smooth_where_signal_is_low():
+    """In noise of half the signal of a dark region, as in the lungs."""
+    maps, _ = receive_coils(5, SHAPE, seed=0, sample=0, noisy=False)
+    image = torch.ones(SHAPE)
+    image[20:44, 20:40] = 0.06
+    noise = white_noise((5, *SHAPE), 0.03 / 2**0.5, generator(Stream.COILS, 0, 0))
+    found = sensitivity_maps((image * maps + noise)[None])[0]
+    agreement = (found.conj() * maps).sum(dim=0).abs()
+    assert agreement[20:44, 20:40].mean() > 0.98
+    assert agreement[20:44, 20:40].min() > 0.9
+
+
 def test_maps_do_not_depend_on_the_scale_and_follow_mixed_coils(seen):
     *_, coils = seen
     average = coils.mean(dim=1)
