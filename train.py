@@ -17,7 +17,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -61,16 +61,9 @@ from report.text import (
 )
 from training import checkpoint as ckpt
 from training import checks, run_folder
-from training.batches import (
-    Batch,
-    EvaluationBatches,
-    divided,
-    epoch_draws,
-    prepared,
-    shared,
-    training_batch,
-)
+from training.batches import Batch, Draws, divided, epoch_draws, prepared, shared
 from training.cuda_graph import Forward
+from training.loading import batch_maker, validation_batches
 from training.optimisation import (
     learning_rate,
     make_optimizer,
@@ -101,8 +94,6 @@ from util.world import World, torchrun_world
 CODE = source_hash("train")  # of the whole suite, as it was imported
 WARM_STEPS = 3  # steps after which the time left is estimated
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"  # of training
-PIXEL_BYTES = 8  # of a complex image in a batch, and of the aliased one of each coil
-KEPT_SHARE = 0.25  # of the free memory of a device, which batches for validation may take
 MEMORY_MARGIN = 2.5  # a step may take this multiple of the counted activations
 LOGGED_SAMPLES = 2  # validation samples whose pictures go to TensorBoard
 LOGGED_EPOCHS = 20  # how often in a run these are logged
@@ -379,13 +370,8 @@ def fit(
     forward = training_forward(run, network)
     training = Training(network, average, optimizer)
     restore(run, training)
-    share = run.world.share(run.parts["validation"])
-    validation: Sequence[Batch] = EvaluationBatches(
-        run.cine.images, share, run.acquisition, run.pass_size, run.device
-    )
-    needed = len(share) * math.prod(run.cine.shape) * PIXEL_BYTES * (1 + (run.n_coils or 1))
-    if needed < KEPT_SHARE * machine.free_memory(run.device):
-        validation = list(validation)  # the same in every epoch
+    validation = validation_batches(run)
+    make_batch = batch_maker(run)
     first = len(training.history)
     expected = Forecast(0.0, 0.0)
     if first < s.num_epochs and run.world.is_first:
@@ -400,7 +386,9 @@ def fit(
         bar_format=BAR,
     ) as bar:
         for epoch in range(first, s.num_epochs):
-            train_epoch(run, training, forward, epoch, bar, expected, reference, facts, stop)
+            train_epoch(
+                run, training, forward, make_batch, epoch, bar, expected, reference, facts, stop
+            )
             started = time.perf_counter()
             validated = (epoch + 1) % s.validate_every == 0 or epoch + 1 == s.num_epochs
             if validated:
@@ -444,6 +432,7 @@ def train_epoch(
     run: Run,
     training: Training,
     forward: Forward,
+    make_batch: Callable[[Draws], Batch],
     epoch: int,
     bar: tqdm,
     expected: Forecast,
@@ -458,13 +447,7 @@ def train_epoch(
     steps = [order[i : i + s.batch_size] for i in range(0, len(order), s.batch_size)]
     steps = steps[training.step :]
     made = prepared(
-        partial(
-            training_batch,
-            run.cine.images,
-            acquisition=run.acquisition,
-            training=run.training_draws,
-            device=run.device,
-        ),
+        make_batch,
         [shared(part, run.world)[0] for draws in steps for part in divided(draws, s.accumulation)],
         N_AHEAD.get(run.device.type, 0),
     )

@@ -13,7 +13,8 @@ from dataset import Cine
 from evaluation.scoring import Row, Scored, score_batches
 from evaluation.tuning import N_TUNING, Parameters, tune
 from methods.baselines import BASELINES, Method, baseline
-from training.batches import Acquisition, EvaluationBatches
+from training.acquisition import Acquisition
+from training.batches import EvaluationBatches
 from util.cache import recall, remember, source_hash
 from util.journal import Journal
 from util.machine import hardware, versions

@@ -118,7 +118,7 @@ def _local_mean(values: Tensor) -> Tensor:
     return _pooled(values, [max(1, n // NEAR) for n in shape], [_step(n) for n in shape])
 
 
-def _pooled(values: Tensor, reach: Sequence[int], steps: Sequence[int] = (1, 1)) -> Tensor:
+def _pooled(values: Tensor, reach: list[int], steps: list[int] | int = 1) -> Tensor:
     """Means over neighbours up to `reach`, at every step: (B, C, Y, X) to (B, C, y, x)."""
     width = [2 * n + 1 for n in reach]
     parts = (

@@ -13,7 +13,7 @@ from methods.averaging import average_name
 from methods.baselines import BASELINES
 from methods.start import ZERO_FILLED
 from model import Cost, count_cost
-from training.batches import energy_kept
+from training.acquisition import energy_kept
 from training.quality import data_notices
 from training.run import Run
 from training.split import leakage_notice

@@ -25,7 +25,8 @@ from metrics import psnr
 from phantom.cached import load_phantom
 from physics.fourier import fftc
 from physics.sense import aliased_by, data_consistency
-from training.batches import Acquisition, Batch, EvaluationBatches
+from training.acquisition import Acquisition
+from training.batches import Batch, EvaluationBatches
 
 ACQUISITION = Acquisition((8, 8), 10, phase=True, noise=0.005, data_seed=1, coils=8)
 WEIGHTS = (0.002, 0.004)

@@ -13,7 +13,8 @@ from helpers import CASCADE, TINY
 
 from model import architecture_settings, build_model, channels_last
 from train import train
-from training.batches import Acquisition, TrainingDraws, divided, shared, training_batch
+from training.acquisition import Acquisition
+from training.batches import TrainingDraws, divided, shared, training_batch
 from training.optimisation import make_optimizer
 from training.run import Training
 from training.steps import train_step, training_forward

@@ -57,7 +57,7 @@ def _jitter(images: Tensor, brightness: float, contrast: float) -> Tensor:
     """Brightness, then contrast about the mean of all frames, clamped to [0, 1]; same phase."""
     from torchvision.transforms.v2 import functional as transforms
 
-    size = images.abs()[None].flatten(1, 2)  # (1, T Y, X): all frames share a mean
+    size = images.abs().flatten(0, -2)[None]  # (1, T Y, X), or (1, T C Y, X): all share a mean
     size = transforms.adjust_brightness(size, float(brightness))
     size = transforms.adjust_contrast(size, float(contrast)).view(images.shape)
     return size * images.sgn() if images.is_complex() else size

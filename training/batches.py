@@ -1,10 +1,9 @@
-"""From samples to the input of a network: augmentation, strips, phase, noise, undersampling.
+"""Batches of samples: what a network trains on and is scored on.
 
 All random draws depend only on `(seed, round, sample)` in training, and only on
 `(data_seed, sample)` in evaluation (see `util/random_streams.py`).
 """
 
-import dataclasses
 import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -18,34 +17,17 @@ from torch import Tensor
 
 from CS_mask import evaluation_masks, training_masks
 from formats.samples import Images
-from phantom.coils import receive_coils
-from physics.coils import combine, compression, expand, mixed, sensitivity_maps, time_average
-from physics.fourier import fftc, ifftc, undersample
+from physics.coils import combine
+from physics.fourier import undersample
 from physics.sense import as_measured
-from physics.simulation import smooth_phase, white_noise
+from training.acquisition import Acquisition, acquired
 from training.augmentation import augment
 from training.split import training_order
+from util.machine import sent
 from util.random_streams import Stream, generator
 from util.world import World
 
 Draws = Sequence[tuple[int, int]]  # (round, sample) pairs
-
-
-@dataclass(frozen=True)
-class Acquisition:
-    """How fully sampled images become measurements."""
-
-    acc: tuple[float, float]  # lowest and highest acceleration; each mask draws one between them
-    sample_n: int  # fully sampled lines in the centre of k-space
-    phase: bool  # give every image a smooth random phase
-    noise: float  # standard deviation of k-space noise, in real and imaginary part each
-    data_seed: int  # seed of the masks, phases and noise of evaluation, and of the coils
-    coils: int | None = None  # simulate so many receive coils; None: one that sees all alike
-    virtual_coils: int | None = None  # compress the coils to so many; None: keep all
-
-    def at(self, acc: float) -> "Acquisition":
-        """The same acquisition at one acceleration."""
-        return dataclasses.replace(self, acc=(acc, acc))
 
 
 @dataclass(frozen=True)
@@ -98,6 +80,23 @@ class Batch:
         return Batch(samples, self.acc, *changed)  # type: ignore[arg-type]
 
 
+class KeptSamples(Sequence[Tensor]):
+    """Images whose samples stay on a device from their first use on."""
+
+    def __init__(self, images: Images, device: torch.device):
+        self.images, self.device = images, device
+        self.shape = tuple(images.shape)
+        self.kept: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, i):
+        if i not in self.kept:
+            self.kept[i] = sent(self.images[i], self.device)
+        return self.kept[i]
+
+
 def epoch_draws(
     samples: Sequence[int], seed: int, epoch: int, n_rounds: int
 ) -> list[tuple[int, int]]:
@@ -129,7 +128,7 @@ def shared(draws: Draws, world: World) -> tuple[Draws, float]:
 
 
 def training_batch(
-    images: Images,
+    images: Images | KeptSamples,
     draws: Draws,
     acquisition: Acquisition,
     training: TrainingDraws,
@@ -144,7 +143,7 @@ def training_batch(
     masks = training_masks(
         keys, (n_frames, ny), acquisition.acc, acquisition.sample_n, training.seed
     )
-    acquired = []
+    acquisitions = []
     for (number, sample), mask in zip(draws, masks, strict=True):
         rng = generator(Stream.TRAINING_SAMPLE, training.seed, number, sample)
         image = images[sample]
@@ -154,8 +153,8 @@ def training_batch(
         if training.strip is not None:
             start = int(rng.integers(max(1, nx - training.strip + 1)))
             columns = slice(start, start + training.strip)
-        acquired.append(_acquired(image, sample, mask, columns, acquisition, rng))
-    return _batch([sample for _, sample in draws], acquired, masks, acquisition, device)
+        acquisitions.append(acquired(image, sample, mask, columns, acquisition, rng))
+    return _batch([sample for _, sample in draws], acquisitions, masks, acquisition, device)
 
 
 def prepared(
@@ -215,103 +214,11 @@ class EvaluationBatches(Sequence[Batch]):
         a, chunk = self.acquisition, self.samples_of(i)
         n_frames, *_, ny, _ = self.images.shape[1:]
         masks = evaluation_masks(chunk, (n_frames, ny), a.acc, a.sample_n, a.data_seed)
-        acquired = []
+        acquisitions = []
         for sample, mask in zip(chunk, masks, strict=True):
             rng = generator(Stream.EVALUATION_SAMPLE, a.data_seed, sample)
-            acquired.append(_acquired(self.images[sample], sample, mask, slice(None), a, rng))
-        return _batch(chunk, acquired, masks, a, self.device)
-
-
-def _acquired(
-    image: Tensor,
-    sample: int,
-    mask: np.ndarray,
-    columns: slice,
-    acquisition: Acquisition,
-    rng: np.random.Generator,
-) -> tuple[Tensor, ...]:
-    """Columns of an image (T, Y, X) with its phase, and the same with noise: (T, Y, columns) each.
-
-    Of coils, simulated, or measured as coil images (T, C, Y, X), what `_measured_by_coils` returns.
-    """
-    a = acquisition
-    ny, nx = image.shape[-2:]
-    if a.phase:
-        image = image * smooth_phase((ny, nx), rng)
-    lines = torch.from_numpy(mask)
-    if image.dim() == 4:
-        white = torch.eye(image.shape[1], dtype=torch.complex64)
-        return _measured_by_coils(image, white, lines, columns, a, rng)
-    if a.coils is not None:
-        coils, mixing = receive_coils(a.coils, (ny, nx), a.data_seed, sample, noisy=a.noise > 0)
-        seen = expand(image[None], coils[None])[0]
-        return _measured_by_coils(seen, mixing, lines, columns, a, rng)
-    truth = image[..., columns]
-    if not a.noise:
-        return truth, truth
-    return truth, truth + white_noise(tuple(truth.shape), a.noise, rng)
-
-
-def _measured_by_coils(
-    seen: Tensor,
-    mixing: Tensor,
-    mask: Tensor,
-    columns: slice,
-    acquisition: Acquisition,
-    rng: np.random.Generator,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Undersample what coils see, and estimate their sensitivities from the measured lines.
-
-    Columns are independent, but for the maps, which are those of the whole image.
-
-    Args:
-        seen: (T, C, Y, X) complex64, fully sampled coil images.
-        mixing: (C, C), makes the noise of the coils of white noise.
-        mask: (T, Y, 1), centred.
-
-    Returns:
-        the truth (T, Y, columns), which is the combination of `seen` by the estimated maps; aliased
-        coil images (T, C, Y, columns); and the maps (C, Y, columns).
-    """
-    a, lines = acquisition, mask[:, None]
-    part = seen[..., columns]
-    noisy = part
-    if a.noise:
-        noisy = part + mixed(mixing, white_noise(tuple(part.shape), a.noise, rng))
-    aliased = undersample(noisy, lines)
-    if part.shape == seen.shape:
-        total = aliased.sum(dim=0)
-    else:  # the maps need all columns, of which the sum over the frames is enough
-        kspace = torch.zeros_like(seen[0])
-        for frame, sampled in zip(seen, lines, strict=True):
-            kspace += sampled * fftc(frame, axes=(-2,))
-        if a.noise:
-            count = lines.sum(dim=0)  # of each line: their noise adds up
-            noise = count.sqrt() * white_noise(tuple(kspace.shape), a.noise, rng)
-            kspace += mixed(mixing, noise)
-        total = ifftc(kspace, axes=(-2,))
-    average = time_average(total[None], mask[None])
-    if a.virtual_coils is not None and a.virtual_coils < len(total):
-        matrix, _ = compression(average[0], a.virtual_coils)
-        part, aliased = mixed(matrix, part), mixed(matrix, aliased)
-        average = mixed(matrix, average)
-    maps = sensitivity_maps(average)[..., columns]
-    return combine(part[None], maps)[0], aliased, maps[0]
-
-
-def energy_kept(images: Images, samples: Sequence[int], acquisition: Acquisition) -> float:
-    """The share of the energy that virtual coils keep, mean over samples."""
-    a = acquisition
-    assert a.virtual_coils is not None
-    shares = []
-    for sample in samples:
-        image = images[sample]
-        if a.coils is not None:
-            ny, nx = image.shape[-2:]
-            coils, _ = receive_coils(a.coils, (ny, nx), a.data_seed, sample, noisy=a.noise > 0)
-            image = expand(image[None], coils[None])[0]
-        shares.append(compression(image.mean(dim=0), a.virtual_coils)[1])
-    return sum(shares) / len(shares)
+            acquisitions.append(acquired(self.images[sample], sample, mask, slice(None), a, rng))
+        return _batch(chunk, acquisitions, masks, a, self.device)
 
 
 def _batch(
@@ -324,15 +231,8 @@ def _batch(
     low, high = acquisition.acc
     acc = low if low == high else None
     images, sources, *maps = (torch.stack(parts) for parts in zip(*acquired, strict=True))
-    image, mask = _sent(images, device), _sent(torch.from_numpy(masks), device)
+    image, mask = sent(images, device), sent(torch.from_numpy(masks), device)
     if maps:
-        return Batch(samples, acc, image, mask, _sent(sources, device), _sent(maps[0], device))
-    source = _sent(sources, device) if acquisition.noise else image
+        return Batch(samples, acc, image, mask, sent(sources, device), sent(maps[0], device))
+    source = sent(sources, device) if acquisition.noise else image
     return Batch(samples, acc, image, mask, undersample(source, mask))
-
-
-def _sent(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """The tensor on the device; to a GPU from pinned memory, which nothing waits for."""
-    if torch.device(device).type != "cuda":
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)

@@ -14,7 +14,8 @@ from torch import nn
 from dataset import Cine
 from model import Cost, architecture_settings, count_cost
 from training import checkpoint as ckpt
-from training.batches import Acquisition, TrainingDraws
+from training.acquisition import Acquisition
+from training.batches import TrainingDraws
 from training.quality import Quality
 from training.run_folder import of_the_run
 from util.errors import InputError

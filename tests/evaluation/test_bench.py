@@ -12,7 +12,7 @@ from evaluation import bench as bench_module
 from evaluation.bench import Bench
 from methods import baselines
 from methods.baselines import BASELINES, Baseline
-from training.batches import Acquisition
+from training.acquisition import Acquisition
 from util.cache import source_file, source_hash
 
 

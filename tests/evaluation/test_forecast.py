@@ -7,7 +7,7 @@ from evaluation import forecast as module
 from evaluation.bench import Bench
 from evaluation.forecast import Forecast, forecast, seconds_of
 from evaluation.lesion_score import N_LESIONS
-from training.batches import Acquisition
+from training.acquisition import Acquisition
 
 TUNED = {4.0: {"zero_filled": {}, "view_sharing": {}}, 6.0: {"zero_filled": {}, "view_sharing": {}}}
 

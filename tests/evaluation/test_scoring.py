@@ -7,7 +7,8 @@ from evaluation.intervals import paired_differences
 from evaluation.scoring import mean_scores, psnr_by_stage, score, validate
 from methods.cascade import Cascade
 from metrics import SCORES, psnr
-from training.batches import Acquisition, EvaluationBatches
+from training.acquisition import Acquisition
+from training.batches import EvaluationBatches
 
 IMAGES = torch.from_numpy(make_images())
 

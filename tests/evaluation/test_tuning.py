@@ -5,7 +5,8 @@ from helpers import make_images
 from evaluation.tuning import available_baselines, tune
 from methods.baselines import BASELINES, baseline
 from metrics import psnr
-from training.batches import Acquisition, EvaluationBatches
+from training.acquisition import Acquisition
+from training.batches import EvaluationBatches
 from util.errors import Interrupted
 from util.stop import StopRequest
 

@@ -113,7 +113,8 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 import dataset
-from training.batches import Acquisition, TrainingDraws, training_batch
+from training.acquisition import Acquisition
+from training.batches import TrainingDraws, training_batch
 from training.quality import examine
 from util.errors import InputError
 

@@ -3,7 +3,8 @@ import torch
 from evaluation.scoring import Scored
 from metrics import moving_region
 from report import pictures
-from training.batches import Acquisition, EvaluationBatches
+from training.acquisition import Acquisition
+from training.batches import EvaluationBatches
 
 
 def test_without_arrays_nothing_is_collected_but_what_is_drawn(target, tmp_path):

@@ -7,10 +7,11 @@ from helpers import make_images
 from physics.coils import combine
 from physics.fourier import fftc, undersample
 from physics.sense import aliased_by
+from training.acquisition import Acquisition
 from training.augmentation import AUGMENTATIONS
 from training.batches import (
-    Acquisition,
     EvaluationBatches,
+    KeptSamples,
     TrainingDraws,
     divided,
     epoch_draws,
@@ -24,13 +25,13 @@ DRAWS = TrainingDraws(seed=0, fresh_masks=True, augment=(), strip=None)
 RANDOM = {"augment": ("flips", "time"), "strip": 16, "phase": True, "noise": 0.01, "acc": (3, 6)}
 
 
-def batch_of(draws, images=IMAGES, **settings):
+def batch_of(draws, images=IMAGES, device="cpu", **settings):
     """A training batch with some settings changed."""
     acquisition, training = (
         replace(known, **{k: v for k, v in settings.items() if hasattr(known, k)})
         for known in (ACQUISITION, DRAWS)
     )
-    return training_batch(images, draws, acquisition, training, "cpu")
+    return training_batch(images, draws, acquisition, training, device)
 
 
 def equal(a, b) -> bool:
@@ -239,3 +240,38 @@ def test_virtual_coils_are_fewer_and_hold_the_image():
     assert every.aliased.shape[2] == 6
     assert few.aliased.shape[2] == few.maps.shape[1] == 3
     assert (few.target - every.target).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"phase": True, "noise": 0.01}, {"phase": True, "noise": 0.01, "coils": 3}]
+)
+@pytest.mark.parametrize("strip", [None, 16])
+def test_kept_samples_are_augmented_and_acquired_on_their_device(settings, strip):
+    """The device "meta" has no values, and takes none of another device, like a GPU."""
+    kept = KeptSamples(IMAGES, torch.device("meta"))
+    settings = settings | {"strip": strip, "augment": AUGMENTATIONS}
+    batch = batch_of([(0, 2), (1, 5)], kept, "meta", **settings)
+    expected = batch_of([(0, 2), (1, 5)], **settings)
+    for name in ("image", "mask", "aliased", "maps"):
+        tensor, other = getattr(batch, name), getattr(expected, name)
+        if other is not None:
+            assert tensor.is_meta
+            assert tensor.shape == other.shape
+            assert tensor.dtype == other.dtype
+
+
+def test_kept_samples_are_read_once():
+    class Source:
+        def __init__(self):
+            self.shape, self.read = IMAGES.shape, []
+
+        def __getitem__(self, i):
+            self.read.append(i)
+            return IMAGES[i]
+
+    source = Source()
+    kept = KeptSamples(source, torch.device("cpu"))
+    draws = [(0, 2), (0, 5), (1, 2)]
+    assert equal(batch_of(draws, kept, **RANDOM), batch_of(draws, **RANDOM))
+    assert source.read == [2, 5]
+    assert len(kept) == len(IMAGES)

@@ -10,7 +10,8 @@ from phantom.scanner import phantom
 from physics.consistency import DataConsistency
 from physics.fourier import undersample
 from training import checkpoint as ckpt
-from training.batches import Acquisition, EvaluationBatches
+from training.acquisition import Acquisition
+from training.batches import EvaluationBatches
 from util.errors import InputError
 
 PATH = ckpt.weights_file("cascade_phantom")

@@ -1,0 +1,131 @@
+"""How fully sampled images are acquired: with a phase, by one coil or several, with noise.
+
+All random draws of a sample come from the generator that is given with it; they are made on the CPU
+and sent to the device of the images.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from formats.samples import Images
+from phantom.coils import receive_coils
+from physics.coils import combine, compression, expand, mixed, sensitivity_maps, time_average
+from physics.fourier import fftc, ifftc, undersample
+from physics.simulation import smooth_phase, white_noise
+from util.machine import sent
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """How fully sampled images become measurements."""
+
+    acc: tuple[float, float]  # lowest and highest acceleration; each mask draws one between them
+    sample_n: int  # fully sampled lines in the centre of k-space
+    phase: bool  # give every image a smooth random phase
+    noise: float  # standard deviation of k-space noise, in real and imaginary part each
+    data_seed: int  # seed of the masks, phases and noise of evaluation, and of the coils
+    coils: int | None = None  # simulate so many receive coils; None: one that sees all alike
+    virtual_coils: int | None = None  # compress the coils to so many; None: keep all
+
+    def at(self, acc: float) -> "Acquisition":
+        """The same acquisition at one acceleration."""
+        return dataclasses.replace(self, acc=(acc, acc))
+
+
+def acquired(
+    image: Tensor,
+    sample: int,
+    mask: np.ndarray,
+    columns: slice,
+    acquisition: Acquisition,
+    rng: np.random.Generator,
+) -> tuple[Tensor, ...]:
+    """Columns of an image (T, Y, X) with its phase, and the same with noise: (T, Y, columns) each.
+
+    Of coils, simulated, or measured as coil images (T, C, Y, X), what `_measured_by_coils` returns.
+    """
+    a = acquisition
+    ny, nx = image.shape[-2:]
+    if a.phase:
+        image = image * sent(smooth_phase((ny, nx), rng), image.device)
+    lines = sent(torch.from_numpy(mask), image.device)
+    if image.dim() == 4:
+        white = sent(torch.eye(image.shape[1], dtype=torch.complex64), image.device)
+        return _measured_by_coils(image, white, lines, columns, a, rng)
+    if a.coils is not None:
+        loops = receive_coils(a.coils, (ny, nx), a.data_seed, sample, noisy=a.noise > 0)
+        coils, mixing = (sent(values, image.device) for values in loops)
+        seen = expand(image[None], coils[None])[0]
+        return _measured_by_coils(seen, mixing, lines, columns, a, rng)
+    truth = image[..., columns]
+    if not a.noise:
+        return truth, truth
+    return truth, truth + sent(white_noise(tuple(truth.shape), a.noise, rng), image.device)
+
+
+def _measured_by_coils(
+    seen: Tensor,
+    mixing: Tensor,
+    mask: Tensor,
+    columns: slice,
+    acquisition: Acquisition,
+    rng: np.random.Generator,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Undersample what coils see, and estimate their sensitivities from the measured lines.
+
+    Columns are independent, but for the maps, which are those of the whole image.
+
+    Args:
+        seen: (T, C, Y, X) complex64, fully sampled coil images.
+        mixing: (C, C), makes the noise of the coils of white noise.
+        mask: (T, Y, 1), centred.
+
+    Returns:
+        the truth (T, Y, columns), which is the combination of `seen` by the estimated maps; aliased
+        coil images (T, C, Y, columns); and the maps (C, Y, columns).
+    """
+    a, lines = acquisition, mask[:, None]
+    part = seen[..., columns]
+    noisy = part
+    if a.noise:
+        white = sent(white_noise(tuple(part.shape), a.noise, rng), part.device)
+        noisy = part + mixed(mixing, white)
+    aliased = undersample(noisy, lines)
+    if part.shape == seen.shape:
+        total = aliased.sum(dim=0)
+    else:  # the maps need all columns, of which the sum over the frames is enough
+        kspace = torch.zeros_like(seen[0])
+        for frame, sampled in zip(seen, lines, strict=True):
+            kspace += sampled * fftc(frame, axes=(-2,))
+        if a.noise:
+            count = lines.sum(dim=0)  # of each line: their noise adds up
+            white = sent(white_noise(tuple(kspace.shape), a.noise, rng), kspace.device)
+            kspace += mixed(mixing, count.sqrt() * white)
+        total = ifftc(kspace, axes=(-2,))
+    average = time_average(total[None], mask[None])
+    if a.virtual_coils is not None and a.virtual_coils < len(total):
+        matrix, _ = compression(average[0], a.virtual_coils)
+        part, aliased = mixed(matrix, part), mixed(matrix, aliased)
+        average = mixed(matrix, average)
+    maps = sensitivity_maps(average)[..., columns]
+    return combine(part[None], maps)[0], aliased, maps[0]
+
+
+def energy_kept(images: Images, samples: Sequence[int], acquisition: Acquisition) -> float:
+    """The share of the energy that virtual coils keep, mean over samples."""
+    a = acquisition
+    assert a.virtual_coils is not None
+    shares = []
+    for sample in samples:
+        image = images[sample]
+        if a.coils is not None:
+            ny, nx = image.shape[-2:]
+            coils, _ = receive_coils(a.coils, (ny, nx), a.data_seed, sample, noisy=a.noise > 0)
+            image = expand(image[None], coils[None])[0]
+        shares.append(compression(image.mean(dim=0), a.virtual_coils)[1])
+    return sum(shares) / len(shares)
