@@ -10,10 +10,8 @@ Headers and sizes are compared with the file and the memory before anything is a
 Samples are then read one at a time. Those of a compressed file, or of a small one, are held in
 single precision. A large uncompressed `.npy`, or member of an `.npz`, is mapped into memory: a
 sample is read from it when it is used, and it may be larger than the memory. Its checks read it
-once; they are remembered with its size, time and some of its bytes (those of k-space are not: it is
-read at every start). Nothing is ever unpickled. An
-input that cannot be used raises `InputError`, which names the problem, what was expected and what
-to do.
+once; they are remembered (`formats/remembered.py`). Nothing is ever unpickled. An input that cannot
+be used raises `InputError`, which names the problem, what was expected and what to do.
 
     python dataset.py convert IN... cine.npz [--setting value ...]
 
@@ -32,10 +30,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from formats.coil_data import AXES, read_coils, require_kspace
+from formats.coil_data import (
+    AXES,
+    CoilFindings,
+    coil_memory,
+    read_coils,
+    require_kspace,
+    require_noise_of,
+)
 from formats.hdf5 import HDF5Array, hdf5_arrays
 from formats.reading import kind_of
+from formats.remembered import remembered
 from formats.samples import (
+    CoilSamples,
     Images,
     MappedImages,
     checked,
@@ -44,10 +51,8 @@ from formats.samples import (
     single,
 )
 from phantom.cached import load_phantom
-from util.cache import recall, remember, source_hash
 from util.command_line import Parser, main, parse_command_line
 from util.errors import InputError
-from util.machine import versions
 from util.progress import progress, say
 from util.stored import MAGIC, ZIP_MAGIC, Stored, require_memory, stored_in
 
@@ -66,9 +71,7 @@ MEMORY_REMEDY = (
     " use a larger machine"
 )
 COPIES = 5  # of one sample, while it is checked and measured
-SOME_SAMPLES = 8  # of a mapped file, whose bytes tell it from others
 MAPPED_FROM = 1e9  # bytes of an uncompressed array from which it is not held, but mapped
-CODE = source_hash("dataset", "training.quality")  # of everything that is remembered of a file
 
 
 @dataclass
@@ -149,7 +152,7 @@ def read_file(
             raise InputError(f"{path} is {kind}; {EXPECTED}: name a file")
         with path.open("rb") as file:
             contents = contents_of(file, path)
-            stored, groups, notices = contents.stored, contents.groups, contents.notices
+            stored, groups = contents.stored, contents.groups
             shape, dtype = stored.shape, stored.dtype
             if contents.is_kspace:
                 require_kspace(shape, dtype, stored.where)
@@ -162,21 +165,13 @@ def read_file(
             check_samples(shape[0], groups, n_samples, str(path))
             n = n_samples or shape[0]
             mapped = stored.can_be_mapped and stored.n_bytes >= MAPPED_FROM
-            images: Images
+            found: Found
             if contents.is_kspace:
-                images, hashes, findings, more = read_coils(
-                    stored, contents.noise, n, not mapped, str(path), examine, MEMORY_REMEDY
-                )
-                notices = [*notices, *more]
+                found = read_kspace(contents, n, mapped, path, examine)
+            elif mapped:
+                found = mapped_images(contents, n, complex_pairs, normalise, path, examine)
             else:
-                assert isinstance(stored, Stored)  # HDF5 holds k-space alone
-                if mapped:
-                    images = MappedImages(stored, n, complex_pairs, normalise)
-                    hashes, findings = known_or_taken(images, stored, path, examine)
-                else:
-                    images, hashes, findings = read_images(
-                        stored, n, complex_pairs, normalise, str(path), examine
-                    )
+                found = read_images(contents, n, complex_pairs, normalise, path, examine)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; {EXPECTED}: {REMEDY}") from None
     except OSError as error:
@@ -185,7 +180,8 @@ def read_file(
     if groups is not None and groups.dtype.kind == "S":
         groups = np.char.decode(groups, "utf-8", "backslashreplace")  # as JSON wants names
     groups = None if groups is None else groups[:n_samples]
-    return Cine(images, groups, hashes, path.name, notices, findings)
+    notices = [*contents.notices, *found.notices]
+    return Cine(found.images, groups, found.hashes, path.name, notices, found.findings)
 
 
 @dataclass
@@ -197,6 +193,12 @@ class Contents:
     groups: np.ndarray | None = None
     noise: np.ndarray | None = None  # of the coils, if there is a scan of it
     notices: list[str] = field(default_factory=list)
+
+    @property
+    def images(self) -> Stored:
+        """The array, which is images: HDF5 has k-space alone."""
+        assert isinstance(self.stored, Stored)
+        return self.stored
 
 
 def contents_of(file: IO[bytes], path: Path) -> Contents:
@@ -251,16 +253,26 @@ def contents_of_npz(file: IO[bytes], path: Path) -> Contents:
     return Contents(members[key](), False, groups, None, [notice])
 
 
+@dataclass
+class Found:
+    """The samples of a data file, and what was found in them."""
+
+    images: Images
+    hashes: list[str]
+    findings: list[Any]
+    notices: list[str] = field(default_factory=list)
+
+
 def read_images(
-    stored: Stored,
+    contents: Contents,
     n_samples: int,
     complex_pairs: bool,
     normalise: bool,
-    data: str,
+    path: Path,
     examine: Callable[[Tensor], Any],
-) -> tuple[Tensor, list[str], list[Any]]:
-    """The first samples of a stored dataset, checked, in single precision; their hashes, and what
-    was found in them."""
+) -> Found:
+    """The first samples of stored images, checked, in single precision."""
+    stored, data = contents.images, str(path)
     shape, dtype = stored.shape, stored.dtype
     if complex_pairs:
         shape, dtype = joined_pairs(shape, dtype, data)
@@ -271,42 +283,65 @@ def read_images(
         samples = complex_samples(samples)
     images = np.empty((n_samples, *shape[1:]), single(dtype))
     hashes, findings = take(checked(samples, images.dtype, normalise, data), images, examine)
-    return torch.from_numpy(images), hashes, findings
+    return Found(torch.from_numpy(images), hashes, findings)
 
 
-def known_or_taken(
-    images: MappedImages, stored: Stored, path: Path, examine: Callable[[Tensor], Any]
-) -> tuple[list[str], list[Any]]:
-    """Hashes and findings of a mapped file, remembered, or read once."""
+def mapped_images(
+    contents: Contents,
+    n_samples: int,
+    complex_pairs: bool,
+    normalise: bool,
+    path: Path,
+    examine: Callable[[Tensor], Any],
+) -> Found:
+    """The first samples of stored images, read when they are used; checked once."""
+    stored = contents.images
+    images = MappedImages(stored, n_samples, complex_pairs, normalise)
     require_memory(memory_needed(0, images.shape, stored.dtype), stored, MEMORY_REMEDY)
-    about = path.stat()
-    some = hashlib.sha256()
-    for i in range(0, len(images), max(1, len(images) // SOME_SAMPLES)):
-        some.update(stored.mapped(i).tobytes())
-    identity = {
-        "file": str(path.resolve()),
-        "array": str(stored),
-        "bytes": about.st_size,
-        "time": about.st_mtime_ns,
-        "some": some.hexdigest(),
-        "settings": [len(images), images.complex_pairs, images.normalise],
-        "examine": f"{examine.__module__}.{examine.__qualname__}",
-        "code": CODE,
-        "versions": versions(),
-    }
-    is_covered = examine.__module__ == "training.quality"  # by `CODE`
-    known = recall(identity, list) if is_covered else None
-    if known is None:
-        samples: Iterable[np.ndarray] = stored.samples(len(images))
-        samples = progress(samples, f"reading {path.name}", len(images), lambda sample: 1)
-        if images.complex_pairs:
+
+    def find() -> dict[str, Any]:
+        samples: Iterable[np.ndarray] = stored.samples(n_samples)
+        samples = progress(samples, f"reading {path.name}", n_samples, lambda sample: 1)
+        if complex_pairs:
             samples = complex_samples(samples)
-        good = checked(samples, images.dtype, images.normalise, str(path))
-        known = take(good, None, examine)
-        if is_covered:
-            remember(identity, known)
-    hashes, findings = known
-    return hashes, findings
+        good = checked(samples, images.dtype, normalise, str(path))
+        hashes, findings = take(good, None, examine)
+        return {"hashes": hashes, "findings": findings}
+
+    settings = [complex_pairs, normalise]
+    return Found(images, **remembered(find, path, stored, n_samples, settings, examine))
+
+
+def read_kspace(
+    contents: Contents,
+    n_samples: int,
+    mapped: bool,
+    path: Path,
+    examine: Callable[[Tensor], Any],
+) -> Found:
+    """The coil images of the first samples of stored k-space; of a mapped file, made when they are
+    used, and checked once."""
+    stored, noise, where = contents.stored, contents.noise, str(path)
+    _, n_frames, n_coils, ny, nx = stored.shape
+    whole = stored.n_bytes * stored.is_fortran
+    n_kept = 0 if mapped else n_samples
+    require_memory(coil_memory(stored.shape, n_kept, whole), stored, MEMORY_REMEDY)
+    require_noise_of(noise, n_samples, n_coils, where)
+    images: Images
+    if mapped:
+        stored.mapped(0)  # finds where the array begins while its file is open
+
+        def find() -> dict[str, Any]:
+            return read_coils(stored, noise, n_samples, None, where, examine).as_json()
+
+        scans = None if noise is None else hashlib.sha256(noise.tobytes()).hexdigest()
+        known = remembered(find, path, stored, n_samples, scans, examine)
+        found = CoilFindings.of_json(known)
+        images = CoilSamples(stored, found.whiten, found.scales)
+    else:
+        images = torch.empty(n_samples, n_frames, n_coils, ny, nx, dtype=torch.complex64)
+        found = read_coils(stored, noise, n_samples, images, where, examine)
+    return Found(images, found.hashes, found.findings, found.notices)
 
 
 def take(

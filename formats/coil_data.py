@@ -8,6 +8,7 @@ noise whitened, and scaled so that the largest magnitude of its combined image i
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,9 @@ from torch import Tensor
 from formats.coils import coil_images, combined, require_coils, require_noise, whitened
 from formats.hdf5 import HDF5Array
 from formats.kspace import is_full, measured_lines
-from formats.samples import CoilSamples, Images
 from util.errors import InputError
 from util.progress import progress
-from util.stored import Stored, require_memory
+from util.stored import Stored
 
 COPIES = 6  # of one sample, while it is checked and combined
 AXES = "[n_samples, n_frames, n_coils, ny, nx]"
@@ -41,38 +41,49 @@ def require_kspace(shape: Sequence[int], dtype: np.dtype, where: str) -> None:
         )
 
 
+@dataclass
+class CoilFindings:
+    """What is known of samples of k-space once they have been read."""
+
+    whiten: list[np.ndarray] = field(default_factory=list)  # (C, C) complex64, of each sample
+    scales: list[float] = field(default_factory=list)  # that bring the combined images into [0, 1]
+    hashes: list[str] = field(default_factory=list)
+    findings: list[Any] = field(default_factory=list)  # of `examine` in the combined images
+    notices: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """The same in numbers, texts, lists and dicts."""
+        return vars(self) | {"whiten": [matrix.tobytes().hex() for matrix in self.whiten]}
+
+    @classmethod
+    def of_json(cls, stored: dict[str, Any]) -> "CoilFindings":
+        """The inverse of `as_json`."""
+        matrices = [
+            np.frombuffer(bytearray.fromhex(text), np.complex64) for text in stored["whiten"]
+        ]
+        n_coils = math.isqrt(matrices[0].size)
+        return cls(**stored | {"whiten": [matrix.reshape(-1, n_coils) for matrix in matrices]})
+
+
 def read_coils(
     stored: Stored | HDF5Array,
     noise: np.ndarray | None,
     n_samples: int,
-    keep: bool,
+    images: Tensor | None,
     where: str,
     examine: Callable[[Tensor], Any],
-    remedy: str,
-) -> tuple[Images, list[str], list[Any], list[str]]:
-    """The first samples of k-space in a file: coil images, hashes, what `examine` finds in the
-    combined images (T, Y, X), and notices.
+) -> CoilFindings:
+    """Read and check the first samples of k-space in a file.
 
     Args:
         noise: the scans of noise; None: the corners of k-space are taken.
-        keep: hold the coil images in memory; else they are made of the file when they are used.
-        remedy: what to do if the memory is too small.
+        images: takes the coil images (n_samples, T, C, Y, X), complex64, if given.
+        examine: is called with each combined image (T, Y, X).
 
     Raises:
         InputError: a sample cannot be used.
     """
-    shape = stored.shape[1:]
-    n_bytes = math.prod(shape) * np.dtype(np.complex64).itemsize
-    whole = stored.n_bytes * stored.is_fortran
-    require_memory((n_samples * keep + COPIES) * n_bytes + whole, stored, remedy)
-    if noise is not None:
-        several = noise.ndim == 3 and len(noise) >= n_samples
-        for scan in noise[:n_samples] if several else noise[None]:
-            require_noise(scan, shape[1], where)
-    images = torch.empty(n_samples if keep else 0, *shape, dtype=torch.complex64)
-    whiten: list[np.ndarray] = []
-    scales: list[float] = []
-    hashes, findings, notices = [], [], []
+    found = CoilFindings()
     shown = progress(stored.samples(n_samples), "reading k-space", n_samples, lambda sample: 1)
     for i, sample in enumerate(shown):
         of_sample = f"{where}, sample {i}"
@@ -88,17 +99,29 @@ def read_coils(
         coils = coil_images(kspace, matrix)
         image = combined(coils)
         scale = 1 / image.abs().max().item()
-        whiten.append(matrix)
-        scales.append(scale)
+        found.whiten.append(matrix)
+        found.scales.append(scale)
         digest = hashlib.sha256(kspace.data)
         digest.update(matrix.tobytes())  # which the noise decides
-        hashes.append(digest.hexdigest()[:16])
-        findings.append(examine(scale * image))
-        if keep:
+        found.hashes.append(digest.hexdigest()[:16])
+        found.findings.append(examine(scale * image))
+        if images is not None:
             torch.mul(coils, scale, out=images[i])
-        if note not in notices:
-            notices.append(note)
-    if keep:
-        return images, hashes, findings, notices
-    stored.mapped(0)  # finds where the array begins while its file is open
-    return CoilSamples(stored, whiten, scales), hashes, findings, notices
+        if note not in found.notices:
+            found.notices.append(note)
+    return found
+
+
+def require_noise_of(noise: np.ndarray | None, n_samples: int, n_coils: int, where: str) -> None:
+    """Raise InputError unless noise can be a scan (C, N) of these coils, or one of each sample."""
+    if noise is not None:
+        several = noise.ndim == 3 and len(noise) >= n_samples
+        for scan in noise[:n_samples] if several else noise[None]:
+            require_noise(scan, n_coils, where)
+
+
+def coil_memory(shape: Sequence[int], n_kept: int, n_bytes_whole: int = 0) -> int:
+    """Bytes that are taken at most while k-space (N, T, C, Y, X) is read: so many samples, and
+    copies of one. `n_bytes_whole`: of an array in Fortran order, which is read whole."""
+    n_bytes = math.prod(shape[1:]) * np.dtype(np.complex64).itemsize
+    return (n_kept + COPIES) * n_bytes + n_bytes_whole

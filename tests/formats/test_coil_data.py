@@ -1,5 +1,8 @@
 """Training data of several coils, from files to a run."""
 
+import os
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -68,6 +71,24 @@ def test_a_scan_of_noise_whitens(tmp_path, name, noise):
     # other noise makes other data
     again = load(save(tmp_path, "b" + name[1:], noise=noise[..., ::-1, :].copy()))
     assert again.hashes != cine.hashes
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.h5"])
+def test_a_mapped_file_is_checked_once_until_it_or_its_noise_changes(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(dataset, "MAPPED_FROM", 0)
+    path = save(tmp_path, name, noise=NOISE)
+    first = load(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset, "read_coils", lambda *a: pytest.fail("was read again"))
+        again = load(path)
+        assert (again.hashes, again.findings) == (first.hashes, first.findings)
+        assert again.notices == first.notices
+        assert torch.equal(again.images[2], first.images[2])
+        about = Path(path).stat()
+        save(tmp_path, name, noise=2 * NOISE)
+        os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))  # as old as before, as large
+        with pytest.raises(pytest.fail.Exception):
+            load(path)
 
 
 def test_a_run_on_kspace_names_its_coils_and_scores_the_sense_methods(tmp_path):

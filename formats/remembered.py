@@ -1,0 +1,58 @@
+"""What was found in a data file, remembered, so that a second start need not read all of it."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from formats.hdf5 import HDF5Array
+from util.cache import recall, remember, source_hash
+from util.machine import versions
+from util.stored import Stored
+
+SOME_SAMPLES = 8  # of a file, whose bytes tell it from others
+EXAMINER = "training.quality"  # the module whose functions may examine what is remembered
+CODE = source_hash("dataset", EXAMINER)  # of everything that is remembered of a file
+
+
+def remembered(
+    find: Callable[[], dict[str, Any]],
+    path: Path,
+    stored: Stored | HDF5Array,
+    n_samples: int,
+    settings: Any,
+    examine: Callable[..., Any],
+) -> dict[str, Any]:
+    """The result of `find`, or what it was at an earlier start.
+
+    A file is the same if its path, size, time and some of its bytes are.
+
+    Args:
+        find: reads the first `n_samples` of an array in a file; returns numbers, texts, lists and
+            dicts.
+        settings: what the result depends on besides.
+        examine: is called by `find`; only a function of `EXAMINER` is known to do the same again.
+    """
+    if examine.__module__ != EXAMINER:
+        return find()
+    about = path.stat()
+    some = hashlib.sha256()
+    for i in range(0, n_samples, max(1, n_samples // SOME_SAMPLES)):
+        some.update(stored.mapped(i).tobytes())
+    identity = {
+        "file": str(path.resolve()),
+        "array": str(stored),
+        "bytes": about.st_size,
+        "time": about.st_mtime_ns,
+        "some": some.hexdigest(),
+        "samples": n_samples,
+        "settings": settings,
+        "examine": examine.__qualname__,
+        "code": CODE,
+        "versions": versions(),
+    }
+    known = recall(identity, dict)
+    if known is None:
+        known = find()
+        remember(identity, known)
+    return known
