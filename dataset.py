@@ -298,6 +298,7 @@ def mapped_images(
     stored = contents.images
     images = MappedImages(stored, n_samples, complex_pairs, normalise)
     require_memory(memory_needed(0, images.shape, stored.dtype), stored, MEMORY_REMEDY)
+    stored.mapped(0)  # finds where the array begins while its file is open
 
     def find() -> dict[str, Any]:
         samples: Iterable[np.ndarray] = stored.samples(n_samples)
@@ -334,7 +335,9 @@ def read_kspace(
         def find() -> dict[str, Any]:
             return read_coils(stored, noise, n_samples, None, where, examine).as_json()
 
-        scans = None if noise is None else hashlib.sha256(noise.tobytes()).hexdigest()
+        scans = (
+            None if noise is None else [hashlib.sha256(noise.tobytes()).hexdigest(), *noise.shape]
+        )
         known = remembered(find, path, stored, n_samples, scans, examine)
         found = CoilFindings.of_json(known)
         images = CoilSamples(stored, found.whiten, found.scales)

@@ -63,7 +63,7 @@ from training import checkpoint as ckpt
 from training import checks, run_folder
 from training.batches import Batch, Draws, divided, epoch_draws, prepared, shared
 from training.cuda_graph import Forward
-from training.loading import batch_maker, validation_batches
+from training.loading import MEMORY_MARGIN, batch_maker, validation_batches
 from training.optimisation import (
     learning_rate,
     make_optimizer,
@@ -94,7 +94,6 @@ from util.world import World, torchrun_world
 CODE = source_hash("train")  # of the whole suite, as it was imported
 WARM_STEPS = 3  # steps after which the time left is estimated
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"  # of training
-MEMORY_MARGIN = 2.5  # a step may take this multiple of the counted activations
 LOGGED_SAMPLES = 2  # validation samples whose pictures go to TensorBoard
 LOGGED_EPOCHS = 20  # how often in a run these are logged
 

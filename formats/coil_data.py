@@ -102,7 +102,8 @@ def read_coils(
         found.whiten.append(matrix)
         found.scales.append(scale)
         digest = hashlib.sha256(kspace.data)
-        digest.update(matrix.tobytes())  # which the noise decides
+        if scan is not None:
+            digest.update(scan.tobytes())  # which decides how it is whitened
         found.hashes.append(digest.hexdigest()[:16])
         found.findings.append(examine(scale * image))
         if images is not None:

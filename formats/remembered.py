@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from formats.hdf5 import HDF5Array
 from util.cache import recall, remember, source_hash
 from util.machine import versions
@@ -37,8 +39,8 @@ def remembered(
         return find()
     about = path.stat()
     some = hashlib.sha256()
-    for i in range(0, n_samples, max(1, n_samples // SOME_SAMPLES)):
-        some.update(stored.mapped(i).tobytes())
+    for i in np.linspace(0, n_samples - 1, min(n_samples, SOME_SAMPLES)):
+        some.update(stored.mapped(int(i)).tobytes())
     identity = {
         "file": str(path.resolve()),
         "array": str(stored),

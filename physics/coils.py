@@ -26,7 +26,7 @@ from physics.fourier import fftc, ifftc, in_single
 
 GRID = 64  # points of the grid that maps are computed on, along each axis, at least
 NEAR = 48  # covariances are averaged over neighbours up to an axis divided by this number
-AROUND = 24  # where signal is low, covariances are averaged up to an axis divided by this number
+AROUND = 24  # where signal is low, they are averaged farther, up to an axis divided by this number
 LOW = 0.1  # of the brightest signal, around and below which signal is low
 POWER_STEPS = 20  # of the power iteration for the dominant eigenvector of each point
 BODY = 0.04  # of the brightest signal, below which maps are zero
@@ -74,12 +74,17 @@ def sensitivity_maps(average: Tensor) -> Tensor:
     over its neighbourhood. Maps are smooth: they are computed on a coarse grid and interpolated,
     and where signal is low (lungs) they lean on a larger neighbourhood.
     """
+    peak = average.abs().amax(dim=(1, 2, 3), keepdim=True)
+    average = average / peak.clamp(min=TINY)
     covariance = torch.stack(  # (B, C, C, y, x)
         [_local_mean(coil[:, None] * average.conj()) for coil in average.unbind(1)], dim=1
     )
+    shape = average.shape[-2:]
     energy = _energy(covariance)  # (B, 1, 1, y, x)
     brightest = energy.flatten(1).quantile(BRIGHT, dim=1)[:, None, None, None, None]
-    around = _smoothed(covariance)
+    reach = [max(1, round(n / AROUND / _step(n))) for n in shape]  # of the grid
+    around = _pooled(_pooled(covariance.flatten(1, 2), reach), reach)  # the far counts less
+    around = around.unflatten(1, covariance.shape[1:3])
     low = LOW**2 * brightest * around / _energy(around).clamp(min=TINY)
 
     whole = covariance.sum(dim=(-2, -1))
@@ -92,7 +97,6 @@ def sensitivity_maps(average: Tensor) -> Tensor:
     seen = torch.einsum("bc,bcyx->byx", reference.conj(), vector)[:, None]
     vector = vector * seen.sgn().conj()
 
-    shape = average.shape[-2:]
     signal = _resized(energy[:, 0].sqrt(), shape)  # (B, 1, Y, X)
     body = signal > BODY * brightest[:, 0].sqrt()
     return _unit(_resized(vector, shape), dim=1) * body
@@ -101,15 +105,6 @@ def sensitivity_maps(average: Tensor) -> Tensor:
 def _energy(covariance: Tensor) -> Tensor:
     """Of all coils together: covariances (B, C, C, y, x) to (B, 1, 1, y, x)."""
     return covariance.diagonal(dim1=1, dim2=2).real.sum(-1)[:, None, None]
-
-
-def _smoothed(covariance: Tensor) -> Tensor:
-    """Covariances (B, C, C, y, x) averaged over a larger neighbourhood, twice, so that the far
-    counts less."""
-    reach = [max(1, n // AROUND) for n in covariance.shape[-2:]]
-    return _pooled(_pooled(covariance.flatten(1, 2), reach), reach).unflatten(
-        1, (-1, covariance.shape[2])
-    )
 
 
 def _local_mean(values: Tensor) -> Tensor:

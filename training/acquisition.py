@@ -1,7 +1,8 @@
 """How fully sampled images are acquired: with a phase, by one coil or several, with noise.
 
-All random draws of a sample come from the generator that is given with it; they are made on the CPU
-and sent to the device of the images.
+The random draws of a sample come from the generator that is given with it, but for simulated coils,
+which are the same at every draw. They are made on the CPU; images of one coil may be on another
+device, to which phase and noise are sent.
 """
 
 import dataclasses
@@ -53,13 +54,12 @@ def acquired(
     ny, nx = image.shape[-2:]
     if a.phase:
         image = image * sent(smooth_phase((ny, nx), rng), image.device)
-    lines = sent(torch.from_numpy(mask), image.device)
+    lines = torch.from_numpy(mask)
     if image.dim() == 4:
-        white = sent(torch.eye(image.shape[1], dtype=torch.complex64), image.device)
+        white = torch.eye(image.shape[1], dtype=torch.complex64)
         return _measured_by_coils(image, white, lines, columns, a, rng)
     if a.coils is not None:
-        loops = receive_coils(a.coils, (ny, nx), a.data_seed, sample, noisy=a.noise > 0)
-        coils, mixing = (sent(values, image.device) for values in loops)
+        coils, mixing = receive_coils(a.coils, (ny, nx), a.data_seed, sample, noisy=a.noise > 0)
         seen = expand(image[None], coils[None])[0]
         return _measured_by_coils(seen, mixing, lines, columns, a, rng)
     truth = image[..., columns]
@@ -93,8 +93,7 @@ def _measured_by_coils(
     part = seen[..., columns]
     noisy = part
     if a.noise:
-        white = sent(white_noise(tuple(part.shape), a.noise, rng), part.device)
-        noisy = part + mixed(mixing, white)
+        noisy = part + mixed(mixing, white_noise(tuple(part.shape), a.noise, rng))
     aliased = undersample(noisy, lines)
     if part.shape == seen.shape:
         total = aliased.sum(dim=0)
@@ -104,8 +103,8 @@ def _measured_by_coils(
             kspace += sampled * fftc(frame, axes=(-2,))
         if a.noise:
             count = lines.sum(dim=0)  # of each line: their noise adds up
-            white = sent(white_noise(tuple(kspace.shape), a.noise, rng), kspace.device)
-            kspace += mixed(mixing, count.sqrt() * white)
+            noise = count.sqrt() * white_noise(tuple(kspace.shape), a.noise, rng)
+            kspace += mixed(mixing, noise)
         total = ifftc(kspace, axes=(-2,))
     average = time_average(total[None], mask[None])
     if a.virtual_coils is not None and a.virtual_coils < len(total):

@@ -1,8 +1,8 @@
 """Augmentation of fully sampled training images, before they are undersampled.
 
 Images are (T, Y, X), or coil images (T, C, Y, X), one sample at a time, with a
-`numpy.random.Generator` for each sample: the same generator state gives the same result on every
-device. torchvision is imported where it is used, because that takes a second and a half.
+`numpy.random.Generator` for each sample, whose state decides what is drawn, whatever the device.
+torchvision is imported where it is used, because that takes a second and a half.
 """
 
 from collections.abc import Callable, Sequence
@@ -57,7 +57,7 @@ def _jitter(images: Tensor, brightness: float, contrast: float) -> Tensor:
     """Brightness, then contrast about the mean of all frames, clamped to [0, 1]; same phase."""
     from torchvision.transforms.v2 import functional as transforms
 
-    size = images.abs().flatten(0, -2)[None]  # (1, T Y, X), or (1, T C Y, X): all share a mean
+    size = images.abs()[None].flatten(1, 2)  # (1, T Y, X): all frames share a mean
     size = transforms.adjust_brightness(size, float(brightness))
     size = transforms.adjust_contrast(size, float(contrast)).view(images.shape)
     return size * images.sgn() if images.is_complex() else size

@@ -7,10 +7,11 @@ from functools import partial
 from formats.samples import Images
 from training.batches import Batch, Draws, EvaluationBatches, KeptSamples, training_batch
 from training.run import Run
-from util.machine import free_memory
+from util.machine import free_memory, total_memory
 
 PIXEL_BYTES = 8  # of a complex image, and of the aliased one of each coil
-KEPT_SHARE = 0.25  # of the free memory, for the batches for validation, and for training images
+KEPT_SHARE = 0.25  # of the memory, for the batches for validation, and for training images
+MEMORY_MARGIN = 2.5  # a step may take this multiple of the counted activations
 
 
 def batch_maker(run: Run) -> Callable[[Draws], Batch]:
@@ -25,12 +26,15 @@ def batch_maker(run: Run) -> Callable[[Draws], Batch]:
 
 
 def kept_images(run: Run) -> Images | KeptSamples:
-    """The images to train on. On a GPU they stay there from their first use on, if they fit."""
+    """The images to train on. On a GPU those of a single coil stay there from their first use on,
+    if they fit beside a training step."""
     images = run.cine.images
-    needed = len(run.parts["train"]) * math.prod(images.shape[1:]) * PIXEL_BYTES
-    if run.device.type != "cuda" or needed > KEPT_SHARE * free_memory(run.device):
+    if run.device.type != "cuda" or run.n_coils is not None:
         return images
-    return KeptSamples(images, run.device)
+    # of the whole memory, so that a run which goes on decides as it did before
+    left = total_memory(run.device) - MEMORY_MARGIN * run.step_cost.activation_bytes
+    needed = len(run.parts["train"]) * math.prod(run.cine.shape) * PIXEL_BYTES
+    return KeptSamples(images, run.device) if needed < KEPT_SHARE * left else images
 
 
 def validation_batches(run: Run) -> Sequence[Batch]:

@@ -97,9 +97,11 @@ def test_a_file_is_checked_once_until_it_changes(tmp_path, monkeypatch, images):
     assert load(path, examine=examine).hashes == first.hashes[::-1]
 
 
-def test_only_what_the_code_covers_is_remembered(tmp_path, images):
-    path = tmp_path / "some.npy"
-    np.save(path, images)
+@pytest.mark.parametrize("name", ["some.npy", "some.npz"])
+def test_only_what_the_code_covers_is_remembered(tmp_path, images, name):
+    path = tmp_path / name
+    np.save(path, images) if name.endswith(".npy") else np.savez(path, dataset=images)
+    assert torch.equal(load(path).images[8], torch.from_numpy(images[8]))
     assert load(path, examine=lambda sample: 1).findings == [1] * 9
     assert load(path, examine=lambda sample: 2).findings == [2] * 9
 

@@ -242,9 +242,7 @@ def test_virtual_coils_are_fewer_and_hold_the_image():
     assert (few.target - every.target).abs().mean() < 0.02
 
 
-@pytest.mark.parametrize(
-    "settings", [{}, {"phase": True, "noise": 0.01}, {"phase": True, "noise": 0.01, "coils": 3}]
-)
+@pytest.mark.parametrize("settings", [{}, {"phase": True, "noise": 0.01}])
 @pytest.mark.parametrize("strip", [None, 16])
 def test_kept_samples_are_augmented_and_acquired_on_their_device(settings, strip):
     """The device "meta" has no values, and takes none of another device, like a GPU."""
@@ -252,12 +250,11 @@ def test_kept_samples_are_augmented_and_acquired_on_their_device(settings, strip
     settings = settings | {"strip": strip, "augment": AUGMENTATIONS}
     batch = batch_of([(0, 2), (1, 5)], kept, "meta", **settings)
     expected = batch_of([(0, 2), (1, 5)], **settings)
-    for name in ("image", "mask", "aliased", "maps"):
+    for name in ("image", "mask", "aliased"):
         tensor, other = getattr(batch, name), getattr(expected, name)
-        if other is not None:
-            assert tensor.is_meta
-            assert tensor.shape == other.shape
-            assert tensor.dtype == other.dtype
+        assert tensor.is_meta
+        assert tensor.shape == other.shape
+        assert tensor.dtype == other.dtype
 
 
 def test_kept_samples_are_read_once():

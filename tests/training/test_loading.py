@@ -9,12 +9,14 @@ from training.batches import KeptSamples
 
 @pytest.fixture
 def run(monkeypatch):
-    """A run with 6 samples of 400 pixels to train on."""
-    monkeypatch.setattr(loading, "free_memory", lambda device: 100_000)
+    """A run with 6 samples of 400 pixels to train on, 19.2 kB, beside steps of 20 kB."""
+    monkeypatch.setattr(loading, "total_memory", lambda device: 130_000)
     return SimpleNamespace(
-        cine=SimpleNamespace(images=torch.zeros(9, 4, 10, 10)),
+        cine=SimpleNamespace(images=torch.zeros(9, 4, 10, 10), shape=(4, 10, 10)),
         parts={"train": range(6)},
         device=torch.device("cuda"),
+        n_coils=None,
+        step_cost=SimpleNamespace(activation_bytes=20_000),
     )
 
 
@@ -25,9 +27,15 @@ def test_images_to_train_on_stay_on_a_gpu_that_has_the_memory(run):
     assert kept.shape == (9, 4, 10, 10)
 
 
-def test_images_stay_where_they_are_without_a_gpu_or_its_memory(run):
-    run.parts["train"] = range(8)  # 25.6 kB in a quarter of 100 kB
-    assert loading.kept_images(run) is run.cine.images
-    run.parts["train"] = range(6)
-    run.device = torch.device("cpu")
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"parts": {"train": range(7)}},  # 22.4 kB
+        {"step_cost": SimpleNamespace(activation_bytes=24_000)},
+        {"device": torch.device("cpu")},
+        {"n_coils": 3},
+    ],
+)
+def test_images_stay_where_they_are_otherwise(run, changed):
+    vars(run).update(changed)
     assert loading.kept_images(run) is run.cine.images
