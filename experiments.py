@@ -69,7 +69,7 @@ def experiments(
         StopRequest(max_minutes, SAME_COMMAND) as stop,
     ):
         rows = [row for name in GROUPS for row in planned(folder, name, settings)]
-        read_runs(rows)
+        read_runs(rows, DEFAULTS)
         first = settings.get("seed", DEFAULTS["seed"])
         wanted = [
             (row, seed)
@@ -138,7 +138,7 @@ def report(folder: Path, rows: Sequence[Row], settings: dict[str, Any]) -> None:
     """
     if (folder / RUNS).exists():
         with locked_file(folder / RUNS / REPORT_LOCK, wait=True):
-            read_runs(rows)
+            read_runs(rows, DEFAULTS)
             write_report(folder, rows, settings)
 
 

@@ -17,6 +17,10 @@ MEMORY = "memory"  # a group that belongs to "cnn3d": every model for one epoch,
 RATES = "learning_rate"  # a group without runs: only the learning rate is drawn
 PRECISIONS = {name: {"precision": name} for name in ("float32", "bfloat16")}
 UNET, UNET_RESNET = {"model": "unet"}, {"model": "unet_resnet"}
+CASCADE = {  # its small gradients need another rate, and no weight decay
+    "model": "cascade", "strip": 32, "initial_lr": 2e-3, "weight_decay": 0.0,
+    "clip_gradient": 0.01, "ema": 0.99,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,7 @@ GROUPS = {
             "L1 loss": {"loss": "l1"},
             "fixed masks": {"fresh_masks": False},
             "data consistency": {"data_consistency": True},
-            "cascade": {"model": "cascade", "weight_decay": 0.0},
+            "cascade": CASCADE,
         },
     ),
     "start": Group(
@@ -164,10 +168,7 @@ GROUPS = {
     "precision_cascade": Group(
         "Precision of the cascade, trained on strips",
         control="float32",
-        base={
-            "model": "cascade", "strip": 32, "num_epochs": 20, "initial_lr": 2e-3,
-            "clip_gradient": 0.01, "ema": 0.99, "weight_decay": 0.0,
-        },
+        base={**CASCADE, "num_epochs": 20},
         rows=PRECISIONS,
     ),
     MEMORY: Group(

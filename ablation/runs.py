@@ -12,7 +12,7 @@ from typing import Any
 from ablation.groups import GROUPS, MEMORY, Row
 from ablation.results import Result, read_result
 from model import architecture_settings, count_cost
-from training.checkpoint import LAST
+from training.checkpoint import LAST, architecture_before
 from training.run import pass_size
 from training.run_folder import ARRAYS, is_finished, is_run, of_the_run, read_config
 from util.command_line import flag
@@ -57,14 +57,16 @@ def too_large(row: Row, wanted: Sequence[tuple[Row, int]]) -> str:
     return f"not run: {counted / 1e9:.3g} GB of activations counted, {free / 1e9:.3g} GB are free"
 
 
-def read_runs(rows: Sequence[Row]) -> None:
+def read_runs(rows: Sequence[Row], defaults: Mapping[str, Any]) -> None:
     """Fill in the rows' finished runs, or the reason why there is none.
+
+    `defaults`: of `train()`; a setting that is newer than a run has its default there.
 
     Raises:
         InputError: a run has other settings than its row, or other data than its group.
     """
     for row in rows:
-        row.results = finished_runs(row)
+        row.results = finished_runs(row, defaults)
         row.failure = last_failure(row)
     check_same_data(rows)
 
@@ -93,16 +95,17 @@ def check_same_data(rows: Sequence[Row]) -> None:
             )
 
 
-def finished_runs(row: Row) -> dict[int, Result]:
+def finished_runs(row: Row, defaults: Mapping[str, Any]) -> dict[int, Result]:
     """The finished runs of a row, by seed; InputError if a run has other settings."""
     results = {}
     for folder in sorted(filter(is_run, row.folder.glob("seed*")), key=seed_of):
         stored = read_config(folder)["settings"]
+        known = {**defaults, **architecture_before(stored["model"]), **stored}
         seed = int(stored["seed"])
         differing = [
-            f"{flag(name)} {value} (the run has {stored.get(name)})"
+            f"{flag(name)} {value} (the run has {known[name]})"
             for name, value in of_the_run(row.settings | {"seed": seed}).items()
-            if (name not in stored or stored[name] != value)
+            if known[name] != value
             and not (name == "real_image" and value is None)  # the data decide
         ]
         if differing:

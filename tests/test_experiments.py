@@ -1,3 +1,4 @@
+import json
 import re
 
 import pytest
@@ -55,6 +56,18 @@ def test_finished_runs_are_not_run_again_and_more_seeds_are_added(tmp_path, fake
     assert "2 runs, 2 of them finished before" in capsys.readouterr().out
     experiments(tmp_path / "out", only=("batch_norm",), seeds=3, **SMALL)
     assert fake_run[2:] == [(name, n) for n in (1, 2) for name in ("with batch norm", "without")]
+
+
+def test_a_setting_that_is_newer_than_a_run_has_its_default_there(tmp_path, fake_run):
+    experiments(tmp_path / "out", only=("batch_norm",), seeds=1, **SMALL)
+    for path in tmp_path.rglob("config.json"):
+        config = json.loads(path.read_text())
+        del config["settings"]["coils"]
+        path.write_text(json.dumps(config))
+    experiments(tmp_path / "out", only=("batch_norm",), seeds=1, **SMALL)
+    assert len(fake_run) == 2
+    with pytest.raises(InputError, match=r"--coils 4 \(the run has None\)"):
+        experiments(tmp_path / "out", only=("batch_norm",), seeds=1, **SMALL, coils=4)
 
 
 def test_3d_comes_with_the_memory_of_every_model(tmp_path, fake_run):
