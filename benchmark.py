@@ -21,11 +21,12 @@ from timing.clock import Clock, Row
 from timing.pipeline import epoch_seconds, pipeline_rows
 from timing.speed import CONTROL, GROWING, Setup, growth_rows, prepare, speed_rows
 from train import train
-from util.command_line import as_flags, defaults_of, flag, main, parse_command_line, typed
+from util.command_line import as_flags, main, parse_command_line
 from util.errors import InputError
 from util.files import claimed_folder, require_only
 from util.machine import fast_precision, git_commit, hardware, pick_device, processor, versions
 from util.progress import say
+from util.settings import defaults_of, flag, typed
 
 CHOICES = {"models": tuple(MODELS), "precision": ("float32", "bfloat16")}
 MULTIPLE, SMALLEST = 16, 32  # of image sizes: the control's four poolings

@@ -24,11 +24,12 @@ from ablation.runs import RUNS, folder_name, read_runs
 from ablation.summary import FILES, write_rates, write_report
 from train import train
 from training.checks import CHOICES, check_settings
-from util.command_line import defaults_of, flag, main, parse_command_line, typed
+from util.command_line import main, parse_command_line
 from util.errors import InputError, Interrupted
 from util.files import claimed_folder, locked_file, require_only
 from util.machine import environments, fast_precision, pick_device
 from util.progress import say
+from util.settings import defaults_of, flag, typed
 from util.stop import StopRequest
 
 KNOWN = (RUNS, *FILES)  # what its folder may hold

@@ -49,10 +49,11 @@ from scan.reconstruction import Reconstruction, methods_for, reconstruct_all, sc
 from scan.weights import Weights, default_weights, load_weights, require_fit
 from training.run_folder import REPORT
 from util import machine
-from util.command_line import flag, given_command, main, parse_command_line, typed
+from util.command_line import given_command, main, parse_command_line
 from util.errors import InputError
 from util.files import claimed_folder, require_only
 from util.progress import progress, say
+from util.settings import flag, typed
 from util.stop import NEVER, StopRequest
 
 PHANTOM_FRAMES, PHANTOM_SEED = 20, 1  # the weights were trained on the patients of seed 0

@@ -75,19 +75,12 @@ from training.split import split_samples
 from training.steps import N_AHEAD, READ_EVERY, read_losses, train_step, training_forward
 from util import machine
 from util.cache import source_hash
-from util.command_line import (
-    defaults_of,
-    explicit,
-    given_command,
-    main,
-    notes_explicit,
-    parse_command_line,
-    typed,
-)
+from util.command_line import given_command, main, parse_command_line
 from util.errors import InputError
 from util.files import write_csv
 from util.journal import Journal
 from util.progress import duration, say
+from util.settings import defaults_of, explicit, notes_explicit, typed
 from util.stop import StopRequest
 from util.world import World, torchrun_world
 

@@ -15,9 +15,9 @@ from model import architecture_settings, count_cost
 from training.checkpoint import LAST, architecture_before
 from training.run import pass_size
 from training.run_folder import ARRAYS, is_finished, is_run, of_the_run, read_config
-from util.command_line import flag
 from util.errors import InputError
 from util.machine import available_memory
+from util.settings import flag
 
 RUNS = "runs"  # the folder of all runs, in the output folder of the experiments
 FAILURE = ".failure"  # suffix of the file with the reason why a seed has no result

@@ -44,10 +44,10 @@ from formats.reading import kind_of, read_file
 from formats.series import Series, require_usable
 from metrics import moving_region
 from physics.fourier import ifftc
-from util.command_line import typed
 from util.errors import InputError
 from util.files import whole_file
 from util.progress import progress
+from util.settings import typed
 
 HEADROOM, QUANTILE = 1.25, 0.999  # of the scale
 FEWEST = 0.5  # frames of a series, as a share of n_frames

@@ -9,9 +9,10 @@ from benchmark import benchmark
 from model import MODELS
 from timing.benchmark_report import FILES
 from timing.speed import CONTROL
-from util.command_line import as_flags, settings_of
+from util.command_line import as_flags
 from util.errors import InputError
 from util.files import read_csv
+from util.settings import settings_of
 
 QUICK = {
     "models": ("unet_resnet",),

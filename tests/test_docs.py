@@ -8,7 +8,8 @@ from helpers import ROOT
 from experiments import experiments
 from methods.baselines import BASELINES
 from train import train
-from util.command_line import flag, parse_command_line, settings_of
+from util.command_line import parse_command_line
+from util.settings import flag, settings_of
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("weights/*.md")])
 RECIPES = sorted(ROOT.glob("recipes/*.txt"))

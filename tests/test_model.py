@@ -14,7 +14,7 @@ from model import (
 )
 from physics.fourier import undersample
 from train import train
-from util.command_line import settings_of
+from util.settings import settings_of
 
 ARCHITECTURE = UNET | {
     "in_channels": 4,

@@ -20,8 +20,8 @@ from phantom.scanner import phantom
 from physics.fourier import fftc
 from reconstruct import measured, reconstruct, reconstruct_scan
 from scan.measurement import from_images
-from util.command_line import settings_of
 from util.errors import EXIT_INTERRUPTED, InputError
+from util.settings import settings_of
 
 IMAGES = phantom(2, (8, 64, 72), seed=5)  # two series
 QUICK = {"acc": 4, "sample_n": 4, "picture_dpi": 30, "device": "cpu", "precision": "float32"}

@@ -25,8 +25,8 @@ from train import train
 from training import batches
 from training import checkpoint as ckpt
 from util import machine
-from util.command_line import settings_of
 from util.errors import InputError
+from util.settings import settings_of
 
 
 def test_training_learns(tmp_path, tiny_npz):

@@ -18,7 +18,7 @@ from training.batches import TrainingDraws, divided, shared, training_batch
 from training.optimisation import make_optimizer
 from training.run import Training
 from training.steps import train_step, training_forward
-from util.command_line import defaults_of
+from util.settings import defaults_of
 from util.world import World, torchrun_world
 
 # draws of (round, sample): the last forward pass has fewer than three samples

@@ -20,9 +20,9 @@ from training.checkpoint import architecture_of
 from training.optimisation import LOSSES, SCHEDULES
 from training.run import acceleration_range
 from training.split import PARTS
-from util.command_line import flag
 from util.errors import InputError
 from util.progress import duration
+from util.settings import flag
 from util.world import World
 
 AT_LEAST = {

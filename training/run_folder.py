@@ -14,9 +14,10 @@ from typing import Any
 from metrics import SCORES
 from model import MODELS, architecture_settings
 from training.checkpoint import architecture_before
-from util.command_line import as_argument_file, flag
+from util.command_line import as_argument_file
 from util.errors import InputError
 from util.files import as_bytes, claimed_folder, read_csv, require_only, write_bytes, write_csv
+from util.settings import flag
 from util.world import World, launch_name
 
 CONFIG, OUTPUT, METRICS = "config.json", "output.txt", "metrics.csv"

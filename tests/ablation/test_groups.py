@@ -3,7 +3,7 @@ import pytest
 from ablation.groups import CASCADE, GROUPS, MEMORY, width_matching
 from model import MODELS, architecture_settings, build_model
 from train import train
-from util.command_line import defaults_of
+from util.settings import defaults_of
 
 DEFAULTS = defaults_of(train)
 

@@ -7,7 +7,7 @@ from timing.clock import Clock
 from timing.pipeline import LOADING, SEARCH, epoch_seconds, pipeline_rows
 from timing.speed import INFERENCE, TRAINING, Setup
 from train import train
-from util.command_line import defaults_of
+from util.settings import defaults_of
 
 CLOCK = Clock(torch.device("cpu"), repeats=1, deadline=math.inf)
 SETTINGS = defaults_of(train)

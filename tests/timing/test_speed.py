@@ -9,7 +9,7 @@ from timing import speed
 from timing.clock import Clock
 from timing.speed import CONTROL, INFERENCE, TRAINING, Setup, Subject
 from train import train
-from util.command_line import defaults_of
+from util.settings import defaults_of
 
 CPU = torch.device("cpu")
 CLOCK = Clock(CPU, repeats=1, deadline=math.inf)

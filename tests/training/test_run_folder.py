@@ -17,9 +17,9 @@ from training.run_folder import (
     stored_settings,
     write_metrics,
 )
-from util.command_line import defaults_of
 from util.errors import InputError
 from util.files import write_csv
+from util.settings import defaults_of
 from util.world import World
 
 DEFAULTS = defaults_of(train)

@@ -6,17 +6,10 @@ import numpy as np
 import pytest
 from helpers import ROOT
 
-from util.command_line import (
-    as_argument_file,
-    as_flags,
-    given_command,
-    main,
-    parse_command_line,
-    settings_of,
-    typed,
-)
+from util.command_line import as_argument_file, as_flags, given_command, main, parse_command_line
 from util.errors import InputError, Interrupted
 from util.progress import say
+from util.settings import settings_of, typed
 
 
 def example(

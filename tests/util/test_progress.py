@@ -19,7 +19,8 @@ def often(monkeypatch):
 
 
 @pytest.mark.parametrize(("size", "n_lines"), [(1, 10), (6, 10), (20, 3)])
-def test_without_a_terminal_a_log_has_some_lines(capsys, often, size, n_lines):
+def test_without_a_terminal_a_log_has_some_lines(capsys, often, monkeypatch, size, n_lines):
+    monkeypatch.setattr(module.time, "perf_counter", lambda: 0.0)
     batches = [range(i, min(i + size, 57)) for i in range(0, 57, size)]
     assert list(progress(batches, "test", 57, len)) == batches
     first, *lines = capsys.readouterr().out.splitlines()
