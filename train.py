@@ -42,7 +42,14 @@ from model import (
     run_network,
     set_checkpointing,
 )
-from report.description import baseline_lines, caveats, changes, configuration, describe
+from report.description import (
+    baseline_lines,
+    caveats,
+    changes,
+    configuration,
+    describe,
+    remedies,
+)
 from report.figures import curves_figure
 from report.page import write_page
 from report.pictures import BESIDE, Gallery, seconds_of_pictures, write_figure
@@ -645,15 +652,15 @@ def conclude(
     times: str,
 ) -> None:
     """Write report, logs and scores, and print the results; `times`: of the parts of the run."""
-    folder = run.folder
+    s, folder = run.settings, run.folder
     notices = score_notices(run.quality, run.parts["test"])
     results = result_lines(rows, lesions, history, run.cine.groups, notices, times)
-    verdict = verdict_lines(rows, run.cine.groups)
+    verdict = verdict_lines(rows, run.cine.groups, remedies(s, run.n_coils))
     write_output(folder, facts, history, results, caveats(run), verdict, reference)
     if lesions:
         write_csv(folder / run_folder.LESIONS, lesions)
     run_folder.write_metrics(folder, rows)
-    board = TensorBoard(folder, vars(run.settings), len(history))
+    board = TensorBoard(folder, vars(s), len(history))
     board.results(rows, shown, verdict, len(history))
     board.close()
     for line in (*results, "", *wrapped(verdict, "")):

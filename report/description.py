@@ -11,8 +11,9 @@ from dataset import name_list
 from evaluation.tuning import N_TUNING, Parameters
 from methods.averaging import average_name
 from methods.baselines import BASELINES
-from methods.start import ZERO_FILLED
+from methods.start import KT_SPARSE, ZERO_FILLED
 from model import Cost, count_cost
+from scan.weights import FOR_COILS, FOR_COMPLEX, FOR_REAL
 from training.acquisition import energy_kept
 from training.quality import data_notices
 from training.run import Run
@@ -316,3 +317,19 @@ def caveats(run: Run) -> list[str]:
             " nominal acceleration overstates the difficulty. It does not hold for raw k-space."
         )
     return lines
+
+
+def remedies(s: SimpleNamespace, n_coils: int | None) -> list[str]:
+    """What helps a network that ends below the training-free methods with these settings."""
+    helping = []
+    if s.model != "cascade":
+        lacking = ["--start kt_sparse"] * (s.start != KT_SPARSE)
+        lacking += ["--data-consistency"] * (not s.data_consistency)
+        helping += [" ".join(lacking)] if lacking else []
+    if s.initial_weights is None:
+        weights = FOR_COILS if n_coils else FOR_REAL if s.real_image else FOR_COMPLEX
+        helping.append(
+            "the cascade, from weights that come with the project (@recipes/cascade.txt"
+            f" --initial-weights {weights})"
+        )
+    return [*helping, "longer training"]

@@ -14,7 +14,7 @@ from evaluation.series_view import SeriesView
 from methods.baselines import BASELINES
 from metrics import definitions
 from report.chart import Chart, Line
-from report.description import caveats, summary
+from report.description import caveats, remedies, summary
 from report.markdown import (
     ABSENT,
     DIGITS,
@@ -64,7 +64,7 @@ def run_page(
         title=f"Cardiac cine reconstruction: {run.folder.resolve().name}",
         score=score_line(rows, groups),
         summary=summary(run, len(history)),
-        verdict=verdict_lines(rows, groups),
+        verdict=verdict_lines(rows, groups, remedies(run.settings, run.n_coils)),
         views=list(views.values()),
         pictures_note=(
             f"{len(views)} of the {len(test)} test samples, at acceleration {tested[0]:g}{several}."

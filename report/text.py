@@ -137,10 +137,12 @@ def reference_lines(reference: tuple[str, float]) -> list[str]:
 
 
 def verdict_lines(
-    rows: Sequence[Mapping[str, Any]], groups: Sequence | np.ndarray | None
+    rows: Sequence[Mapping[str, Any]],
+    groups: Sequence | np.ndarray | None,
+    remedies: Sequence[str],
 ) -> list[str]:
     """The scores in order, the network against the best training-free method, and what helps a
-    network that is behind; for each acceleration."""
+    network that is behind (`remedies`); for each acceleration."""
     lines = []
     behind = ""
     for acc in dict.fromkeys(row["acc"] for row in rows):
@@ -160,8 +162,7 @@ def verdict_lines(
     if behind:
         lines.append(
             f"{behind} is below the best training-free method, so not worth its training as it is."
-            " What helps: for U-Nets --start kt_sparse --data-consistency; the cascade from its"
-            " shipped weights (python train.py out @recipes/cascade.txt); and longer training"
+            f" What helps: {'; '.join(remedies)}"
         )
     return lines
 

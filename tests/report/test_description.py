@@ -1,6 +1,13 @@
 import re
+from types import SimpleNamespace
 
-from report.description import baseline_lines, decay_warning, mask_line, simulation_lines
+from report.description import (
+    baseline_lines,
+    decay_warning,
+    mask_line,
+    remedies,
+    simulation_lines,
+)
 
 TUNED = {4: {"zero_filled": {}, "low_rank_sparse": {"low_rank": 0.2, "sparse": 0.04}}}
 
@@ -36,3 +43,20 @@ def test_phase_and_noise_are_named_only_if_they_are_added():
 def test_weight_decay_of_a_cascade_is_warned_of():
     assert "--weight-decay 0" in decay_warning("cascade", 1e-4)[0]
     assert decay_warning("cascade", 0.0) == decay_warning("unet", 1e-4) == []
+
+
+def test_what_helps_is_what_a_run_lacks():
+    def helping(n_coils=None, **settings):
+        given = {"model": "unet", "start": "kt_sparse", "data_consistency": True}
+        given |= {"initial_weights": None, "real_image": True}
+        return remedies(SimpleNamespace(**given | settings), n_coils)
+
+    cascade, longer = helping()
+    assert "@recipes/cascade.txt --initial-weights cascade_phantom)" in cascade
+    assert longer == "longer training"
+    assert helping(data_consistency=False)[0] == "--data-consistency"
+    both = helping(start="zero_filled", data_consistency=False)
+    assert both[0] == "--start kt_sparse --data-consistency"
+    assert "cascade_phantom_complex)" in helping(real_image=False)[0]
+    assert "cascade_phantom_coils)" in helping(8, real_image=False)[0]
+    assert helping(model="cascade", initial_weights="phantom") == ["longer training"]
