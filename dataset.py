@@ -60,6 +60,7 @@ KEY, GROUPS_KEY = "dataset", "groups"
 COILS_KEY, NOISE_KEY = "kspace", "noise"
 PHANTOM = "phantom"  # the name of the built-in data, in place of a file
 PHANTOM_SAMPLES, PHANTOM_SIZE = 200, (192, 192)
+SYNTHETIC = "synthetic phantom: no patient was measured"
 EXPECTED = f"expected an .npz with '{KEY}' [n_samples, n_frames, ny, nx], in [0, 1] (or complex)"
 REMEDY = (
     "get or make it as described under 'Data' in the README, put it in this folder or name it with"
@@ -99,6 +100,11 @@ class Cine:
         return self.images.shape[2] if len(self.images.shape) == 5 else None
 
     @property
+    def origin(self) -> list[str]:
+        """What scores on these data must say of them, a line each."""
+        return [SYNTHETIC] if self.source == PHANTOM else []
+
+    @property
     def hash(self) -> str:
         """One hash of all samples, in their order."""
         return hashlib.sha256("".join(self.hashes).encode()).hexdigest()[:16]
@@ -134,7 +140,8 @@ def load_cine(
         shape = (n_frames, *PHANTOM_SIZE)
         array = load_phantom(n_samples or PHANTOM_SAMPLES, shape, data_seed)
         hashes, findings = take(checked(array, array.dtype, normalise, data), array, examine)
-        return Cine(torch.from_numpy(array), None, hashes, PHANTOM, [], findings)
+        patients = np.arange(len(array))  # each sample is one of its own
+        return Cine(torch.from_numpy(array), patients, hashes, PHANTOM, [SYNTHETIC], findings)
     return read_file(Path(data), n_samples, complex_pairs, normalise, examine)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dataset import PHANTOM, PHANTOM_SIZE
+from dataset import PHANTOM, PHANTOM_SIZE, SYNTHETIC
 from evaluation.scoring import Row
 from evaluation.series_view import SeriesView
 from formats.reading import read_scan
@@ -205,7 +205,7 @@ def phantom_scan() -> Scan:
     """A patient of the phantom, as if it were a file."""
     images = load_phantom(1, (PHANTOM_FRAMES, *PHANTOM_SIZE), PHANTOM_SEED)
     series = Series(PHANTOM, images[0], is_kspace=False)
-    return Scan(Path(PHANTOM), "built-in phantom", [PHANTOM], lambda: iter([series]))
+    return Scan(Path(PHANTOM), f"built-in {SYNTHETIC}", [PHANTOM], lambda: iter([series]))
 
 
 def measured(series: Series, acc: float, sample_n: int, seed: int, number: int) -> Measurement:

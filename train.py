@@ -28,9 +28,16 @@ from tqdm import tqdm
 
 from dataset import load_cine
 from evaluation.bench import Bench
-from evaluation.forecast import Forecast, forecast, seconds_of
+from evaluation.forecast import Forecast, forecast
 from evaluation.lesion_score import lesion_rows
-from evaluation.scoring import Row, best_baseline, mean_scores, psnr_by_stage, validate
+from evaluation.scoring import (
+    Row,
+    best_baseline,
+    mean_scores,
+    psnr_by_stage,
+    seconds_of,
+    validate,
+)
 from evaluation.series_view import ventricle_rows
 from evaluation.tuning import Parameters, available_baselines
 from methods.averaging import average_name, averaged
@@ -607,10 +614,9 @@ def score_test(
         facts["Stages"] = stage_lines(psnr_by_stage(network, whole, s.precision), first)
         say(f"Stages: {facts['Stages'][0]}")
     times = time_line(bench.spent, history, time.perf_counter() - started, s.resume)
-    if len(learned) > 1:
-        one = bench.batches("test", first, size=1)[0]
-        each = (f"{name} {seconds_of(method, one):.2f} s" for name, method in learned.items())
-        times += f"; a sample takes {', '.join(each)}"
+    one = bench.batches("test", first, size=1)[0]
+    each = (f"{name} {seconds_of(method, one):.2f}" for name, method in methods.items())
+    times += f"; seconds a sample without scores: {', '.join(each)}"
     conclude(run, rows, lesions, history, reference, facts, gallery.shown, times)
     if history:
         curves = curves_figure(history, reference)
@@ -655,7 +661,7 @@ def conclude(
     s, folder = run.settings, run.folder
     notices = score_notices(run.quality, run.parts["test"])
     results = result_lines(rows, lesions, history, run.cine.groups, notices, times)
-    verdict = verdict_lines(rows, run.cine.groups, remedies(s, run.n_coils))
+    verdict = verdict_lines(rows, run.cine.groups, remedies(s, run.n_coils), run.cine.origin)
     write_output(folder, facts, history, results, caveats(run), verdict, reference)
     if lesions:
         write_csv(folder / run_folder.LESIONS, lesions)

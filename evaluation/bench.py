@@ -11,7 +11,7 @@ import torch
 import methods.baselines
 from dataset import Cine
 from evaluation.scoring import Row, Scored, score_batches
-from evaluation.tuning import N_TUNING, Parameters, tune
+from evaluation.tuning import N_TUNING, Parameters, beyond_grid, tune
 from methods.baselines import BASELINES, Method, baseline
 from training.acquisition import Acquisition
 from training.batches import EvaluationBatches
@@ -76,7 +76,9 @@ class Bench:
         else:
             spent.cached += 1
             origin = "cached"
-        values = ", ".join(f"{key} {value:g}" for key, value in parameters.items())
+        values = ", ".join(f"{key} {value:.3g}" for key, value in parameters.items())
+        if outside := beyond_grid(BASELINES[name].grid, parameters):
+            values += f" (beyond its grid in {' and '.join(outside)})"
         log(f"tuning {name}, acceleration {acc:g}: {values}, {origin}")
         return self.world.from_first(parameters)
 

@@ -32,7 +32,7 @@ class Forecast:
         }
 
 
-def seconds_of(method: Method, batch: Batch) -> float:
+def scored_seconds(method: Method, batch: Batch) -> float:
     """Time of a method and its scores, for one sample."""
     started = time.perf_counter()
     score({"": method}, [batch])
@@ -73,7 +73,7 @@ def forecast(
                 passes[name] += n_samples["test"] * (1 + N_LESIONS)
     batch = bench.batches("test", first, size=1)[0]
     score(learned, [batch])  # the first pass of a network takes longer
-    seconds = {name: seconds_of(methods[name], batch) for name, n in passes.items() if n}
+    seconds = {name: scored_seconds(methods[name], batch) for name, n in passes.items() if n}
     return Forecast(
         validation=n_samples["validation"] * (seconds[next(iter(learned))] if learned else 0),
         test=sum(passes[name] * seconds[name] for name in seconds),

@@ -8,7 +8,7 @@ import torch
 
 from CS_mask import evaluation_masks, hermitian_mirror, lines_per_frame
 from dataset import name_list
-from evaluation.tuning import N_TUNING, Parameters
+from evaluation.tuning import N_TUNING, Parameters, beyond_grid
 from methods.averaging import average_name
 from methods.baselines import BASELINES
 from methods.start import KT_SPARSE, ZERO_FILLED
@@ -19,7 +19,7 @@ from training.quality import data_notices
 from training.run import Run
 from training.split import leakage_notice
 from util.command_line import given_command
-from util.machine import git_commit, hardware, rounding, versions
+from util.machine import about_precision, git_commit, hardware, rounding, versions
 from util.world import launch_name
 
 COMPRESSED_SAMPLES = 4  # whose mean energy in virtual coils is named
@@ -96,7 +96,7 @@ def describe(run: Run) -> dict[str, list[str]]:
         whole = count_cost(s.model, 1, cine.shape, run.n_coils, **run.architecture)
         lines["Model"] = [*model_lines(run, whole, run.step_cost), *seen_samples(run)]
     if s.num_epochs:
-        lines["Optimisation"] = optimisation_lines(s, run.n_steps)
+        lines["Optimisation"] = optimisation_lines(s, run.n_steps, run.device)
     libraries = ", ".join(f"{name} {version}" for name, version in versions().items())
     lines["Machine"] = [f"{machine_of(run)}, {libraries}"]
     if command := given_command("train.py"):
@@ -127,10 +127,11 @@ def summary(run: Run, n_epochs: int) -> str:
             )
     n_frames, ny, nx = run.cine.shape
     nominal = ", ".join(f"{acc:g}" for acc in run.test_accelerations)
+    synthetic = "".join(f" ({line})" for line in run.cine.origin)
     return (
-        f"{done} {len(parts['test'])} test samples of {n_frames} frames, {ny} x {nx} pixels, were"
-        f" undersampled at acceleration {nominal} with {s.sample_n} centre lines in each frame,"
-        " with the same masks for all methods."
+        f"{done} {len(parts['test'])} test samples{synthetic} of {n_frames} frames,"
+        f" {ny} x {nx} pixels, were undersampled at acceleration {nominal} with {s.sample_n} centre"
+        " lines in each frame, with the same masks for all methods."
     )
 
 
@@ -221,12 +222,12 @@ def model_lines(run: Run, whole: Cost, step: Cost) -> list[str]:
     return lines
 
 
-def optimisation_lines(s: SimpleNamespace, n_steps: int) -> list[str]:
+def optimisation_lines(s: SimpleNamespace, n_steps: int, device: torch.device) -> list[str]:
     """How the network is trained."""
     return [
         f"{s.loss} loss, Adam, {s.num_epochs} epochs of {n_steps} steps, batch {s.batch_size},"
         f" weight decay {s.weight_decay:g}, learning rate {s.initial_lr:g}, {s.lr_schedule},"
-        f" {s.precision}"
+        f" {s.precision}{about_precision(device)}"
         + (f", strips of {s.strip} columns" if s.strip else "")
         + (f", gradient norm at most {s.clip_gradient:g}" if s.clip_gradient else "")
         + (f", augmentation {' and '.join(s.augment)}" if s.augment else "")
@@ -280,9 +281,10 @@ def baseline_lines(
             continue
         origin = "usual values: there are no training samples to search on"
         if samples:
-            values = ", ".join(f"{key} {' '.join(map(str, v))}" for key, v in grid.items())
-            origin = f"the best on training samples {samples} of {values}"
-        values = ", ".join(f"{key} {value:g}" for key, value in chosen.items())
+            origin = f"the best that a search on training samples {samples} found"
+            if outside := beyond_grid(grid, chosen):
+                origin += f"; beyond its grid in {' and '.join(outside)}"
+        values = ", ".join(f"{key} {value:.3g}" for key, value in chosen.items())
         lines.append(f"{name}, acceleration {acc:g}: {values} ({origin})")
     return lines
 
@@ -293,11 +295,14 @@ def caveats(run: Run) -> list[str]:
     lines = [
         "The images were undersampled retrospectively: no scanner measured these lines.",
         "The global PSNR is dominated by tissue that does not move; see moving_psnr for the heart.",
-        "Unless patients are known, slices of one may be in the training and in the test part; then"
-        " the scores of trained networks are too good.",
         "Scores with different definitions, masks or data must not be compared. The training-free"
         " methods use the same masks here; a network is worth its training only above the best.",
     ]
+    if run.cine.groups is None:
+        lines.append(
+            "Patients are unknown, so slices of one may be in the training and in the test part;"
+            " then the scores of trained networks are too good."
+        )
     if not run.cine.images.is_complex():
         lines.append(
             "The images come from magnitude images"

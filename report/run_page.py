@@ -64,7 +64,7 @@ def run_page(
         title=f"Cardiac cine reconstruction: {run.folder.resolve().name}",
         score=score_line(rows, groups),
         summary=summary(run, len(history)),
-        verdict=verdict_lines(rows, groups, remedies(run.settings, run.n_coils)),
+        verdict=verdict_lines(rows, groups, remedies(run.settings, run.n_coils), run.cine.origin),
         views=list(views.values()),
         pictures_note=(
             f"{len(views)} of the {len(test)} test samples, at acceleration {tested[0]:g}{several}."

@@ -140,10 +140,11 @@ def verdict_lines(
     rows: Sequence[Mapping[str, Any]],
     groups: Sequence | np.ndarray | None,
     remedies: Sequence[str],
+    origin: Sequence[str] = (),
 ) -> list[str]:
     """The scores in order, the network against the best training-free method, and what helps a
-    network that is behind (`remedies`); for each acceleration."""
-    lines = []
+    network that is behind (`remedies`); for each acceleration. First the `origin` of the data."""
+    lines = list(origin)
     behind = ""
     for acc in dict.fromkeys(row["acc"] for row in rows):
         own = [row for row in rows if row["acc"] == acc]
@@ -161,8 +162,7 @@ def verdict_lines(
                 behind = difference.first if difference.interval.mean < 0 else behind
     if behind:
         lines.append(
-            f"{behind} is below the best training-free method, so not worth its training as it is."
-            f" What helps: {'; '.join(remedies)}"
+            f"{behind} scores below the best training-free method. Try: {'; '.join(remedies)}"
         )
     return lines
 

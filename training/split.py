@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
-from dataset import GROUPS_KEY, MOST_NAMED
+from dataset import MOST_NAMED
 from util.errors import InputError
 from util.random_streams import Stream, generator
 
@@ -109,7 +109,7 @@ def leakage_notice(
     """
     if groups is not None:
         n_groups = len(np.unique(groups))
-        return f"patients: {n_groups} known ('{GROUPS_KEY}'), each in one part of the split"
+        return f"patients: {n_groups}, each in one part of the split"
     part_of = {sample: name for name, samples in parts.items() for sample in samples}
     pairs = near_duplicates(thumbnails)
     named = [f"{i}-{j} ({part_of[i]}, {part_of[j]})" for i, j in pairs[:MOST_NAMED]]

@@ -5,7 +5,7 @@ from helpers import make_images
 from dataset import Cine
 from evaluation import forecast as module
 from evaluation.bench import Bench
-from evaluation.forecast import Forecast, forecast, seconds_of
+from evaluation.forecast import Forecast, forecast, scored_seconds
 from evaluation.lesion_score import N_LESIONS
 from training.acquisition import Acquisition
 
@@ -16,7 +16,7 @@ TUNED = {4.0: {"zero_filled": {}, "view_sharing": {}}, 6.0: {"zero_filled": {}, 
 def bench(tmp_path, monkeypatch) -> Bench:
     """2 validation and 3 test samples and an empty cache; every method takes a second a sample."""
     monkeypatch.setenv("CINE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(module, "seconds_of", lambda method, batch: 1.0)
+    monkeypatch.setattr(module, "scored_seconds", lambda method, batch: 1.0)
     cine = Cine(torch.from_numpy(make_images()), None, [f"hash{i}" for i in range(9)], "tiny", [])
     parts = {"train": list(range(4)), "validation": [4, 5], "test": [6, 7, 8]}
     acquisition = Acquisition(acc=(4, 4), sample_n=4, phase=False, noise=0.0, data_seed=0)
@@ -54,5 +54,5 @@ def test_a_method_is_timed_with_its_scores(bench, monkeypatch):
         calls.append(len(aliased))
         return aliased
 
-    assert 0 < seconds_of(counted, bench.batches("test", 4.0, size=2)[0]) < 10
+    assert 0 < scored_seconds(counted, bench.batches("test", 4.0, size=2)[0]) < 10
     assert calls == [2]

@@ -1,10 +1,23 @@
+import itertools
+import math
+
+import numpy as np
 import pytest
 import torch
 from helpers import make_images
 
-from evaluation.tuning import available_baselines, tune
+from evaluation.tuning import (
+    FEWEST,
+    available_baselines,
+    beyond_grid,
+    is_fixed,
+    middle,
+    search,
+    tune,
+)
 from methods.baselines import BASELINES, baseline
 from metrics import psnr
+from phantom.scanner import phantom
 from training.acquisition import Acquisition
 from training.batches import EvaluationBatches
 from util.errors import Interrupted
@@ -18,16 +31,66 @@ def batches():
     return EvaluationBatches(torch.from_numpy(make_images()), range(4), ACQUISITION, size=1)
 
 
-def mean_psnr(batches, bound) -> float:
-    method = baseline("temporal_tv", real_image=True, bound=bound)
-    scores = [psnr(method(b.aliased, b.mask).abs(), b.target) for b in batches]
+def mean_psnr(batches, name: str, **parameters: float) -> float:
+    """On the columns that are searched on."""
+    method = baseline(name, real_image=True, **parameters)
+    scores = [psnr(method(*b.measured).abs(), b.target) for b in map(middle, batches)]
     return torch.cat(scores).mean().item()
 
 
-def test_the_best_of_the_grid_is_found(batches):
-    bounds = BASELINES["temporal_tv"].grid["bound"]
-    best = max(bounds, key=lambda bound: mean_psnr(batches, bound))
-    assert tune("temporal_tv", batches, real_image=True) == {"bound": best}
+@pytest.fixture(scope="module")
+def beating():
+    images = torch.from_numpy(phantom(1, (8, 48, 64), seed=0))
+    return EvaluationBatches(images, [0], ACQUISITION, size=1)
+
+
+@pytest.mark.parametrize("name", ["kt_sparse", "patch_sparse"])
+def test_the_search_finds_the_optimum_of_a_finer_grid(name, beating):
+    """All combinations of twice as many values, over a range beyond the grid's."""
+    found = tune(name, beating, real_image=True)
+    counts = {k: found[k] for k, values in BASELINES[name].grid.items() if is_fixed(values)}
+    axes = {
+        k: np.geomspace(min(values) / 2, max(values) * 2, 7)
+        for k, values in BASELINES[name].grid.items()
+        if k not in counts
+    }
+    finer = [
+        mean_psnr(beating, name, **counts, **dict(zip(axes, map(float, values), strict=True)))
+        for values in itertools.product(*axes.values())
+    ]
+    assert mean_psnr(beating, name, **found) > max(finer) - 0.05
+
+
+def test_the_search_goes_beyond_its_grid():
+    """The optimum of a smooth function of two parameters, far outside, is found."""
+    tried = []
+
+    def score(parameters):
+        tried.append(tuple(parameters.values()))
+        a, b = (math.log(value) for value in parameters.values())
+        return -((a - 3) ** 2) - (b + 2) ** 2 - 0.5 * (a - 3) * (b + 2)
+
+    grid = {"a": (0.5, 1.0, 2.0), "b": (1.0, 2.0)}
+    found = search(score, grid, {"a": 1.0, "b": 1.0})
+    assert math.log(found["a"]) == pytest.approx(3, abs=0.4)
+    assert math.log(found["b"]) == pytest.approx(-2, abs=0.4)
+    assert len(tried) == len(set(tried)) >= FEWEST  # none twice
+    assert beyond_grid(grid, found) == ["a", "b"]
+    assert grid == {"a": (0.5, 1.0, 2.0), "b": (1.0, 2.0)}
+
+
+def test_near_the_usual_values_the_search_looks_between_those_of_its_grid():
+    found = search(lambda p: -abs(math.log(p["x"] / 1.5)), {"x": (1.0, 2.0)}, {"x": 1.0})
+    assert found["x"] == pytest.approx(1.5, rel=0.1)
+
+
+def test_whole_numbers_are_those_of_the_grid():
+    found = search(lambda p: p["n"], {"n": (10, 20)}, {"n": 10})
+    assert found == {"n": 20}
+
+
+def test_a_score_that_is_no_number_ends_the_search():
+    assert search(lambda p: math.nan, {"x": (1.0, 2.0)}, {"x": 1.0}) == {"x": 1.0}
 
 
 def test_without_samples_or_grid_the_usual_values_are_taken(batches):

@@ -98,19 +98,21 @@ def test_freed_memory_is_used_again_where_there_is_room(needed, reused):
 @pytest.mark.parametrize(
     ("known", "device", "precision"),
     [
-        ({"avx512_bf16": True}, "cpu", "bfloat16"),
-        ({"avx512_bf16": False, "avx2": True}, "cpu", "float32"),
-        ({"bf16": True}, "mps", "float32"),
+        ({"avx512_bf16": True, "amx_bf16": True}, "cpu", "bfloat16"),
+        ({"avx512_bf16": True, "amx_bf16": False}, "cpu", "float32"),
+        ({}, "cpu", "float32"),
+        ({"amx_bf16": True}, "mps", "float32"),
         ((8, 0), "cuda", "bfloat16"),
         ((7, 5), "cuda", "float32"),
     ],
 )
-def test_bfloat16_is_fast_where_the_device_has_instructions_for_it(
-    monkeypatch, known, device, precision
-):
+def test_bfloat16_is_taken_where_it_is_faster(monkeypatch, known, device, precision):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: known)
     assert machine.fast_precision(torch.device(device)) == precision
+    faster = {"bfloat16": "faster: this CPU has AMX", "float32": "slower: this CPU has no AMX"}
+    why = faster[precision] if device == "cpu" else ""
+    assert why in machine.about_precision(torch.device(device))
 
 
 def test_the_limit_of_a_container_or_job_counts_with_what_it_uses(tmp_path, monkeypatch):
