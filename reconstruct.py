@@ -36,6 +36,7 @@ from report.scan_report import write_results, write_series
 from report.scan_text import verdict_of
 from scan.adaptation import Adapted
 from scan.adaptation import adapt as adapt_to
+from scan.choice import Choice, best_training_free
 from scan.measurement import (
     Measurement,
     drawn_lines,
@@ -121,6 +122,16 @@ def reconstruct_scan(
     def measurement_of(number: int, series: Series) -> Measurement:
         return measured(series, acc, sample_n, seed, number).to(on)
 
+    choices: dict[tuple[bool, bool], Choice] = {}  # for each kind of series, by its first one
+
+    def choice_for(measurement: Measurement) -> Choice:
+        kind = measurement.is_real, measurement.maps is not None
+        if kind not in choices:
+            choices[kind] = best_training_free(measurement, seed)
+            facts["Reconstruction"].append(choices[kind].line)
+            say(choices[kind].line)
+        return choices[kind]
+
     facts = {"Scan": scan_lines(found), "Reconstruction": how_lines(given, precision, on)}
     results: list[Reconstruction] = []
     views: list[SeriesView] = []
@@ -144,7 +155,8 @@ def reconstruct_scan(
             measurement = measurement_of(number, series)
             used = weights_for(measurement)
             adapted_to = adapted.get(measurement.is_real)
-            methods = methods_for(measurement, used, adapted_to, precision, average)
+            choice = choice_for(measurement)
+            methods = methods_for(measurement, used, adapted_to, choice.name, precision, average)
             images = reconstruct_all(methods, measurement)
             truth = measurement.true_images
             result = Reconstruction(
@@ -157,6 +169,7 @@ def reconstruct_scan(
                 images=images,
                 truth=truth,
                 rows=[] if truth is None else score_rows(images, truth, number, measurement.acc),
+                best=choice.name,
                 seconds=time.perf_counter() - started,
             )
             results.append(result)

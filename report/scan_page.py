@@ -18,7 +18,7 @@ from scan.reconstruction import TRAINING_FREE, Reconstruction
 def scan_view(result: Reconstruction) -> SeriesView:
     """A series for the player."""
     series = shown_series(result)
-    roles = {TRUTH: "truth", TRAINING_FREE[0]: "undersampled", TRAINING_FREE[-1]: BEST}
+    roles = {TRUTH: "truth", TRAINING_FREE[0]: "undersampled", result.best: BEST}
     roles[result.network] = "network"
     known = TRUTH if result.truth is not None else None
     return view_series(result.name, series, roles, known)

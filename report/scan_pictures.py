@@ -27,7 +27,7 @@ def write_scan_pictures(folder: Path, result: Reconstruction, dpi: int) -> None:
 def shown_series(result: Reconstruction) -> dict[str, np.ndarray]:
     """The magnitudes (T, Y, X) to show, the truth first if it is known, the network's last; divided
     by the maximum of the truth, or of the network's images."""
-    names = [TRAINING_FREE[0], TRAINING_FREE[-1], result.network]
+    names = [TRAINING_FREE[0], result.best, result.network]
     shown = {name: result.images[name].abs() for name in names}
     if result.truth is not None:
         shown = {TRUTH: result.truth.abs(), **shown}

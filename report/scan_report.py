@@ -39,7 +39,7 @@ def write_images(path: Path, result: Reconstruction) -> None:
     """The images (T, Y, X) as an .npz: `reconstruction`, training-free ones by their names, `mask`
     (T, Y), and `target` if the truth is known; in the units of the input."""
     arrays = {"reconstruction": result.images[result.network].numpy()}
-    arrays |= {name: result.images[name].numpy() for name in (TRAINING_FREE[0], TRAINING_FREE[-1])}
+    arrays |= {name: result.images[name].numpy() for name in (TRAINING_FREE[0], result.best)}
     arrays["mask"] = result.measurement.mask[0, ..., 0].cpu().numpy().astype(np.uint8)
     if result.truth is not None:
         arrays["target"] = result.truth.numpy()

@@ -15,7 +15,7 @@ from scan.adaptation import Adapted
 from scan.measurement import Measurement
 from scan.weights import Weights
 
-TRAINING_FREE = ("zero_filled", "view_sharing", "kt_sparse")  # beside the network; the last is best
+TRAINING_FREE = ("zero_filled", "view_sharing")  # beside the network and the best such method
 
 
 @dataclass
@@ -31,6 +31,7 @@ class Reconstruction:
     images: dict[str, Tensor]  # by method, the best last; float32, or complex64 where it is complex
     truth: Tensor | None  # float32 or complex64; None: not known, or forgotten
     rows: list[Row]  # scores by method; none without the truth
+    best: str  # the training-free method that was chosen for the scan
     seconds: float = 0.0
 
     def keep_network(self) -> None:
@@ -50,12 +51,13 @@ def methods_for(
     measurement: Measurement,
     weights: Weights,
     adapted: Adapted | None,
+    best: str,
     precision: str,
     average: int,
 ) -> dict[str, Method]:
-    """Training-free methods with their usual parameters, the network, the network adapted, and the
-    mean of the last over flips, each if asked for."""
-    methods = {name: baseline(name, measurement.is_real) for name in TRAINING_FREE}
+    """Training-free methods with their usual parameters, the `best` last; the network, the network
+    adapted, and the mean of the last over flips, each if asked for."""
+    methods = {name: baseline(name, measurement.is_real) for name in (*TRAINING_FREE, best)}
     methods[weights.model] = partial(run_network, weights.network, precision=precision)
     if adapted is not None:
         name = f"{weights.model}_adapted"

@@ -42,7 +42,7 @@ def trial(tmp_path_factory):
 
 def test_a_trial_is_scored_beside_training_free_methods(trial):
     folder, rows = trial
-    methods = ["zero_filled", "view_sharing", "kt_sparse", "cascade"]
+    methods = ["zero_filled", "view_sharing", "patch_low_rank", "cascade"]
     assert [row["method"] for row in rows] == 2 * methods
     by_method = {name: [r["psnr"] for r in rows if r["method"] == name] for name in methods}
     assert min(by_method["cascade"]) > max(by_method["view_sharing"])
@@ -67,7 +67,13 @@ def test_images_have_the_units_of_the_input(trial):
     folder, _ = trial
     for name, truth in zip(sorted(p for p in folder.iterdir() if p.is_dir()), IMAGES, strict=True):
         with np.load(name / "reconstruction.npz") as arrays:
-            assert set(arrays) == {"reconstruction", "zero_filled", "kt_sparse", "mask", "target"}
+            assert set(arrays) == {
+                "reconstruction",
+                "zero_filled",
+                "patch_low_rank",
+                "mask",
+                "target",
+            }
             assert arrays["target"] == pytest.approx(1000 * truth, rel=1e-4, abs=1e-2)
             assert arrays["mask"].sum() == 8 * 16
             error = arrays["reconstruction"] - 1000 * truth

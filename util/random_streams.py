@@ -22,6 +22,7 @@ class Stream(IntEnum):
     ADAPTATION = 7  # lines and strips of scan-specific fine-tuning
     DROPOUT = 8  # of all processes of a run but the first
     COILS = 9  # places of receive coils, and their noise
+    HELD_OUT = 10  # lines by which a training-free method is chosen
 
 
 def generator(stream: Stream, *key: int) -> np.random.Generator:

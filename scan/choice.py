@@ -1,0 +1,68 @@
+"""The training-free method for a scan, chosen without its truth.
+
+A share of the measured lines outside the centre is held out; the method whose images predict them
+best is taken. Lines are weighted as in `scan/adaptation.py`, so that they stand for those that were
+not measured.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from evaluation.tuning import available_baselines
+from methods.baselines import BASELINES, baseline
+from physics.fourier import undersample
+from physics.sense import as_measured, seen_by
+from scan.adaptation import HELD_OUT, centre_lines, drawn, line_error, line_weights, of_coils
+from scan.measurement import Measurement
+from util.random_streams import Stream, generator
+
+BEST_AS_A_RULE = "patch_low_rank"  # where no lines can be held out
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A training-free method, and what it was compared with."""
+
+    name: str
+    errors: dict[str, float]  # mean squared error of held-out lines by method; empty: no lines
+
+    @property
+    def line(self) -> str:
+        """The choice in words."""
+        if not self.errors:
+            return f"training-free method: {self.name}; too few measured lines to hold some out"
+        least = self.errors[self.name]
+        others = ", ".join(
+            f"{name} {10 * math.log10(max(error, 1e-12) / max(least, 1e-12)):+.2f}"
+            for name, error in sorted(self.errors.items(), key=lambda item: item[1])
+            if name != self.name
+        )
+        return (
+            f"training-free method: {self.name}, which predicts held-out measured lines best;"
+            f" errors of the others in dB above it: {others}"
+        )
+
+
+@torch.no_grad()
+def best_training_free(measurement: Measurement, seed: int) -> Choice:
+    """The iterative training-free method that predicts held-out lines best, each with its usual
+    parameters."""
+    coils = measurement.maps is not None
+    outside = measurement.mask.bool() & ~centre_lines(measurement.mask)
+    held_out = outside & drawn(outside, HELD_OUT, generator(Stream.HELD_OUT, seed))
+    if not held_out.any():
+        return Choice(BEST_AS_A_RULE, {})
+    seen = measurement.mask * ~held_out
+    given = undersample(measurement.aliased, of_coils(seen, measurement.maps))
+    often = measurement.mask.mean(dim=1, keepdim=True)
+    weight = of_coils(held_out * line_weights(often), measurement.maps)
+    errors = {}
+    for name in available_baselines(None, measurement.is_real, coils):
+        if BASELINES[name].grid:
+            method = baseline(name, measurement.is_real)
+            images = method(*as_measured(given, seen, measurement.maps))
+            predicted = seen_by(images, measurement.maps)
+            errors[name] = line_error(predicted, measurement.aliased, weight).item()
+    return Choice(min(errors, key=lambda name: errors[name]), errors)
