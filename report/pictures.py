@@ -22,7 +22,7 @@ from util.files import write_bytes
 from util.plotting import Figure
 from util.stored import GrowingArrays
 
-BESIDE = ("view_sharing", "kt_sparse", "low_rank_sparse")  # baselines whose profiles are shown
+BESIDE = ("view_sharing", "kt_sparse", "patch_low_rank")  # baselines whose profiles are shown
 BEST = "best training-free method"
 KINDS = 6  # pictures of a sample
 PANELS = 4  # series of a view in the report: truth, undersampled, training-free, network

@@ -51,7 +51,7 @@ from util.files import claimed_folder
         ({"precision": "float16"}, "expected one of float32, bfloat16"),
         ({"arrays": "tiny"}, "--arrays is 'tiny', expected one of all, small, none"),
         ({"baselines": ("magic",)}, "--baselines is 'magic', expected one of zero_filled"),
-        ({"baselines": ("kt_sparse,hermitian",)}, "low_rank_sparse: separate several by spaces"),
+        ({"baselines": ("kt_sparse,hermitian",)}, "patch_low_rank: separate several by spaces"),
         ({"ema": 1.0}, "--ema is 1.0"),
         ({"augment": ("rotation",)}, "--augment is 'rotation', expected one of flips, time"),
         ({"noise": -0.1}, "--noise is -0.1, expected at least 0"),

@@ -31,8 +31,8 @@ def run(name: str, target: torch.Tensor, mask: torch.Tensor, real_image: bool) -
 
 @pytest.fixture(scope="module")
 def beating():
-    """(3, T, Y, X) phantom and its masks."""
-    return torch.from_numpy(phantom(3, (12, 64, 64), seed=0)), masks(12, 64)
+    """(2, T, Y, X) phantom and its masks."""
+    return torch.from_numpy(phantom(2, (12, 64, 64), seed=0)), masks(12, 64)[:2]
 
 
 @pytest.mark.parametrize("name", ONE_COIL)
@@ -57,6 +57,8 @@ def test_order_on_the_phantom(beating):
     scores = {
         name: psnr(run(name, target, mask, True).abs(), target).mean().item() for name in ONE_COIL
     }
+    single_pixels = max(scores[name] for name in ITERATIVE if not name.startswith("patch"))
+    assert single_pixels + 1 < scores["patch_sparse"] < scores["patch_low_rank"]
     assert scores["zero_filled"] < scores["hermitian"]
     assert scores["zero_filled"] + 3 < scores["time_average"] < scores["view_sharing"]
     assert scores["hermitian"] + 3 < scores["hermitian_nearest"] < scores["hermitian_view_sharing"]
@@ -194,17 +196,6 @@ def test_a_search_begins_in_its_grid():
     for name in ITERATIVE:
         baseline = BASELINES[name]
         assert all(value in baseline.grid[key] for key, value in baseline.usual.items()), name
-
-
-@pytest.mark.parametrize("name", ["patch_sparse", "patch_low_rank"])
-def test_patches_are_far_better_than_single_pixels(name, beating):
-    target, mask = beating
-    best = max(
-        psnr(run(other, target, mask, True).abs(), target).mean()
-        for other in ITERATIVE
-        if not other.startswith("patch")
-    )
-    assert psnr(run(name, target, mask, True).abs(), target).mean() > best + 1
 
 
 @pytest.mark.parametrize("name", ["patch_sparse", "patch_low_rank"])

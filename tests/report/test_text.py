@@ -57,7 +57,7 @@ def test_the_verdict_sorts_the_methods_and_says_what_helps_a_network_that_is_beh
     )
     assert ahead[1:] == ["unet minus zero_filled: +11.00 [11.00, 11.00] dB"]
     behind = verdict_lines(rows_of(kt_sparse=[36, 36, 36], unet=[31, 32, 33]), None, helping)
-    assert "unet is below the best training-free method" in behind[-1]
+    assert "unet scores below the best training-free method" in behind[-1]
     assert behind[-1].endswith("Try: this; that")
     assert len(verdict_lines(rows_of(zero_filled=[20, 21]), None, helping)) == 1
 
