@@ -200,7 +200,9 @@ def test_all_baselines_are_scored_and_the_second_run_recalls_them(tmp_path, tiny
     assert list(first) == [name for name in BASELINES if name != "cg_sense"]
     assert first["hermitian"]["psnr"] > first["zero_filled"]["psnr"]
     text = report_of(tmp_path / "a")
-    assert re.search(r"temporal_tv, acceleration 4: bound \S+ \(the best that a search on training", text)
+    assert re.search(
+        r"temporal_tv, acceleration 4: bound \S+ \(the best that a search on training", text
+    )
     assert re.search(r"actual 4, and 2\.\d+ if conjugate-symmetric partners count", text)
 
     computed = []

@@ -114,7 +114,16 @@ def test_one_coil_of_sensitivity_1_is_the_projection_of_one_coil(weight):
 
 # not temporal TV, which weighs the lines of coils against the variation
 @pytest.mark.parametrize(
-    "name", ["zero_filled", "time_average", "view_sharing", "kt_sparse", "low_rank_sparse"]
+    "name",
+    [
+        "zero_filled",
+        "time_average",
+        "view_sharing",
+        "kt_sparse",
+        "low_rank_sparse",
+        "patch_sparse",
+        "patch_low_rank",
+    ],
 )
 def test_one_coil_of_sensitivity_1_gives_the_baselines_of_one_coil(name):
     images, _, mask, _ = measured_by(1)
