@@ -216,8 +216,9 @@ def model_lines(run: Run, whole: Cost, step: Cost) -> list[str]:
         )
     if run.architecture.get("start") == ZERO_FILLED and not s.initial_weights:
         lines.append(
-            "it corrects the zero-filled image, as the reference's network does, and so ends below"
-            " the training-free methods as a rule; above: --start kt_sparse --data-consistency"
+            "it corrects the zero-filled image, as the reference's network does, and so ends far"
+            " below the training-free methods as a rule; --start kt_sparse --data-consistency"
+            " helps"
         )
     return lines
 
