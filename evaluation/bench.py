@@ -1,5 +1,6 @@
 """The test bench: data and masks on which methods are compared, and a cache of results."""
 
+import dataclasses
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -214,13 +215,7 @@ class Bench:
             "usual": method.usual,
             "samples": {str(i): self.cine.hashes[i] for i in batches.samples},
             "shape": self.cine.shape,
-            "acc": [float(acc) for acc in batches.acquisition.acc],
-            "sample_n": self.acquisition.sample_n,
-            "phase": self.acquisition.phase,
-            "noise": float(self.acquisition.noise),
-            "coils": self.acquisition.coils,
-            "virtual_coils": self.acquisition.virtual_coils,
-            "data_seed": self.acquisition.data_seed,
+            "acquisition": dataclasses.asdict(batches.acquisition),
             "real_image": self.real_image,
             "code": CODE,
             "versions": versions(),

@@ -1,5 +1,5 @@
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import wraps
 from pathlib import Path
 
@@ -107,12 +107,17 @@ def identity(bench, name="zero_filled", acc=4):
     return bench.identity(name, bench.batches("test", acc, size=1))
 
 
-@pytest.mark.parametrize(
-    "change", [{"noise": 0.1}, {"phase": True}, {"data_seed": 1}, {"sample_n": 2}]
-)
-def test_other_masks_or_simulations_have_numbers_of_their_own(bench, change):
-    changed = replace(bench, acquisition=replace(bench.acquisition, **change))
-    assert identity(changed) != identity(bench)
+def test_whatever_changes_the_measurement_has_numbers_of_its_own(bench):
+    """Every field of the acquisition, those to come included; `acc` is chosen by the call."""
+    others = {"noise": 0.1, "phase": True, "data_seed": 1, "sample_n": 2, "coils": 8,
+              "virtual_coils": 4}  # fmt: skip
+    for field in fields(bench.acquisition):
+        if field.name == "acc":
+            assert identity(bench, acc=5) != identity(bench)
+            continue
+        change = {field.name: others[field.name]}
+        changed = replace(bench, acquisition=replace(bench.acquisition, **change))
+        assert identity(changed) != identity(bench), field.name
 
 
 def test_other_samples_shapes_accelerations_and_methods_have_numbers_of_their_own(
