@@ -215,7 +215,10 @@ class Bench:
             "usual": method.usual,
             "samples": {str(i): self.cine.hashes[i] for i in batches.samples},
             "shape": self.cine.shape,
-            "acquisition": dataclasses.asdict(batches.acquisition),
+            "acquisition": {
+                **dataclasses.asdict(batches.acquisition),
+                "acc": [float(acc) for acc in batches.acquisition.acc],  # 4 is 4.0
+            },
             "real_image": self.real_image,
             "code": CODE,
             "versions": versions(),

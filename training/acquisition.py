@@ -35,7 +35,7 @@ class Acquisition:
 
     def at(self, acc: float) -> "Acquisition":
         """The same acquisition at one acceleration."""
-        return dataclasses.replace(self, acc=(float(acc), float(acc)))
+        return dataclasses.replace(self, acc=(acc, acc))
 
 
 def acquired(
