@@ -138,7 +138,7 @@ def divided(images: Tensor, block: int, patch: int, shift: tuple[int, int]) -> T
     """
     n_samples, n_frames, *shape = images.shape
     there, _ = patch_pixels(tuple(shape), block, patch)
-    moved = torch.arange(len(images[0, 0].flatten())).view(*shape)
+    moved = torch.arange(math.prod(shape)).view(*shape)
     moved = moved.roll((-shift[0], -shift[1]), dims=(0, 1)).flatten()[there].to(images.device)
     pixels = images.reshape(n_samples * n_frames, -1).index_select(1, moved)
     return pixels.view(n_samples, n_frames, -1)
