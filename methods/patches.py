@@ -126,9 +126,18 @@ def power(values: Tensor) -> Tensor:
 
 def eigenvectors(matrices: Tensor) -> Tensor:
     """Eigenvectors of Hermitian matrices (..., T, T), in columns; computed on the CPU where the
-    device has no eigensolver (mps)."""
-    solver = matrices if matrices.device.type in ("cpu", "cuda") else matrices.cpu()
-    return torch.linalg.eigh(solver).eigenvectors.to(matrices.device)
+    device has no eigensolver (mps).
+
+    In single precision LAPACK fails on some matrices of rank 1, such as those of a background that
+    is the same in all frames; then all are taken in double precision.
+    """
+    on = matrices if matrices.device.type in ("cpu", "cuda") else matrices.cpu()
+    try:
+        vectors = torch.linalg.eigh(on).eigenvectors
+    except torch.linalg.LinAlgError:
+        double = torch.complex128 if on.is_complex() else torch.float64
+        vectors = torch.linalg.eigh(on.to(double)).eigenvectors
+    return vectors.to(matrices)
 
 
 def divided(images: Tensor, block: int, patch: int, shift: tuple[int, int]) -> Tensor:

@@ -105,6 +105,26 @@ def test_a_block_keeps_the_components_it_is_made_of():
     assert (shrunk - block).norm() < 0.4 * noise.norm()
 
 
+@pytest.mark.parametrize("phase", [False, True])
+def test_blocks_that_do_not_change_have_eigenvectors(phase):
+    """Matrices of rank 1 and of all sizes, on some of which LAPACK fails in single precision."""
+    rng = torch.manual_seed(0)
+    size = 10 ** (-12 * torch.rand(20_000, 1, 1, generator=rng))
+    course = torch.ones(20_000, 20, 1)
+    course[::3, :5] = 0
+    course[1::3] += 1e-7 * torch.randn(course[1::3].shape, generator=rng)
+    if phase:
+        course = course * torch.exp(6j * torch.rand(20_000, 1, 1, generator=rng))
+    matrices = size * (course @ course.mH)
+    vectors = patches.eigenvectors(matrices)
+    assert vectors.dtype == matrices.dtype
+    unit = torch.eye(20, dtype=vectors.dtype).expand_as(vectors)
+    torch.testing.assert_close(vectors.mH @ vectors, unit, atol=1e-5, rtol=0)
+    values = vectors.mH @ matrices @ vectors / size
+    off = values - torch.diag_embed(values.diagonal(dim1=1, dim2=2))
+    assert off.abs().max() < 1e-4
+
+
 @RULES
 def test_real_and_complex_series_are_shrunk_alike(shrink):
     images = real_series(7, 24, 24)
