@@ -51,7 +51,7 @@ def test_a_trial_is_scored_beside_training_free_methods(trial):
     assert [float(row["psnr"]) for row in written] == pytest.approx([r["psnr"] for r in rows])
     assert len({row["series"] for row in written}) == 2
     text = (folder / "output.txt").read_text()
-    assert text.startswith("Verdict\n  mean PSNR of 2 series in dB: cascade ")
+    assert text.startswith("Verdict\n  mean PSNR of 2 series in dB: ")
     assert "cascade minus the best training-free method of each score" in text
     assert "undersampled retrospectively" in text
     assert "trained on the phantom alone" in text

@@ -31,8 +31,8 @@ def run(name: str, target: torch.Tensor, mask: torch.Tensor, real_image: bool) -
 
 @pytest.fixture(scope="module")
 def beating():
-    """(2, T, Y, X) phantom and its masks."""
-    return torch.from_numpy(phantom(2, (12, 64, 64), seed=0)), masks(12, 64)[:2]
+    """(3, T, Y, X) phantom and its masks."""
+    return torch.from_numpy(phantom(3, (12, 64, 64), seed=0)), masks(12, 64)
 
 
 @pytest.mark.parametrize("name", ONE_COIL)
