@@ -49,8 +49,8 @@ N_STEPS = 60  # of every iterative method but those with patches
 # operator, 4, is 1; with several coils, `1 / TV - 4 TV` is half of the squared norm of A, 1.
 TV_STEP, COIL_TV_STEP = 0.5, 0.44
 FALL = 0.01  # ratio of the last threshold to the first
-PATCH_STEPS, PATCH_RANK_STEPS = 48, 64  # of the methods with patches
-MOMENTUM = 0.45  # at most, of these
+PATCH_STEPS = 48  # of patch_sparse
+MOMENTUM = 0.45  # at most, of the methods with patches
 MEAN_WEIGHT, HARMONIC_POWER = 2.0, -0.3  # of the sparse steps of patch_low_rank
 
 
@@ -163,7 +163,7 @@ def low_rank_sparse(
 
 
 def patch_sparse(
-    measured: Measured, first: float, last: float, n_steps: int = PATCH_STEPS, exact: int = 1
+    measured: Measured, first: float, last: float, exact: int, n_steps: int = PATCH_STEPS
 ) -> Tensor:
     """Sparse patches in space and temporal frequency: neighbouring pixels resemble each other, and
     time is nearly periodic.
@@ -178,7 +178,7 @@ def patch_sparse(
     def sparse(images: Tensor, level: float, turn: int) -> Tensor:
         return shrink_patches(images, level, shift_of(turn, PATCH))
 
-    return _shrunk_by_turns(measured, [sparse], _geometric(first, last, n_steps), exact)
+    return _shrunk_by_turns(measured, [sparse], _falling(first, last / first, n_steps), exact)
 
 
 def patch_low_rank(
@@ -186,8 +186,8 @@ def patch_low_rank(
     first: float,
     last: float,
     ratio: float,
-    n_steps: int = PATCH_RANK_STEPS,
-    exact: int = 1,
+    n_steps: int,
+    exact: int,
 ) -> Tensor:
     """Sparse patches in space and temporal frequency, and in temporal components of their own, in
     turn.
@@ -204,7 +204,7 @@ def patch_low_rank(
     def low_rank(images: Tensor, level: float, turn: int) -> Tensor:
         return shrink_components(images, ratio * level, shift_of(turn, BLOCK))
 
-    levels = _geometric(first, last, n_steps)
+    levels = _falling(first, last / first, n_steps)
     return _shrunk_by_turns(measured, [sparse, low_rank], levels, exact)
 
 
@@ -221,11 +221,6 @@ def _shrunk_by_turns(
         shrunk = rules[step % len(rules)](ahead, level, step // len(rules))
         images = measured.project(shrunk)
     return images if exact else shrunk
-
-
-def _geometric(first: float, last: float, n_steps: int) -> list[float]:
-    """`n_steps` thresholds, geometrically from `first` to `last`."""
-    return _falling(first, last / first, n_steps)
 
 
 def _falling(first: float, fall: float, n_steps: int) -> list[float]:

@@ -73,6 +73,32 @@ class Lines:
     maps: Tensor | None  # (1, C, Y, X); None: images of one coil, else the first two are of coils
 
 
+@dataclass
+class HeldOut:
+    """A share of the measured lines held out; lines are (1, T, Y, 1), centred."""
+
+    lines: Tensor  # bool: those held out
+    seen: Tensor  # float32: the others
+    given: (
+        Tensor  # (1, T, Y, X) complex64: the images aliased by the others; of coils (1, T, C, Y, X)
+    )
+    outside: Tensor  # bool: all measured lines outside the centre
+    often: Tensor  # (1, 1, Y, 1): share of the frames that measured a line
+
+
+def hold_out(measurement: Measurement, real_image: bool, rng: np.random.Generator) -> HeldOut:
+    """Hold out a share of the lines outside the centre; `real_image`: a line determines its
+    conjugate-symmetric partner."""
+    outside = measurement.mask.bool() & ~centre_lines(measurement.mask)
+    lines = outside & drawn(outside, HELD_OUT, rng)
+    seen = measurement.mask * ~lines
+    given = undersample(measurement.aliased, of_coils(seen, measurement.maps))
+    often = measurement.mask.mean(dim=1, keepdim=True)
+    if real_image:
+        often = torch.maximum(often, hermitian_mirror(often))
+    return HeldOut(lines, seen, given, outside, often)
+
+
 @torch.no_grad()
 def divided(
     measurement: Measurement,
@@ -83,21 +109,15 @@ def divided(
 ) -> Lines:
     """Hold out a share of the measured lines; `real_image`: whether the network assumes real-valued
     images, so that a line tells its conjugate-symmetric partner."""
-    outside = measurement.mask.bool() & ~centre_lines(measurement.mask)
-    held_out = outside & drawn(outside, HELD_OUT, rng)
-    seen = measurement.mask * ~held_out
-    given = undersample(measurement.aliased, of_coils(seen, measurement.maps))
-    often = measurement.mask.mean(dim=1, keepdim=True)
-    if real_image:
-        often = torch.maximum(often, hermitian_mirror(often))
+    held = hold_out(measurement, real_image, rng)
     return Lines(
         measured=measurement.aliased,
-        given=given,
-        seen=seen,
-        free=outside & ~held_out,
-        held_out=held_out,
-        weight=line_weights(often),
-        unknown=often == 0,
+        given=held.given,
+        seen=held.seen,
+        free=held.outside & ~held.lines,
+        held_out=held.lines,
+        weight=line_weights(held.often),
+        unknown=held.often == 0,
         before=run_network(network, *measurement.measured, precision=precision),
         maps=measurement.maps,
     )

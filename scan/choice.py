@@ -12,9 +12,8 @@ import torch
 
 from evaluation.tuning import available_baselines
 from methods.baselines import BASELINES, baseline
-from physics.fourier import undersample
 from physics.sense import as_measured, seen_by
-from scan.adaptation import HELD_OUT, centre_lines, drawn, line_error, line_weights, of_coils
+from scan.adaptation import hold_out, line_error, line_weights, of_coils
 from scan.measurement import Measurement
 from util.random_streams import Stream, generator
 
@@ -50,19 +49,15 @@ def best_training_free(measurement: Measurement, seed: int) -> Choice:
     """The iterative training-free method that predicts held-out lines best, each with its usual
     parameters."""
     coils = measurement.maps is not None
-    outside = measurement.mask.bool() & ~centre_lines(measurement.mask)
-    held_out = outside & drawn(outside, HELD_OUT, generator(Stream.HELD_OUT, seed))
-    if not held_out.any():
+    held = hold_out(measurement, measurement.is_real, generator(Stream.HELD_OUT, seed))
+    if not held.lines.any():
         return Choice(BEST_AS_A_RULE, {})
-    seen = measurement.mask * ~held_out
-    given = undersample(measurement.aliased, of_coils(seen, measurement.maps))
-    often = measurement.mask.mean(dim=1, keepdim=True)
-    weight = of_coils(held_out * line_weights(often), measurement.maps)
+    weight = of_coils(held.lines * line_weights(held.often), measurement.maps)
     errors = {}
     for name in available_baselines(None, measurement.is_real, coils):
         if BASELINES[name].grid:
             method = baseline(name, measurement.is_real)
-            images = method(*as_measured(given, seen, measurement.maps))
+            images = method(*as_measured(held.given, held.seen, measurement.maps))
             predicted = seen_by(images, measurement.maps)
             errors[name] = line_error(predicted, measurement.aliased, weight).item()
     return Choice(min(errors, key=lambda name: errors[name]), errors)

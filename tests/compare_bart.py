@@ -44,9 +44,8 @@ ACQUISITION = Acquisition((8, 8), 10, phase=True, noise=0.005, data_seed=1, coil
 WEIGHTS = (0.002, 0.004)
 STEPS = 300  # of both
 ONE_COIL = Acquisition((6, 6), 10, phase=False, noise=0.0, data_seed=0)
-BEST_STEPS = 100
 RULES = {  # of BART: its regularisation, and its weights
-    "locally low rank, 8 x 8": ("-R L:7:7:{} -b 8", (0.0005, 0.001, 0.003, 0.01)),
+    "locally low rank, 8 x 8": ("-R L:7:7:{} -b 8", (0.0001, 0.0002, 0.0005, 0.001)),
     "wavelets in space": ("-R W:3:0:{}", (0.0005, 0.002, 0.008)),
     "wavelets in space and time": ("-R W:1027:0:{}", (0.0005, 0.002, 0.008)),
 }
@@ -152,7 +151,7 @@ def compare_best(n_samples: int, data: str) -> None:
             report(batch, name, lambda b, method=method: method(*b.measured))
         for name, (rule, weights) in RULES.items():
             for weight in weights:
-                options = ["-c", "-i", str(BEST_STEPS), *rule.format(weight).split()]
+                options = ["-c", "-i", str(STEPS), *rule.format(weight).split()]
                 found = f"BART, {name}, {weight:g}"
                 report(batch, found, lambda b, options=options: pics(b, options))
 

@@ -137,9 +137,9 @@ def about_precision(device: torch.device) -> str:
     devices."""
     if device.type != "cpu":
         return ""
-    return (
-        f" (bfloat16 is {'faster: this CPU has' if has_amx() else 'slower: this CPU has no'} AMX)"
-    )
+    if has_amx():
+        return " (bfloat16 is faster: this CPU has AMX)"
+    return " (bfloat16 is slower: this CPU has no AMX that torch knows of)"
 
 
 @contextlib.contextmanager
