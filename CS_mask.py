@@ -14,8 +14,10 @@ Drawing without replacement by the largest perturbed log-weights:
   2006.
 """
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -66,9 +68,19 @@ def cartesian_mask(
     shape = tuple(int(n) for n in shape)
     if len(shape) < 2 or min(shape) < 1:
         raise ValueError(f"shape must be (..., Y, X) with positive sizes, got {shape}")
+    *leading, ny, nx = shape
+    check_lines(ny, acc, sample_n)
+    rng = np.random.default_rng(seed)
+    lines = gaussian_lines(math.prod(leading), ny, acc, int(sample_n), rng)
+    if not centred:
+        lines = np.fft.ifftshift(lines, axes=-1)
+    return np.repeat(lines[:, :, None], nx, axis=-1).reshape(shape)
+
+
+def check_lines(ny: int, acc: float, sample_n: float) -> None:
+    """Raise ValueError unless a frame of `ny` lines can have `sample_n` in the centre at `acc`."""
     if not math.isfinite(acc) or acc < 1:
         raise ValueError(f"acc must be a finite number of at least 1, got {acc}")
-    *leading, ny, nx = shape
     n_lines = lines_per_frame(ny, acc)
     if n_lines < 1:
         raise ValueError(
@@ -76,27 +88,55 @@ def cartesian_mask(
         )
     if sample_n != int(sample_n):
         raise ValueError(f"sample_n must be a whole number, got {sample_n}")
-    sample_n = int(sample_n)
     if not 0 <= sample_n <= n_lines:
         raise ValueError(
             f"sample_n must be between 0 and int({ny} / {acc:g}) = {n_lines} lines a frame,"
-            f" got {sample_n}: choose fewer centre lines or a smaller acc"
+            f" got {int(sample_n)}: choose fewer centre lines or a smaller acc"
         )
 
-    start = ny // 2 - sample_n // 2
-    weight = np.log(line_density(ny, acc))
-    weight[start : start + sample_n] = -np.inf  # already taken
-    n_frames = math.prod(leading)
-    perturbed = weight + np.random.default_rng(seed).gumbel(size=(n_frames, ny))
-    n_drawn = n_lines - sample_n
-    drawn = np.argsort(-perturbed, axis=-1, kind="stable")[:, :n_drawn]
 
+def gaussian_lines(
+    n_frames: int, ny: int, acc: float, centre_lines: int, rng: np.random.Generator
+) -> np.ndarray:
+    """The lines of each frame drawn from `line_density`, without replacement, and the centre:
+    (n_frames, Y) float32, centred."""
+    start = ny // 2 - centre_lines // 2
+    weight = np.log(line_density(ny, acc))
+    weight[start : start + centre_lines] = -np.inf  # already taken
+    perturbed = weight + rng.gumbel(size=(n_frames, ny))
+    n_drawn = lines_per_frame(ny, acc) - centre_lines
+    drawn = np.argsort(-perturbed, axis=-1, kind="stable")[:, :n_drawn]
     lines = np.zeros((n_frames, ny), dtype=np.float32)
-    lines[:, start : start + sample_n] = 1
+    lines[:, start : start + centre_lines] = 1
     np.put_along_axis(lines, drawn, 1, axis=-1)
-    if not centred:
-        lines = np.fft.ifftshift(lines, axes=-1)
-    return np.repeat(lines[:, :, None], nx, axis=-1).reshape(shape)
+    return lines
+
+
+GAUSSIAN = "gaussian"
+# To add a pattern, add its function here: the lines (n_frames, Y) float32 of 0 and 1, centred.
+PATTERNS: dict[str, Callable[[int, int, float, int, np.random.Generator], np.ndarray]] = {
+    GAUSSIAN: gaussian_lines,
+}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which phase-encoding lines are measured."""
+
+    pattern: str  # one of `PATTERNS`
+    acc: tuple[float, float]  # lowest and highest acceleration; each mask draws one between them
+    centre_lines: int  # fully sampled lines in the centre of k-space
+
+    def at(self, acc: float) -> "Sampling":
+        """The same sampling at one acceleration."""
+        return dataclasses.replace(self, acc=(acc, acc))
+
+    def draw(self, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+        """A centred mask (T, Y, 1) float32 for `shape` = (T, Y); ValueError if there is none."""
+        low, high = self.acc
+        acc = low if low == high else rng.uniform(low, high)
+        check_lines(shape[1], acc, self.centre_lines)
+        return PATTERNS[self.pattern](*shape, acc, self.centre_lines, rng)[..., None]
 
 
 def hermitian_mirror(mask: Mask) -> Mask:
@@ -110,40 +150,22 @@ def hermitian_mirror(mask: Mask) -> Mask:
 
 
 def training_masks(
-    draws: Sequence[tuple[int, int]],
-    shape: tuple[int, int],
-    acc: tuple[float, float],
-    sample_n: int,
-    seed: int,
+    draws: Sequence[tuple[int, int]], shape: tuple[int, int], sampling: Sampling, seed: int
 ) -> np.ndarray:
     """Centred masks for training, (B, T, Y, 1) float32, for `shape` = (T, Y).
 
-    Args:
-        draws: (round, sample) of each mask, which depends on `(seed, round, sample)` alone.
-        acc: lowest and highest acceleration; each mask draws one between them, uniformly.
+    `draws`: (round, sample) of each mask, which depends on `(seed, round, sample)` alone.
     """
     generators = [generator(Stream.TRAINING_MASK, seed, *draw) for draw in draws]
-    return np.stack([_mask(shape, acc, sample_n, rng) for rng in generators])
+    return np.stack([sampling.draw(shape, rng) for rng in generators])
 
 
 def evaluation_masks(
-    samples: Sequence[int],
-    shape: tuple[int, int],
-    acc: tuple[float, float],
-    sample_n: int,
-    data_seed: int,
+    samples: Sequence[int], shape: tuple[int, int], sampling: Sampling, data_seed: int
 ) -> np.ndarray:
     """Centred validation and test masks, (B, T, Y, 1) float32, for `shape` = (T, Y).
 
-    Each depends on `(data_seed, sample)` and `acc` alone, and so never changes.
+    Each depends on `(data_seed, sample)` and the sampling alone, and so never changes.
     """
     generators = [generator(Stream.EVALUATION_MASK, data_seed, 0, sample) for sample in samples]
-    return np.stack([_mask(shape, acc, sample_n, rng) for rng in generators])
-
-
-def _mask(
-    shape: tuple[int, int], acc: tuple[float, float], sample_n: int, rng: np.random.Generator
-) -> np.ndarray:
-    low, high = acc
-    drawn = low if low == high else rng.uniform(low, high)
-    return cartesian_mask((*shape, 1), drawn, sample_n, centred=True, seed=rng)
+    return np.stack([sampling.draw(shape, rng) for rng in generators])

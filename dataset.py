@@ -4,13 +4,13 @@ A data file is an `.npz` with the key `dataset` (or a plain `.npy`): fully sampl
 [n_samples, n_frames, ny, nx] in [0, 1], or complex ones of such magnitude, and optionally
 `groups` [n_samples], the patient of each sample. A sample is one slice over one heartbeat: time is
 cyclic, and the last frame is followed by the first. In place of `dataset` it may have `kspace`,
-fully sampled k-space of several coils (`formats/coil_data.py`), and HDF5 files may have that too.
+fully sampled k-space of several coils (`data/coil_data.py`), and HDF5 files may have that too.
 
 Headers and sizes are compared with the file and the memory before anything is allocated.
 Samples are then read one at a time. Those of a compressed file, or of a small one, are held in
 single precision. A large uncompressed `.npy`, or member of an `.npz`, is mapped into memory: a
 sample is read from it when it is used, and it may be larger than the memory. Its checks read it
-once; they are remembered (`formats/remembered.py`). Nothing is ever unpickled. An input that cannot
+once; they are remembered (`data/remembered.py`). Nothing is ever unpickled. An input that cannot
 be used raises `InputError`, which names the problem, what was expected and what to do.
 
     python dataset.py convert IN... cine.npz [--setting value ...]
@@ -21,16 +21,15 @@ makes such a file from scans of other formats (`formats/convert.py`).
 import hashlib
 import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from formats.coil_data import (
+from data.coil_data import (
     AXES,
     CoilFindings,
     coil_memory,
@@ -38,10 +37,9 @@ from formats.coil_data import (
     require_kspace,
     require_noise_of,
 )
-from formats.hdf5 import HDF5Array, hdf5_arrays
-from formats.reading import kind_of
-from formats.remembered import remembered
-from formats.samples import (
+from data.quality import Quality, measure
+from data.remembered import remembered
+from data.samples import (
     CoilSamples,
     Images,
     MappedImages,
@@ -50,11 +48,14 @@ from formats.samples import (
     joined_pairs,
     single,
 )
+from data.stored import MAGIC, ZIP_MAGIC, Stored, require_memory, stored_in
+from formats.hdf5 import HDF5Array, hdf5_arrays
+from formats.reading import kind_of
 from phantom.cached import load_phantom
+from util.cache import source_hash
 from util.command_line import Parser, main, parse_command_line
 from util.errors import InputError
-from util.progress import progress, say
-from util.stored import MAGIC, ZIP_MAGIC, Stored, require_memory, stored_in
+from util.progress import name_list, progress, say
 
 KEY, GROUPS_KEY = "dataset", "groups"
 COILS_KEY, NOISE_KEY = "kspace", "noise"
@@ -66,12 +67,12 @@ REMEDY = (
     "get or make it as described under 'Data' in the README, put it in this folder or name it with"
     " --data, or run on the built-in phantom with --data phantom"
 )
-MOST_NAMED = 20  # samples in one line; all are in config.json
 MEMORY_REMEDY = (
     "save it with np.savez, uncompressed and in C order, which need not fit, give --n-samples, or"
     " use a larger machine"
 )
 COPIES = 5  # of one sample, while it is checked and measured
+CODE = source_hash("dataset")  # of this file and all that it imports
 MAPPED_FROM = 1e9  # bytes of an uncompressed array from which it is not held, but mapped
 
 
@@ -86,7 +87,7 @@ class Cine:
     hashes: list[str]  # of each sample's float32 values
     source: str  # the file's name, or "phantom"
     notices: list[str]  # what the user should know about the data, a line each
-    findings: list[Any] = field(default_factory=list)  # what `examine` found in each sample
+    quality: Quality  # measured properties of all samples
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -117,7 +118,6 @@ def load_cine(
     normalise: bool,
     n_frames: int,
     data_seed: int,
-    examine: Callable[[Tensor], Any] = lambda sample: None,
 ) -> Cine:
     """Load and check a data file, or make the phantom.
 
@@ -127,9 +127,6 @@ def load_cine(
         complex_pairs: the array has a last axis of 2, the real and the imaginary part.
         normalise: divide every sample by its maximum.
         n_frames, data_seed: number of frames and seed of the phantom; ignored for a file.
-        examine: called once with each sample (T, Y, X) and its result kept, which is made of
-            numbers, texts, lists and dicts; remembered for mapped files, if it is a function of
-            training/quality.py.
 
     Raises:
         InputError: the file cannot be used.
@@ -139,19 +136,14 @@ def load_cine(
             raise InputError("--complex-pairs is for a file: for a phantom with phase give --phase")
         shape = (n_frames, *PHANTOM_SIZE)
         array = load_phantom(n_samples or PHANTOM_SAMPLES, shape, data_seed)
-        hashes, findings = take(checked(array, array.dtype, normalise, data), array, examine)
+        hashes, measured = take(checked(array, array.dtype, normalise, data), array)
         patients = np.arange(len(array))  # each sample is one of its own
-        return Cine(torch.from_numpy(array), patients, hashes, PHANTOM, [SYNTHETIC], findings)
-    return read_file(Path(data), n_samples, complex_pairs, normalise, examine)
+        images, quality = torch.from_numpy(array), Quality.of(measured)
+        return Cine(images, patients, hashes, PHANTOM, [SYNTHETIC], quality)
+    return read_file(Path(data), n_samples, complex_pairs, normalise)
 
 
-def read_file(
-    path: Path,
-    n_samples: int | None,
-    complex_pairs: bool,
-    normalise: bool,
-    examine: Callable[[Tensor], Any],
-) -> Cine:
+def read_file(path: Path, n_samples: int | None, complex_pairs: bool, normalise: bool) -> Cine:
     """The content of a data file; see `load_cine`."""
     try:
         if path.exists() and not path.is_file():
@@ -174,11 +166,11 @@ def read_file(
             mapped = stored.can_be_mapped and stored.n_bytes >= MAPPED_FROM
             found: Found
             if contents.is_kspace:
-                found = read_kspace(contents, n, mapped, path, examine)
+                found = read_kspace(contents, n, mapped, path)
             elif mapped:
-                found = mapped_images(contents, n, complex_pairs, normalise, path, examine)
+                found = mapped_images(contents, n, complex_pairs, normalise, path)
             else:
-                found = read_images(contents, n, complex_pairs, normalise, path, examine)
+                found = read_images(contents, n, complex_pairs, normalise, path)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; {EXPECTED}: {REMEDY}") from None
     except OSError as error:
@@ -188,7 +180,8 @@ def read_file(
         groups = np.char.decode(groups, "utf-8", "backslashreplace")  # as JSON wants names
     groups = None if groups is None else groups[:n_samples]
     notices = [*contents.notices, *found.notices]
-    return Cine(found.images, groups, found.hashes, path.name, notices, found.findings)
+    quality = Quality.of(found.measured)
+    return Cine(found.images, groups, found.hashes, path.name, notices, quality)
 
 
 @dataclass
@@ -266,7 +259,7 @@ class Found:
 
     images: Images
     hashes: list[str]
-    findings: list[Any]
+    measured: list[Any]  # properties of each sample
     notices: list[str] = field(default_factory=list)
 
 
@@ -276,7 +269,6 @@ def read_images(
     complex_pairs: bool,
     normalise: bool,
     path: Path,
-    examine: Callable[[Tensor], Any],
 ) -> Found:
     """The first samples of stored images, checked, in single precision."""
     stored, data = contents.images, str(path)
@@ -289,8 +281,8 @@ def read_images(
     if complex_pairs:
         samples = complex_samples(samples)
     images = np.empty((n_samples, *shape[1:]), single(dtype))
-    hashes, findings = take(checked(samples, images.dtype, normalise, data), images, examine)
-    return Found(torch.from_numpy(images), hashes, findings)
+    hashes, measured = take(checked(samples, images.dtype, normalise, data), images)
+    return Found(torch.from_numpy(images), hashes, measured)
 
 
 def mapped_images(
@@ -299,7 +291,6 @@ def mapped_images(
     complex_pairs: bool,
     normalise: bool,
     path: Path,
-    examine: Callable[[Tensor], Any],
 ) -> Found:
     """The first samples of stored images, read when they are used; checked once."""
     stored = contents.images
@@ -313,11 +304,11 @@ def mapped_images(
         if complex_pairs:
             samples = complex_samples(samples)
         good = checked(samples, images.dtype, normalise, str(path))
-        hashes, findings = take(good, None, examine)
-        return {"hashes": hashes, "findings": findings}
+        hashes, measured = take(good, None)
+        return {"hashes": hashes, "measured": measured}
 
     settings = [complex_pairs, normalise]
-    return Found(images, **remembered(find, path, stored, n_samples, settings, examine))
+    return Found(images, **remembered(find, path, stored, n_samples, settings, CODE))
 
 
 def read_kspace(
@@ -325,7 +316,6 @@ def read_kspace(
     n_samples: int,
     mapped: bool,
     path: Path,
-    examine: Callable[[Tensor], Any],
 ) -> Found:
     """The coil images of the first samples of stored k-space; of a mapped file, made when they are
     used, and checked once."""
@@ -340,31 +330,29 @@ def read_kspace(
         stored.mapped(0)  # finds where the array begins while its file is open
 
         def find() -> dict[str, Any]:
-            return read_coils(stored, noise, n_samples, None, where, examine).as_json()
+            return read_coils(stored, noise, n_samples, None, where).as_json()
 
         scans = (
             None if noise is None else [hashlib.sha256(noise.tobytes()).hexdigest(), *noise.shape]
         )
-        known = remembered(find, path, stored, n_samples, scans, examine)
+        known = remembered(find, path, stored, n_samples, scans, CODE)
         found = CoilFindings.of_json(known)
         images = CoilSamples(stored, found.whiten, found.scales)
     else:
         images = torch.empty(n_samples, n_frames, n_coils, ny, nx, dtype=torch.complex64)
-        found = read_coils(stored, noise, n_samples, images, where, examine)
-    return Found(images, found.hashes, found.findings, found.notices)
+        found = read_coils(stored, noise, n_samples, images, where)
+    return Found(images, found.hashes, found.measured, found.notices)
 
 
-def take(
-    samples: Iterable[np.ndarray], images: np.ndarray | None, examine: Callable[[Tensor], Any]
-) -> tuple[list[str], list[Any]]:
-    """The hashes of checked samples and what is found in them; put into `images`, if given."""
-    hashes, findings = [], []
+def take(samples: Iterable[np.ndarray], images: np.ndarray | None) -> tuple[list[str], list[Any]]:
+    """The hashes and properties of checked samples, which are put into `images`, if given."""
+    hashes, measured = [], []
     for i, sample in enumerate(samples):
         if images is not None:
             images[i] = sample
         hashes.append(hashlib.sha256(sample.data).hexdigest()[:16])
-        findings.append(examine(torch.from_numpy(sample)))
-    return hashes, findings
+        measured.append(measure(torch.from_numpy(sample)))
+    return hashes, measured
 
 
 def memory_needed(
@@ -429,12 +417,6 @@ def check_samples(
             f"{data}: '{GROUPS_KEY}' has no name for the samples {name_list(nameless.tolist())}:"
             " give every patient one, or leave the key out"
         )
-
-
-def name_list(samples: Sequence[int]) -> str:
-    """Samples in words: "0, 3, 5"; only the first few of many."""
-    more = len(samples) - MOST_NAMED
-    return ", ".join(map(str, samples[:MOST_NAMED])) + (f" and {more} more" if more > 0 else "")
 
 
 def from_command_line() -> None:

@@ -67,8 +67,9 @@ def experiments(
     only_known = partial(require_only, KNOWN)
     with (
         claimed_folder(os.fspath(output_folder), only_known, shared=True) as folder,
-        StopRequest(max_minutes, SAME_COMMAND) as stop,
     ):
+        stop = StopRequest(max_minutes, SAME_COMMAND)
+        stop.progressed()  # no piece of work is awaited: runs save their own state
         rows = [row for name in GROUPS for row in planned(folder, name, settings)]
         read_runs(rows, DEFAULTS)
         first = settings.get("seed", DEFAULTS["seed"])

@@ -3,12 +3,15 @@
 A score takes `(reconstruction, target)` as real (B, T, Y, X) tensors on any device and returns (B,)
 float32, one score per sample. Nothing is clamped or rescaled first. The peak is 1.0 by convention
 of the data, never the maximum of the reconstruction. The first paragraph of each docstring is
-printed in every report as the definition of the score.
+printed in every report as the definition of the score. To add a score, add it to `SCORES`.
 
 References: Z. Wang et al., "Image quality assessment: from error visibility to structural
 similarity", IEEE Trans Image Process 13:600-612, 2004; scikit-image's `structural_similarity`,
 with which both SSIMs agree.
 """
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,7 +21,7 @@ SSIM_SIGMA, SSIM_RADIUS = 1.5, 5  # Gaussian window, cut at 3.5 sigma
 SSIM_K1, SSIM_K2 = 0.01, 0.03
 SSIM_CROP_3D, SSIM_CROP_2D = 3, 5  # win_size // 2 for win_size 7 (the reference's) and 11
 MOVING_QUANTILE = 0.95
-STILL = 1e-6  # temporal standard deviation, for a peak of 1.0, that may be rounding
+LEAST_MOTION = 1e-6  # temporal standard deviation, for a peak of 1.0, that may be rounding
 
 
 def mse(reconstruction: Tensor, target: Tensor) -> Tensor:
@@ -50,7 +53,7 @@ def moving_region(target: Tensor) -> Tensor:
     """
     deviation = target.std(dim=-3, correction=0)  # (B, Y, X)
     threshold = deviation.flatten(-2).quantile(MOVING_QUANTILE, dim=-1)[..., None, None]
-    moves = deviation > STILL
+    moves = deviation > LEAST_MOTION
     still = ~moves.flatten(-2).any(dim=-1)[..., None, None]
     return ((deviation >= threshold) & moves) | still
 
@@ -91,29 +94,55 @@ def ssim_2d(reconstruction: Tensor, target: Tensor) -> Tensor:
     return _ssim(reconstruction, target, axes=(-2, -1), crop=SSIM_CROP_2D)
 
 
+@dataclass(frozen=True)
+class Score:
+    """A score, and how it is shown: all tables, pages, logs and files follow from this."""
+
+    function: Callable[[Tensor, Tensor], Tensor]  # of (reconstruction, target)
+    title: str  # with its unit
+    digits: int  # after the decimal point
+    higher_is_better: bool = True
+    shown: bool = True  # in the tables of pages and papers; those of `output.txt` have all
+    compared: bool = False  # network minus the best training-free method
+    logged: bool = False  # after every validation, as `validation/name`
+    with_spread: bool = True  # "mean ± standard deviation" in `output.txt`, else the mean
+
+    @property
+    def definition(self) -> str:
+        """Its definition in words: the first paragraph of the function's docstring."""
+        return " ".join((self.function.__doc__ or "").split("\n\n")[0].split())
+
+
 SCORES = {
-    "loss": mse,  # named after its column in the tables, whatever the training loss is
-    "psnr": psnr,
-    "ssim": ssim,
-    "ssim_2d": ssim_2d,
-    "nmse": nmse,
-    "moving_psnr": moving_psnr,
+    # named after its column in the tables, whatever the training loss is
+    "loss": Score(mse, "MSE", 5, False, shown=False, logged=True, with_spread=False),
+    "psnr": Score(psnr, "PSNR (dB)", 2, compared=True, logged=True),
+    "ssim": Score(ssim, "SSIM (3-D)", 3, compared=True, logged=True),
+    "ssim_2d": Score(ssim_2d, "SSIM (2-D)", 3),
+    "nmse": Score(nmse, "NMSE", 4, False, shown=False, with_spread=False),
+    "moving_psnr": Score(moving_psnr, "moving PSNR", 2, compared=True),
 }
 
 
 def scores_of(
-    reconstruction: Tensor, target: Tensor, names: tuple[str, ...] = tuple(SCORES)
+    reconstruction: Tensor, target: Tensor, names: Iterable[str] | None = None
 ) -> dict[str, Tensor]:
-    """The scores of `names`, each (B,)."""
-    return {name: SCORES[name](reconstruction, target) for name in names}
+    """The scores of `names` (None: all), each (B,)."""
+    wanted = SCORES if names is None else names
+    return {name: SCORES[name].function(reconstruction, target) for name in wanted}
 
 
-def definitions() -> dict[str, str]:
-    """Each score's definition in words: the first paragraph of its function's docstring."""
-    return {
-        name: " ".join((function.__doc__ or "").split("\n\n")[0].split())
-        for name, function in SCORES.items()
-    }
+def best_of(means: Mapping[str, float], score: str) -> str | None:
+    """The name with the best value of a score; values that are absent (NaN) are left out, and None
+    is returned if none is left."""
+    known = {name: value for name, value in means.items() if value == value}
+    choose = max if SCORES[score].higher_is_better else min
+    return choose(known, key=lambda name: known[name], default=None)
+
+
+def definitions() -> list[str]:
+    """The definition of each score, one per line."""
+    return [f"{one.title} ({name}): {one.definition}" for name, one in SCORES.items()]
 
 
 def _decibel(error: Tensor) -> Tensor:

@@ -15,16 +15,34 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from methods.cascade import Cascade
-from methods.refiner import Refiner, UNetResNet
-from methods.unet import DualUNet, UNet, UNet3D
+from methods.refiner import UNetResNet
+from methods.unet import DualUNet, UNet3D
 
-# To add a network, add its class here. The arguments of the class must be settings of train().
+# To add a network, add its class here. The arguments of the class must be settings of train(). A
+# class may have TRAINING, its own values of the settings in NEUTRAL; `by_stage`, a method that
+# returns the images after each of its stages; and parts with `gradient_checkpointing` or
+# `can_compile`, real-valued modules that torch.compile may take.
 MODELS: dict[str, type[nn.Module]] = {
     "unet": DualUNet,
     "unet_resnet": UNetResNet,
     "cnn3d": UNet3D,
     "cascade": Cascade,
 }
+
+
+# settings of training that are off, unless they are given or the network has its own values
+NEUTRAL: dict[str, float] = {"strip": 0, "clip_gradient": 0.0, "ema": 0.0, "stage_loss": 0.0}
+
+
+def training_settings(model: str) -> dict[str, float]:
+    """The network's own values of the settings in `NEUTRAL`."""
+    return NEUTRAL | getattr(MODELS[model], "TRAINING", {})
+
+
+def about_models(setting: str) -> str:
+    """The networks that a setting is for, for its help: "unet, cnn3d: "; "" if it is for all."""
+    models = [model for model in MODELS if setting in architecture_settings(model)]
+    return f"{', '.join(models)}: " if 0 < len(models) < len(MODELS) else ""
 
 
 def architecture_settings(model: str) -> tuple[str, ...]:
@@ -47,10 +65,11 @@ def run_network(network: nn.Module, *measured: Tensor, precision: str) -> Tensor
 def run_stages(network: nn.Module, *measured: Tensor, precision: str) -> list[Tensor]:
     """The reconstructions after each stage, the last one as of `run_network`; of a network without
     stages that one alone."""
-    if not isinstance(network, Cascade):
+    by_stage = getattr(network, "by_stage", None)
+    if by_stage is None:
         return [run_network(network, *measured, precision=precision)]
     with torch.autocast(measured[0].device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        return network.by_stage(*measured)
+        return by_stage(*measured)
 
 
 def channels_last(network: nn.Module) -> None:
@@ -70,10 +89,10 @@ def set_checkpointing(network: nn.Module, enabled: bool) -> None:
 
 
 def compile_parts(network: nn.Module, backend: str = "inductor") -> None:
-    """Have torch compile the U-Nets and refiners of a network, which are real-valued, when they are
-    first called; a copy of the network is not compiled."""
+    """Have torch compile the parts of a network that it can compile when they are first called; a
+    copy of the network is not compiled."""
     for module in network.modules():
-        if isinstance(module, (UNet, Refiner)):
+        if getattr(module, "can_compile", False):
             module.compile(backend=backend)
 
 

@@ -1,4 +1,4 @@
-"""Reconstruct one's own scan with a trained network, beside training-free methods.
+"""Reconstruct your own scan with a trained network, beside training-free methods.
 
     python reconstruct.py scan output_folder [--setting value ...]
 
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from dataset import PHANTOM, PHANTOM_SIZE, SYNTHETIC
-from evaluation.scoring import Row
+from evaluation.scoring import ScoreRow
 from evaluation.series_view import SeriesView
 from formats.reading import read_scan
 from formats.series import Scan, Series
@@ -36,18 +36,18 @@ from report.scan_report import write_results, write_series
 from report.scan_text import verdict_of
 from scan.adaptation import Adapted
 from scan.adaptation import adapt as adapt_to
-from scan.choice import Choice, best_training_free
+from scan.choice import ChosenMethod, best_training_free
 from scan.measurement import (
     Measurement,
     drawn_lines,
     from_coils,
     from_images,
     from_kspace,
-    is_full,
+    is_fully_sampled,
     require_mask,
 )
-from scan.reconstruction import Reconstruction, methods_for, reconstruct_all, score_rows
-from scan.weights import Weights, default_weights, load_weights, require_fit
+from scan.reconstruction import Reconstruction, methods_for, reconstruct_all, score_series
+from scan.weights import Weights, default_weights, load_scan_weights, require_fit
 from training.run_folder import REPORT
 from util import machine
 from util.command_line import given_command, main, parse_command_line
@@ -55,7 +55,7 @@ from util.errors import InputError
 from util.files import claimed_folder, require_only
 from util.progress import progress, say
 from util.settings import flag, typed
-from util.stop import NEVER, StopRequest
+from util.stop import NEVER, StopRequest, recorded_signals
 
 PHANTOM_FRAMES, PHANTOM_SEED = 20, 1  # the weights were trained on the patients of seed 0
 LEAST = {
@@ -86,13 +86,13 @@ def reconstruct_scan(
     # -- network
     weights: str | None = None,  # checkpoint; None: those for real or complex images, or for coils
     adapt: float = 0.0,  # minutes at most to fine-tune the network on the scan's measured lines
-    average: int = 1,  # mean over so many flips and reversals of the series: 1, 2, 4 or 8
+    average: int = 1,  # mean over this many flips and reversals: 1, 2, 4 or 8
     precision: str | None = None,  # 'float32' or 'bfloat16'; None: the faster on this device
     device: str | None = None,  # 'cpu', 'cuda', 'cuda:1', 'mps'; None: the best available
     # -- output
     num_pictures: int = 5,  # series in report.html
     picture_dpi: int = 100,  # resolution of the pictures
-) -> list[Row]:
+) -> list[ScoreRow]:
     """Reconstruct the series of a scan, and write images, pictures and a report.
 
     Returns:
@@ -104,7 +104,7 @@ def reconstruct_scan(
     """
     given = {k: v for k, v in locals().items() if k not in ("scan", "output_folder")}
     given = typed(reconstruct_scan, given)
-    check_settings(given)
+    check_given(given)
     on = machine.pick_device(device)
     precision = precision or machine.fast_precision(on)
     machine.make_deterministic(seed)
@@ -112,7 +112,7 @@ def reconstruct_scan(
         machine.reuse_memory(STEP_BYTES if adapt else 0)
     path = os.fspath(scan)
     found = opened(path, axes, mask)
-    load_named = cache(lambda name: load_weights(name, on))
+    load_named = cache(lambda name: load_scan_weights(name, on))
 
     def weights_for(measurement: Measurement) -> Weights:
         used = load_named(weights or default_weights(measurement))
@@ -122,9 +122,9 @@ def reconstruct_scan(
     def measurement_of(number: int, series: Series) -> Measurement:
         return measured(series, acc, sample_n, seed, number).to(on)
 
-    choices: dict[tuple[bool, bool], Choice] = {}  # for each kind of series, by its first one
+    choices: dict[tuple[bool, bool], ChosenMethod] = {}  # for each kind of series, by its first one
 
-    def choice_for(measurement: Measurement) -> Choice:
+    def choice_for(measurement: Measurement) -> ChosenMethod:
         kind = measurement.is_real, measurement.maps is not None
         if kind not in choices:
             choices[kind] = best_training_free(measurement, seed)
@@ -139,8 +139,8 @@ def reconstruct_scan(
     with (
         machine.explained_out_of_memory(MEMORY_REMEDY),
         claimed_folder(os.fspath(output_folder), lambda folder: require_only((), folder)) as folder,
-        StopRequest(None, "the same command with another folder") as stop,
     ):
+        stop = StopRequest(None, "the same command with another folder")
         for line in (*facts["Scan"], *facts["Reconstruction"]):
             say(line)
         to_adapt_to = some_of_each_kind(found, measurement_of) if adapt else {}
@@ -168,7 +168,7 @@ def reconstruct_scan(
                 adapted=adapted_to,
                 images=images,
                 truth=truth,
-                rows=[] if truth is None else score_rows(images, truth, number, measurement.acc),
+                rows=[] if truth is None else score_series(images, truth, number, measurement.acc),
                 best=choice.name,
                 seconds=time.perf_counter() - started,
             )
@@ -190,7 +190,7 @@ def reconstruct_scan(
     return [row for result in results for row in result.rows]
 
 
-def check_settings(given: Mapping[str, Any]) -> None:
+def check_given(given: Mapping[str, Any]) -> None:
     """Raise InputError at the first setting whose value makes no sense."""
     for name, least in LEAST.items():
         if not given.get(name, least) >= least:
@@ -231,14 +231,16 @@ def measured(series: Series, acc: float, sample_n: int, seed: int, number: int) 
         coils = values.ndim == 4
         lines = (values != 0).any(axis=(1, 3) if coils else -1)
         # a mask was compared with it when it was read
-        as_it_is = not is_full(values) or (mask is not None and (mask == lines).all())
+        as_it_is = not is_fully_sampled(values) or (mask is not None and (mask == lines).all())
         if coils:
             shape = len(values), *values.shape[2:]
             drawn = None if as_it_is else drawn_lines(shape, acc, sample_n, seed, number, mask)
             nominal = None if as_it_is or mask is not None else acc
-            return from_coils(values, drawn, series.maps, series.noise, nominal, series.name)
+            return from_coils(
+                values, drawn, series.maps, series.noise, nominal, series.name, number
+            )
         if as_it_is:
-            return from_kspace(values, None)
+            return from_kspace(values, None, number)
         values = ifftc(torch.from_numpy(values)).numpy()
     return from_images(values, acc, sample_n, seed, number, mask)
 
@@ -249,9 +251,9 @@ def some_of_each_kind(
     """Real-valued series (True) and complex ones to adapt to, at most `ADAPTED_SERIES` of each,
     without their truth."""
     kept: dict[bool, list[Measurement]] = {}
-    found, every = Counter[bool](), {True: 1, False: 1}  # each so many series one is kept
+    found, every = Counter[bool](), {True: 1, False: 1}  # keep every n-th series
     for number, series in enumerate(scan):
-        measurement = dataclasses.replace(measurement_of(number, series), truth=None)
+        measurement = dataclasses.replace(measurement_of(number, series), image=None)
         kind = measurement.is_real
         some = kept.setdefault(kind, [])
         if found[kind] % every[kind] == 0:
@@ -313,8 +315,8 @@ def reconstruct(
         noise: (C, N), a scan of the coils' noise; None: the corners of k-space are taken.
         weights: a checkpoint, or the name of weights that come with the project; None: those for
             real or for complex images, or for several coils, as the data are.
-        adapt: fine-tune on the measured lines of the series, at most so long.
-        average: mean over so many flips and reversals of the series: 1, 2, 4 or 8.
+        adapt: minutes at most to fine-tune on the measured lines of the series.
+        average: mean over this many flips and reversals of the series: 1, 2, 4 or 8.
         seed: of the adaptation.
         precision: "float32" or "bfloat16"; None: the faster on this device.
         device: None: the best available.
@@ -325,7 +327,7 @@ def reconstruct(
     Raises:
         InputError: the data or the weights cannot be used.
     """
-    check_settings({"adapt": adapt, "average": average, "seed": seed, "precision": precision})
+    check_given({"adapt": adapt, "average": average, "seed": seed, "precision": precision})
     on = machine.pick_device(device)
     precision = precision or machine.fast_precision(on)
     machine.make_deterministic(seed)
@@ -348,7 +350,7 @@ def reconstruct(
         raise InputError("maps and noise are for k-space of coils (T, C, Y, X): leave them out")
     else:
         measurement = from_kspace(values, lines).to(on)
-    used = load_weights(weights or default_weights(measurement), on)
+    used = load_scan_weights(weights or default_weights(measurement), on)
     require_fit(used, measurement, bool(adapt))
     network = used.network
     if adapt:
@@ -362,7 +364,9 @@ def reconstruct(
 
 def from_command_line() -> None:
     """`reconstruct_scan()` with the arguments of the command line."""
-    reconstruct_scan(**parse_command_line(reconstruct_scan, choices=CHOICES))
+    given = parse_command_line(reconstruct_scan, choices=CHOICES)
+    with recorded_signals():
+        reconstruct_scan(**given)
 
 
 if __name__ == "__main__":

@@ -19,24 +19,13 @@ from urllib.parse import quote
 
 import numpy as np
 
-from evaluation.intervals import COMPARED, advantages, spread
-from evaluation.lesion import DIAMETERS
-from evaluation.lesion_score import kept_contrasts
+from evaluation.summary import Columns, by_acceleration, columns_of, n_samples_of
 from methods.baselines import BASELINES
 from metrics import SCORES
 from report.chart import N_COLOURS, Chart, Line
-from report.markdown import (
-    DIGITS,
-    TITLES,
-    Table,
-    difference_text,
-    interval_meaning,
-    kept_text,
-    mean_and_spread,
-)
 from report.page import Link, Page, write_page
 from report.run_page import PSNR_CURVE, score_line
-from report.text import LESION_MEANING
+from report.tables import Table, advantage_table, lesion_table, score_table, shown_scores
 from training.run_folder import (
     REPORT,
     is_finished,
@@ -48,10 +37,6 @@ from training.run_folder import (
 )
 from util.command_line import Parser, main
 from util.errors import InputError
-
-SHOWN = ("psnr", "ssim", "ssim_2d", "moving_psnr")
-SCORES_MEANING = "Mean ± standard deviation over the test samples."
-ADVANTAGE_MEANING = f"Where patients are known: {interval_meaning(True)}; else over samples."
 
 
 def finished(folders: Sequence[Path]) -> list[Path]:
@@ -83,7 +68,7 @@ def of_equal_tests(folders: Sequence[Path]) -> list[list[Path]]:
     return list(groups.values())
 
 
-def score_tables(folders: Sequence[Path], scores: Sequence[str] = SHOWN) -> list[Table]:
+def score_tables(folders: Sequence[Path], scores: Sequence[str] | None = None) -> list[Table]:
     """A table for each acceleration, best PSNR first; tables of their own for runs that were tested
     on other samples, whose scores cannot be compared."""
     names = dict(unique_names(folders))
@@ -92,36 +77,32 @@ def score_tables(folders: Sequence[Path], scores: Sequence[str] = SHOWN) -> list
     for group in groups:
         title = ""
         if len(groups) > 1:
-            n_samples = len({row["sample"] for row in read_metrics(group[0])})
             runs = ", ".join(names[folder] for folder in group)
+            n_samples = n_samples_of(read_metrics(group[0]))
             title = f"Tested on the same {n_samples} samples: {runs}"
-        tables += _score_tables({folder: names[folder] for folder in group}, scores, title)
+        methods = methods_of({folder: names[folder] for folder in group})
+        for acc, columns in sorted(methods.items(), key=lambda item: float(item[0])):
+            nominal = f"acceleration {float(acc):g}" if len(methods) > 1 else ""
+            whole = "; ".join(filter(None, (title, nominal)))
+            ranked = sorted(
+                columns.items(), key=lambda item: -np.nan_to_num(item[1]["psnr"].mean())
+            )
+            tables.append(score_table(dict(ranked), scores, whole[:1].upper() + whole[1:]))
     return tables
 
 
-def _score_tables(names: Mapping[Path, str], scores: Sequence[str], title: str) -> list[Table]:
-    """The tables of runs, by folder and name, with the same test samples."""
-    by_acc: dict[str, dict[str, dict[str, np.ndarray]]] = {}
+def methods_of(names: Mapping[Path, str]) -> dict[Any, dict[str, Columns]]:
+    """{acceleration: {label: scores}} of runs with the same test samples, by folder and name."""
+    by_acc: dict[Any, dict[str, Columns]] = {}
     for folder, name in names.items():
-        for (acc, label), columns in columns_of(name, read_metrics(folder)).items():
-            methods = by_acc.setdefault(acc, {})
-            if label in methods and not equal_scores(methods[label], columns):
-                label = f"{label}, {name}"  # the same method on other masks
-            methods[label] = columns
-    tables = []
-    for acc, methods in sorted(by_acc.items(), key=lambda item: float(item[0])):
-        nominal = f"acceleration {float(acc):g}" if len(by_acc) > 1 else ""
-        rows = []
-        for label, columns in sorted(methods.items(), key=lambda item: -item[1]["psnr"].mean()):
-            cells = [label]
-            for name in scores:
-                values = columns[name]
-                cells.append(mean_and_spread(values.mean(), spread(values), DIGITS[name]))
-            rows.append(cells)
-        heads = ["method", *(TITLES[name] for name in scores)]
-        whole = "; ".join(filter(None, (title, nominal)))
-        tables.append(Table(heads, rows, whole[:1].upper() + whole[1:], SCORES_MEANING))
-    return tables
+        for acc, rows in by_acceleration(read_metrics(folder)).items():
+            for method, columns in columns_of(rows).items():
+                label = f"`{method}`" if method in BASELINES else f"`{method}`, {name}"
+                methods = by_acc.setdefault(acc, {})
+                if label in methods and not equal_scores(methods[label], columns):
+                    label = f"{label}, {name}"  # the same method on other masks
+                methods[label] = columns
+    return by_acc
 
 
 def unique_names(folders: Sequence[Path]) -> list[tuple[Path, str]]:
@@ -132,37 +113,16 @@ def unique_names(folders: Sequence[Path]) -> list[tuple[Path, str]]:
     return list(zip(folders, names, strict=True))
 
 
-def advantage_tables(folders: Sequence[Path]) -> list[Table]:
-    """Each network minus the best training-free method of its run, as the mean over patients with
-    its 95 % interval; none if there is nothing to compare."""
-    rows: dict[tuple[str, float | None], list[str]] = {}
-    for folder, name in unique_names(folders):
-        groups = read_config(folder)["data"].get("groups")
-        for difference in advantages(read_metrics(folder), groups):
-            text = difference_text(difference.interval, DIGITS[difference.score])
-            label, acc = f"`{difference.first}`, {name}", difference.acc
-            cells = rows.setdefault((label, acc), [label, f"{acc:g}"])
-            cells.append(f"{text} (`{difference.second}`)")
-    if not rows:
-        return []
-    heads = ["minus the best training-free method", "acceleration"]
-    heads += [TITLES[score] for score in COMPARED]
-    return [Table(heads, list(rows.values()), note=ADVANTAGE_MEANING)]
-
-
-def lesion_tables(folders: Sequence[Path]) -> list[Table]:
-    """The contrast that each method keeps of lesions; none if not tested."""
-    tables = []
-    for folder, name in unique_names(folders):
-        rows = [
-            [f"`{method}`", *(kept_text(kept.get(diameter)) for diameter in DIAMETERS)]
-            for method, kept in kept_contrasts(read_lesions(folder)).items()
-        ]
-        if rows:
-            heads = [f"lesions, {name}: kept, worst, ghost"]
-            heads += [f"{diameter:g} pixels" for diameter in DIAMETERS]
-            tables.append(Table(heads, rows, note=" ".join(LESION_MEANING.split())))
-    return tables
+def more_tables(folders: Sequence[Path]) -> list[Table]:
+    """Each network minus the best training-free method of its run, and the contrast that is kept of
+    lesions in the runs that tested it."""
+    runs = {
+        name: (read_metrics(folder), read_config(folder)["data"].get("groups"))
+        for folder, name in unique_names(folders)
+    }
+    tables = [advantage_table(runs)]
+    tables += [lesion_table(read_lesions(folder), name) for folder, name in unique_names(folders)]
+    return [table for table in tables if table is not None]
 
 
 def as_markdown(tables: Sequence[Table]) -> str:
@@ -211,24 +171,7 @@ def different_settings(names: Sequence[tuple[Path, str]]) -> list[Table]:
     return [Table(heads, rows, "Settings that differ")] if rows else []
 
 
-def columns_of(
-    run: str, rows: Sequence[Mapping[str, Any]]
-) -> dict[tuple[str, str], dict[str, np.ndarray]]:
-    """{(acceleration, label): {score: values of the test samples}} of the run named `run`."""
-    columns_by_label: dict[tuple[str, str], dict[str, list[float]]] = {}
-    for row in rows:
-        method = f"`{row['method']}`"
-        label = method if row["method"] in BASELINES else f"{method}, {run}"
-        columns = columns_by_label.setdefault((row["acc"], label), {name: [] for name in SCORES})
-        for score in SCORES:
-            columns[score].append(row[score])
-    return {
-        key: {name: np.array(values) for name, values in columns.items()}
-        for key, columns in columns_by_label.items()
-    }
-
-
-def equal_scores(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> bool:
+def equal_scores(first: Columns, second: Columns) -> bool:
     """Whether two methods have the same scores, to the digits that are stored."""
     return all(
         first[name].shape == second[name].shape
@@ -241,14 +184,14 @@ def from_command_line() -> None:
     """Print the tables of the runs that the command line names."""
     parser = Parser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
-    parser.add_argument("--scores", nargs="+", choices=list(SCORES), default=list(SHOWN))
+    parser.add_argument("--scores", nargs="+", choices=list(SCORES), default=shown_scores())
     parser.add_argument("--html", type=Path, help="also write a page with these tables, .html")
     arguments = parser.parse_args()
     page = arguments.html
     if page is not None and page.suffix != ".html":
         raise InputError(f"--html is {page}, expected the name of a file that ends in .html")
     runs = finished(arguments.runs)
-    tables = score_tables(runs, arguments.scores) + advantage_tables(runs) + lesion_tables(runs)
+    tables = score_tables(runs, arguments.scores) + more_tables(runs)
     if page is not None:
         write_page(page, runs_page(runs, tables, page.parent))
     print(as_markdown(tables))

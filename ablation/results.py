@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.intervals import NOTHING, Interval, mean_interval, spread
-from evaluation.scoring import mean_scores
+from evaluation.summary import mean_scores
 from methods.baselines import BASELINES
 from metrics import SCORES
 from training.run_folder import peak_memory, read_config, read_history, read_metrics

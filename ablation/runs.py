@@ -12,7 +12,7 @@ from typing import Any
 from ablation.groups import GROUPS, MEMORY, Row
 from ablation.results import Result, read_result
 from model import architecture_settings, count_cost
-from training.checkpoint import LAST, architecture_before
+from training.checkpoint import LAST
 from training.run import pass_size
 from training.run_folder import ARRAYS, is_finished, is_run, of_the_run, read_config
 from util.errors import InputError
@@ -100,7 +100,7 @@ def finished_runs(row: Row, defaults: Mapping[str, Any]) -> dict[int, Result]:
     results = {}
     for folder in sorted(filter(is_run, row.folder.glob("seed*")), key=seed_of):
         stored = read_config(folder)["settings"]
-        known = {**defaults, **architecture_before(stored["model"]), **stored}
+        known = {**defaults, **stored}
         seed = int(stored["seed"])
         differing = [
             f"{flag(name)} {value} (the run has {known[name]})"

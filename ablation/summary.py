@@ -8,18 +8,11 @@ import numpy as np
 
 from ablation.groups import GROUPS, MEMORY, Row
 from ablation.results import Comparison, Result, compare
-from evaluation.intervals import COMPARED, FEWEST_CLEAR
+from evaluation.intervals import FEWEST_CLEAR, compared_scores
 from metrics import SCORES
 from report.figures import default_style
-from report.markdown import (
-    DIGITS,
-    TITLES,
-    difference_text,
-    interval_meaning,
-    mean_and_spread,
-    table,
-)
 from report.pictures import write_figure
+from report.tables import Table, difference_text, interval_meaning, mean_and_spread
 from training.optimisation import SCHEDULES, learning_rate
 from util.command_line import as_flags
 from util.files import as_bytes, write_bytes, write_csv
@@ -39,15 +32,6 @@ zero by chance. Minutes: training with validation, for one run. Memory: the peak
 row{memory}.
 Best training-free: the training-free method with the highest mean PSNR on the same samples and
 masks."""
-HEADS = [
-    *(cell for score in COMPARED for cell in (TITLES[score], "difference")),
-    "seeds",
-    "spread over seeds (dB)",
-    "minutes",
-    "GB",
-    "parameters",
-    "best training-free",
-]
 
 
 def write_report(folder: Path, rows: Sequence[Row], given: Mapping[str, Any]) -> None:
@@ -56,7 +40,7 @@ def write_report(folder: Path, rows: Sequence[Row], given: Mapping[str, Any]) ->
     if not results:
         return
     summary, tables = [], []
-    compared: dict[str, dict[str, Comparison]] = {}
+    comparisons: dict[str, dict[str, Comparison]] = {}
     values = []
     for name, group in GROUPS.items():
         group_rows = [row for row in rows if row.group == name]
@@ -70,20 +54,20 @@ def write_report(folder: Path, rows: Sequence[Row], given: Mapping[str, Any]) ->
         else:
             tables += group_table(shown, control)
             summary += summary_rows(shown, control)
-            compared[group.title] = {
+            comparisons[group.title] = {
                 row.name: compare(row.results, control, "psnr") for row in shown if row.results
             }
         values += [entry for row in shown for entry in csv_rows(row, control)]
     lines = ["# Experiments", "", *header_lines(results, given)]
     if summary:
-        psnr, *others = (TITLES[score] for score in COMPARED)
-        heads = ["group", "row", psnr, "difference", *others]
-        lines += ["", "## All groups", "", *table(heads, summary)]
+        psnr, *others = (SCORES[score].title for score in compared_scores())
+        columns = ["group", "row", psnr, "difference", *others]
+        lines += ["", "## All groups", "", *Table(columns, summary).markdown()]
     write_bytes(folder / TABLES, as_bytes("\n".join(lines + tables) + "\n"))
     if values:
         write_csv(folder / VALUES, values)
-    if compared:
-        write_figure(folder / FIGURE, comparison_figure(compared), DPI)
+    if comparisons:
+        write_figure(folder / FIGURE, comparison_figure(comparisons), DPI)
 
 
 def header_lines(results: Sequence[Result], given: Mapping[str, Any]) -> list[str]:
@@ -121,13 +105,13 @@ def summary_rows(rows: Sequence[Row], control: Mapping[int, Result]) -> list[lis
         group = f"`{row.group}`" if row is rows[0] else ""
         cells = [row.failure]
         if row.results:
-            psnr, *others = (compare(row.results, control, score) for score in COMPARED)
+            psnr, *others = (compare(row.results, control, score) for score in compared_scores())
             cells = [
-                mean_and_spread(psnr.mean, psnr.std, DIGITS["psnr"]),
+                mean_and_spread(psnr.mean, psnr.std, SCORES["psnr"].digits),
                 difference(psnr, "psnr", row, control),
                 *(
-                    mean_and_spread(other.mean, float("nan"), DIGITS[name])
-                    for name, other in zip(COMPARED[1:], others, strict=True)
+                    mean_and_spread(other.mean, float("nan"), SCORES[name].digits)
+                    for name, other in zip(compared_scores()[1:], others, strict=True)
                 ),
             ]
         table_rows.append([group, row.name, *cells])
@@ -142,9 +126,9 @@ def group_table(rows: Sequence[Row], control: Mapping[int, Result]) -> list[str]
             table_rows.append([row.name, row.failure])
             continue
         cells = [row.name]
-        for score in COMPARED:
+        for score in compared_scores():
             comparison = compare(row.results, control, score)
-            cells.append(mean_and_spread(comparison.mean, comparison.std, DIGITS[score]))
+            cells.append(mean_and_spread(comparison.mean, comparison.std, SCORES[score].digits))
             cells.append(difference(comparison, score, row, control))
         seed_spread = compare(row.results, control, "psnr").seed_spread
         runs = list(row.results.values())
@@ -158,7 +142,20 @@ def group_table(rows: Sequence[Row], control: Mapping[int, Result]) -> list[str]
             f"{best} {psnr:.2f}" if best else "",
         ]
         table_rows.append(cells)
-    return table(["row", *HEADS], table_rows)
+    return Table(["row", *heads()], table_rows).markdown()
+
+
+def heads() -> list[str]:
+    """The heads of the table of a group."""
+    return [
+        *(cell for score in compared_scores() for cell in (SCORES[score].title, "difference")),
+        "seeds",
+        "spread over seeds (dB)",
+        "minutes",
+        "GB",
+        "parameters",
+        "best training-free",
+    ]
 
 
 def memory_table(rows: Sequence[Row]) -> list[str]:
@@ -168,7 +165,7 @@ def memory_table(rows: Sequence[Row]) -> list[str]:
         runs = list(row.results.values())
         seconds = f"{60 * runs[0].minutes:.0f}" if runs else ""
         table_rows.append([row.name, gigabytes(runs) or row.failure, seconds])
-    return table(["model", "peak memory (GB)", "seconds"], table_rows)
+    return Table(["model", "peak memory (GB)", "seconds"], table_rows).markdown()
 
 
 def csv_rows(row: Row, control: Mapping[int, Result]) -> list[dict[str, Any]]:
@@ -182,13 +179,13 @@ def csv_rows(row: Row, control: Mapping[int, Result]) -> list[dict[str, Any]]:
             "group": row.group,
             "row": row.name,
             "score": score,
-            "mean": compared.mean,
-            "std": compared.std,
-            "seed_spread": compared.seed_spread,
-            "difference": compared.difference.mean,
-            "low": compared.difference.low,
-            "high": compared.difference.high,
-            "n_units": compared.difference.n_units,
+            "mean": comparison.mean,
+            "std": comparison.std,
+            "seed_spread": comparison.seed_spread,
+            "difference": comparison.difference.mean,
+            "low": comparison.difference.low,
+            "high": comparison.difference.high,
+            "n_units": comparison.difference.n_units,
             "n_samples": len(runs[0].samples),
             "n_seeds": len(runs),
             "best_baseline": best,
@@ -198,16 +195,16 @@ def csv_rows(row: Row, control: Mapping[int, Result]) -> list[dict[str, Any]]:
             "peak_memory": max(run.peak_memory for run in runs),
         }
         for score in SCORES
-        for compared in [compare(row.results, control, score)]
+        for comparison in [compare(row.results, control, score)]
     ]
 
 
-def difference(compared: Comparison, score: str, row: Row, control: Mapping[int, Result]) -> str:
+def difference(comparison: Comparison, score: str, row: Row, control: Mapping[int, Result]) -> str:
     """ "+0.50 [0.10, 0.90]", bold if the interval clearly excludes zero; "" for the control."""
-    if row.results is control or not compared.difference.n_units:
+    if row.results is control or not comparison.difference.n_units:
         return ""
-    text = difference_text(compared.difference, DIGITS[score])
-    return f"**{text}**" if compared.difference.excludes_zero(DIGITS[score]) else text
+    text = difference_text(comparison.difference, SCORES[score].digits)
+    return f"**{text}**" if comparison.difference.excludes_zero(SCORES[score].digits) else text
 
 
 def gigabytes(runs: Sequence[Result]) -> str:
@@ -252,7 +249,7 @@ def comparison_figure(groups: Mapping[str, Mapping[str, Comparison]]) -> Figure:
         for place, row in enumerate(rows.values()):
             difference = row.difference
             if difference.mean:  # 0: the control itself
-                clear = difference.excludes_zero(DIGITS["psnr"])
+                clear = difference.excludes_zero(SCORES["psnr"].digits)
                 half = np.nan_to_num(difference.high - difference.mean)  # 0: no interval
                 left.errorbar(
                     difference.mean, place, xerr=half, fmt="o", color="C0", markersize=4,

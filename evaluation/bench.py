@@ -1,21 +1,22 @@
 """The test bench: data and masks on which methods are compared, and a cache of results."""
 
-import dataclasses
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 
 import methods.baselines
+from data.acquisition import Acquisition
+from data.batches import EvaluationBatches
 from dataset import Cine
-from evaluation.scoring import Row, Scored, score_batches
+from evaluation.scoring import Scored, ScoreRow, score_batches
+from evaluation.summary import best_baseline, mean_scores
 from evaluation.tuning import N_TUNING, Parameters, beyond_grid, tune
 from methods.baselines import BASELINES, Method, baseline
-from training.acquisition import Acquisition
-from training.batches import EvaluationBatches
+from metrics import SCORES
 from util.cache import recall, remember, source_hash
 from util.journal import Journal
 from util.machine import hardware, versions
@@ -27,7 +28,7 @@ CODE = source_hash("evaluation.bench")  # and of everything that it imports
 
 
 @dataclass
-class Spent:
+class Effort:
     """The time that results took, and how many of them were computed and how many cached."""
 
     seconds: float = 0.0
@@ -35,29 +36,46 @@ class Spent:
     cached: int = 0
 
 
+class Reference(NamedTuple):
+    """The best training-free method on the validation part, with which training is compared."""
+
+    method: str
+    psnr: float  # in dB
+
+
 @dataclass(frozen=True)
 class Bench:
-    """Data, masks and device with which methods are compared."""
+    """Data, masks and device with which methods are compared, and the training-free methods with
+    the parameters that were searched for them."""
 
     cine: Cine
     parts: Mapping[str, list[int]]  # indices of the samples in each part of the split
     acquisition: Acquisition
     real_image: bool  # whether the training-free methods may assume real-valued images
+    size: int  # samples in a batch that is scored
     device: torch.device
     world: World = ALONE  # the processes that share the scoring; the first one searches
-    # by this bench: on the "search" of parameters, and on the scores of each part
-    spent: dict[str, Spent] = field(default_factory=lambda: defaultdict(Spent))
+    stop: StopRequest = NEVER  # is asked between two pieces of work
+    # parameters by acceleration and training-free method, of `tune`
+    tuned: dict[float, dict[str, Parameters]] = field(default_factory=dict)
+    # on the "search" of parameters, and on the scores of each part
+    spent: dict[str, Effort] = field(default_factory=lambda: defaultdict(Effort))
 
     def batches(
-        self, part: str, acc: float, size: int, n_samples: int | None = None
+        self, part: str, acc: float, size: int | None = None, n_samples: int | None = None
     ) -> EvaluationBatches:
-        """The first samples of a part of the split at one acceleration, `size` at a time."""
+        """The first samples of a part of the split at one acceleration."""
         samples = self.parts[part][:n_samples]
         return EvaluationBatches(
-            self.cine.images, samples, self.acquisition.at(acc), size, self.device
+            self.cine.images, samples, self.acquisition.at(acc), size or self.size, self.device
         )
 
-    def parameters(self, name: str, acc: float, stop: StopRequest = NEVER) -> Parameters:
+    def tune(self, accelerations: Iterable[float], names: Iterable[str]) -> None:
+        """Search the parameters of these training-free methods at these accelerations."""
+        for acc in accelerations:
+            self.tuned[acc] = {name: self.parameters(name, acc) for name in names}
+
+    def parameters(self, name: str, acc: float) -> Parameters:
         """The parameters of a training-free method, cached or searched on training samples."""
         batches = self.batches("train", acc, size=1, n_samples=N_TUNING)
         if not BASELINES[name].grid or not len(batches):
@@ -68,9 +86,9 @@ class Bench:
         identity = self.identity(name, batches)
         parameters = recall(identity, dict) if identity else None
         if parameters is None:
-            parameters = tune(name, batches, self.real_image, stop)
+            parameters = tune(name, batches, self.real_image, self.stop)
             if identity and remember(identity, parameters):
-                stop.progressed()
+                self.stop.progressed()
             seconds = time.perf_counter() - started
             spent.seconds, spent.computed = spent.seconds + seconds, spent.computed + 1
             origin = duration(seconds)
@@ -83,34 +101,38 @@ class Bench:
         log(f"tuning {name}, acceleration {acc:g}: {values}, {origin}")
         return self.world.from_first(parameters)
 
-    def methods(
-        self, learned: Mapping[str, Method], parameters: Mapping[str, Parameters]
-    ) -> dict[str, Method]:
-        """All methods by name: networks and the like, then training-free ones with `parameters`."""
-        if twice := learned.keys() & parameters.keys():
+    def reference(self) -> Reference | None:
+        """The training-free method of the highest PSNR on the validation part; None if there is
+        none, or if every validation mask has its own acceleration."""
+        low, high = self.acquisition.sampling.acc
+        if low != high or not self.tuned.get(low):
+            return None
+        rows = self.score({}, low, "validation")
+        best = best_baseline(rows)
+        return None if best is None else Reference(best, mean_scores(rows)[best]["psnr"])
+
+    def methods(self, learned: Mapping[str, Method], acc: float) -> dict[str, Method]:
+        """All methods by name: networks and the like, then the tuned training-free ones."""
+        tuned = self.tuned[acc]
+        if twice := learned.keys() & tuned.keys():
             raise ValueError(f"{min(twice)} is the name of a training-free method: choose another")
-        free = {k: baseline(k, self.real_image, **chosen) for k, chosen in parameters.items()}
+        free = {k: baseline(k, self.real_image, **chosen) for k, chosen in tuned.items()}
         return {**learned, **free}
 
     def score(
         self,
         learned: Mapping[str, Method],
-        parameters: Mapping[str, Parameters],
         acc: float,
-        size: int,
-        on_batch: Callable[[Scored], None] | None = None,
-        stop: StopRequest = NEVER,
-        journal: Journal | None = None,
         part: str = "test",
-    ) -> list[Row]:
+        on_batch: Callable[[Scored], None] | None = None,
+        journal: Journal | None = None,
+    ) -> list[ScoreRow]:
         """Scores of all methods on a part at one acceleration, as rows of `metrics.csv`.
 
         Training-free methods whose scores are cached are not computed again.
 
         Args:
             learned: networks and other methods whose scores are not cached.
-            parameters: of each training-free method to score.
-            size: samples in a batch.
             on_batch: called with every batch and its new reconstructions.
             journal: of an earlier call that was stopped; scores in it are not computed again.
 
@@ -118,14 +140,15 @@ class Bench:
         `journal`; all return the same rows.
         """
         started, spent = time.perf_counter(), self.spent[part]
-        batches = self.batches(part, acc, size)
-        cached = self.world.from_first(self.cached_scores(parameters, acc, size, part))
-        methods = self.methods(learned, parameters)
-        to_score = {k: method for k, method in methods.items() if k not in cached}
-        rows: list[Row] = []
+        batches = self.batches(part, acc)
+        identities = self._identities(batches, acc)
+        cached = {name: recall(identity, list) for name, identity in identities.items()}
+        cached = self.world.from_first({k: rows for k, rows in cached.items() if rows is not None})
+        to_score = {k: v for k, v in self.methods(learned, acc).items() if k not in cached}
+        rows: list[ScoreRow] = []
         if to_score or on_batch:
-            rows = self._score_shared(to_score, batches, part, on_batch, stop, journal)
-        for name, identity in self._identities(parameters, batches).items():
+            rows = self._score_shared(to_score, batches, part, on_batch, journal)
+        for name, identity in identities.items():
             if name not in cached and self.world.is_first:
                 remember(identity, [row for row in rows if row["method"] == name])
         spent.seconds += time.perf_counter() - started
@@ -138,17 +161,16 @@ class Bench:
         batches: EvaluationBatches,
         part: str,
         on_batch: Callable[[Scored], None] | None,
-        stop: StopRequest,
         journal: Journal | None,
-    ) -> list[Row]:
+    ) -> list[ScoreRow]:
         """The rows of `score` that are not cached, of batches that the processes share."""
-        acc, names = batches.acquisition.acc[0], list(methods)
+        acc, names = batches.acquisition.sampling.acc[0], list(methods)
         samples = [batches.samples_of(i) for i in range(len(batches))]
-        keys = [{"acc": acc, "samples": few, "methods": names} for few in samples]
+        keys = [{"acc": acc, "samples": chunk, "methods": names} for chunk in samples]
         stored = [journal.get(key) if journal else None for key in keys]
-        known: list[list[Row] | None] = self.world.from_first(stored)
+        known: list[list[ScoreRow] | None] = self.world.from_first(stored)
 
-        def scored_batch(i: int) -> tuple[list[Row], Scored | None]:
+        def scored_batch(i: int) -> tuple[list[ScoreRow], Scored | None]:
             """The rows of a batch, and its images if they are wanted."""
             of_batch = known[i]
             if of_batch is not None and on_batch is None:
@@ -156,19 +178,19 @@ class Bench:
             if of_batch is not None:
                 scored = Scored(batches[i], {}, of_batch)
             else:
-                stop.check("while testing" if part == "test" else f"in {part}")
+                self.stop.check("while testing" if part == "test" else f"in {part}")
                 (scored,) = score_batches(methods, [batches[i]])
             if on_batch is None:
                 return scored.rows, None
             return scored.rows, scored if self.world.is_first else scored.to("cpu")
 
-        rows: list[Row] = []
+        rows: list[ScoreRow] = []
         title = f"{part}, acceleration {acc:g}"
         numbers = range(len(batches))
         shown = progress(numbers, title, len(batches.samples), lambda i: len(samples[i]))
         for i, result in zip(shown, self.world.mapped(scored_batch, numbers), strict=True):
             if known[i] is None:
-                stop.progressed()
+                self.stop.progressed(step=part == "test")
             if result is None:  # of another process, for the first
                 continue
             of_batch, scored = result
@@ -179,21 +201,12 @@ class Bench:
                 on_batch(scored.to(self.device))
         return self.world.from_first(rows)
 
-    def cached_scores(
-        self, parameters: Mapping[str, Parameters], acc: float, size: int, part: str = "test"
-    ) -> dict[str, list[Row]]:
-        """The rows of those training-free methods whose scores are cached; see `score`."""
-        identities = self._identities(parameters, self.batches(part, acc, size))
-        rows = {name: recall(identity, list) for name, identity in identities.items()}
-        return {name: known for name, known in rows.items() if known is not None}
-
-    def _identities(
-        self, parameters: Mapping[str, Parameters], batches: EvaluationBatches
-    ) -> dict[str, dict[str, Any]]:
-        """What the scores of training-free methods depend on, of those that can be cached."""
+    def _identities(self, batches: EvaluationBatches, acc: float) -> dict[str, dict[str, Any]]:
+        """Everything that the scores of training-free methods depend on, of those that can be
+        cached."""
         return {
-            name: identity | {"parameters": chosen, "size": batches.size}
-            for name, chosen in parameters.items()
+            name: identity | {"parameters": chosen, "size": batches.size, "scores": list(SCORES)}
+            for name, chosen in self.tuned[acc].items()
             if (identity := self.identity(name, batches))
         }
 
@@ -215,10 +228,7 @@ class Bench:
             "usual": method.usual,
             "samples": {str(i): self.cine.hashes[i] for i in batches.samples},
             "shape": self.cine.shape,
-            "acquisition": {
-                **dataclasses.asdict(batches.acquisition),
-                "acc": [float(acc) for acc in batches.acquisition.acc],  # 4 is 4.0
-            },
+            "acquisition": asdict(batches.acquisition),
             "real_image": self.real_image,
             "code": CODE,
             "versions": versions(),

@@ -1,4 +1,4 @@
-"""Where the heart is in a series, when it is relaxed and contracted, and which grays show it.
+"""Where the heart is in a series, which frames differ most there, and which grays show it.
 
 Found from motion alone, without a segmentation: for pictures, not for measurements. Series are
 (T, Y, X) real magnitude images.
@@ -28,9 +28,13 @@ class HeartView:
     top: int
     left: int
     size: int  # pixels
-    end_diastole: int  # frame
-    end_systole: int
+    farthest: int  # frame that differs most from the first one
     window: tuple[float, float]  # gray values that are black and white
+
+    @property
+    def frames(self) -> dict[str, int]:
+        """The two frames that pictures show, by a name that counts from 1."""
+        return {"frame 1": 0, f"frame {self.farthest + 1}, farthest from 1": self.farthest}
 
     def crop(self, images):
         """The square of images (..., Y, X)."""
@@ -39,10 +43,8 @@ class HeartView:
 
 
 def find_heart(series: Tensor) -> HeartView:
-    """The main part of the moving region: the square around it, and its extreme frames.
-
-    End-diastole is the extreme with more signal, because blood is brighter than the wall.
-    """
+    """The main part of the moving region: the square around it, and the frame that differs most
+    from the first one there, by the mean squared difference."""
     ny, nx = series.shape[1:]
     low, high = series.quantile(torch.tensor(TYPICAL, device=series.device), dim=0)
     change = high - low  # (Y, X)
@@ -65,10 +67,8 @@ def find_heart(series: Tensor) -> HeartView:
     top = min(max(row - half, 0), ny - 2 * half)
     left = min(max(column - half, 0), nx - 2 * half)
     box = series[:, top : top + 2 * half, left : left + 2 * half].flatten(1)  # (T, pixels)
-    phase = torch.linalg.svd(box - box.mean(dim=0), full_matrices=False)[0][:, 0]
-    ends = int(phase.argmax()), int(phase.argmin())
-    diastole, systole = sorted(ends, key=lambda frame: -box[frame].mean().item())
+    farthest = int((box - box[0]).square().mean(dim=1).argmax())
     low, high = (box.flatten().quantile(q).item() for q in WINDOW)
     if high <= low:
         low, high = 0.0, 1.0
-    return HeartView(top, left, 2 * half, diastole, systole, (low, high))
+    return HeartView(top, left, 2 * half, farthest, (low, high))

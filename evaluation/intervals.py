@@ -10,19 +10,18 @@ Reference: Student, "The probable error of a mean", Biometrika 6:1-25, 1908.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
-from methods.baselines import BASELINES
+from evaluation.summary import Rows, best_baseline, by_acceleration, networks_of
+from metrics import SCORES
 
 LEVEL = 0.95
 FEWEST = 3  # patients for an interval
 FEWEST_CLEAR = 6  # patients for calling a difference clear
-COMPARED = ("psnr", "ssim", "moving_psnr")  # scores whose differences are reported
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Interval:
     n_units: int  # patients or samples
 
     def excludes_zero(self, digits: int) -> bool:
-        """Whether the interval, rounded to `digits`, excludes zero, with patients enough to say."""
+        """Whether the interval excludes zero at these digits, and there are enough patients."""
         if self.n_units < FEWEST_CLEAR:
             return False
         return round(self.low, digits) > 0 or round(self.high, digits) < 0
@@ -56,17 +55,18 @@ class Difference:
 
 
 def paired_differences(
-    rows: Sequence[Mapping[str, Any]],
+    rows: Rows,
     first: str,
     second: str,
     groups: Sequence | np.ndarray | None = None,
-    scores: Sequence[str] = COMPARED,
+    scores: Sequence[str] | None = None,
 ) -> list[Difference]:
     """Two methods compared sample by sample, for every acceleration and score.
 
     Args:
         rows: scores, as returned by `evaluation.scoring.score`.
         groups: patient of each sample of the data; None: unknown.
+        scores: their names; None: those that are compared.
 
     Raises:
         ValueError: the two methods were not scored on the same samples.
@@ -88,36 +88,36 @@ def paired_differences(
                 f" {samples} and {list(by_method[second])} at acceleration {acc}"
             )
         units = None if groups is None else [groups[sample] for sample in samples]
-        for score in scores:
-            values = [np.array([by_method[m][i][score] for i in samples]) for m in (first, second)]
+        for score in compared_scores() if scores is None else scores:
+            values = [
+                np.array([by_method[m][i].get(score, math.nan) for i in samples])
+                for m in (first, second)
+            ]
             interval = mean_interval(values[0] - values[1], units)
             nominal = None if acc is None else float(acc)
             result.append(Difference(first, second, nominal, score, interval))
     return result
 
 
-def advantages(
-    rows: Sequence[Mapping[str, Any]], groups: Sequence | np.ndarray | None = None
-) -> list[Difference]:
+def advantages(rows: Rows, groups: Sequence | np.ndarray | None = None) -> list[Difference]:
     """Each method that is not training-free minus the best training-free method, for every
-    acceleration and every score of `COMPARED`; none if there are no training-free methods.
+    acceleration and every score that is compared, unless it is absent.
 
-    The best one has the highest mean of that score at that acceleration.
+    The best one has the best mean of that score at that acceleration.
     """
-    result = []
-    for acc in dict.fromkeys(row["acc"] for row in rows):
-        rows_at_acc = [row for row in rows if row["acc"] == acc]
-        methods = list(dict.fromkeys(row["method"] for row in rows_at_acc))
-        free = [name for name in methods if name in BASELINES]
-        for network in (name for name in methods if free and name not in BASELINES):
-            for score in COMPARED:
-                means = [
-                    np.mean([row[score] for row in rows_at_acc if row["method"] == name])
-                    for name in free
-                ]
-                best = free[int(np.argmax(means))]
-                result += paired_differences(rows_at_acc, network, best, groups, (score,))
-    return result
+    return [
+        difference
+        for at_acc in by_acceleration(rows).values()
+        for network in networks_of(at_acc)
+        for score in compared_scores()
+        if (best := best_baseline(at_acc, score)) is not None
+        for difference in paired_differences(at_acc, network, best, groups, (score,))
+    ]
+
+
+def compared_scores() -> list[str]:
+    """The scores in which networks are compared with training-free methods."""
+    return [name for name, score in SCORES.items() if score.compared]
 
 
 def mean_interval(values: np.ndarray, groups: Sequence | np.ndarray | None = None) -> Interval:
@@ -137,7 +137,7 @@ def mean_interval(values: np.ndarray, groups: Sequence | np.ndarray | None = Non
 
 @lru_cache
 def t_quantile(freedom: int) -> float:
-    """The t with P(|T| < t) = `LEVEL`, for Student's T of so many degrees of freedom.
+    """The t with P(|T| < t) = `LEVEL`, for Student's T with `freedom` degrees of freedom.
 
     With t = sqrt(freedom) tan(angle), the density of the angle is proportional to
     cos(angle)^(freedom - 1).

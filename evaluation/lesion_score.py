@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from data.batches import Batch, EvaluationBatches
 from evaluation.intervals import spread
 from evaluation.lesion import CONTRASTS, DIAMETERS, find_path, ghost_contrast, kept_contrast, lesion
 from methods.baselines import Method
 from physics.sense import aliased_by
-from training.batches import Batch, EvaluationBatches
 from util.journal import Journal
 from util.progress import progress
 from util.stop import NEVER, StopRequest
@@ -35,7 +35,7 @@ def lesion_rows(
         journal: of an earlier call that was stopped; rows in it are not computed again.
         world: the processes that share the work; the first alone has the journal and the rows.
     """
-    low, high = batches.acquisition.acc
+    low, high = batches.acquisition.sampling.acc
     keys = [
         {
             "lesions": batches.samples_of(i),
@@ -72,7 +72,7 @@ def _rows_of_sample(
     rows: list[dict[str, Any]] = []
     truth = batch.target[0]
     path = find_path(truth)
-    phase = batch.image.sgn() if batch.image.is_complex() else 1.0
+    phase = batch.truth.sgn() if batch.truth.is_complex() else 1.0
     plain = {name: method(*batch.measured).abs()[0] for name, method in methods.items()}
     for diameter, contrast in itertools.product(DIAMETERS, CONTRASTS):
         stop.check("while testing")

@@ -11,19 +11,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from methods.baselines import BASELINES, Method
+from data.batches import Batch
+from methods.baselines import Method
 from metrics import SCORES, psnr, scores_of
 from model import run_stages
-from training.batches import Batch
 from util.world import ALONE, World
 
-Row = dict[str, Any]
-
-VALIDATION_SCORES = ("loss", "psnr", "ssim")
+ScoreRow = dict[str, Any]
 
 
 @dataclass
@@ -32,7 +29,7 @@ class Scored:
 
     batch: Batch
     images: dict[str, Tensor]  # (B, T, Y, X) float32 magnitudes by method
-    rows: list[Row]  # one for each method and sample
+    rows: list[ScoreRow]  # one for each method and sample
 
     def to(self, device: torch.device | str) -> "Scored":
         """The same on another device."""
@@ -40,7 +37,7 @@ class Scored:
         return Scored(self.batch.to(device), images, self.rows)
 
 
-def score(methods: Mapping[str, Method], batches: Iterable[Batch]) -> list[Row]:
+def score(methods: Mapping[str, Method], batches: Iterable[Batch]) -> list[ScoreRow]:
     """Scores of all methods on all samples: rows of `metrics.csv`."""
     return [row for scored in score_batches(methods, batches) for row in scored.rows]
 
@@ -50,14 +47,22 @@ def score_batches(methods: Mapping[str, Method], batches: Iterable[Batch]) -> It
     """Each batch with its reconstructions and scores, computed one batch at a time."""
     for batch in batches:
         images = {name: _magnitude(name, method, batch) for name, method in methods.items()}
-        rows = []
-        for name, reconstruction in images.items():
-            scores = scores_of(reconstruction, batch.target)
-            columns = {key: values.tolist() for key, values in scores.items()}
-            for i, sample in enumerate(batch.samples):
-                values = {key: column[i] for key, column in columns.items()}
-                rows.append({"sample": sample, "acc": batch.acc, "method": name, **values})
-        yield Scored(batch, images, rows)
+        yield Scored(batch, images, score_images(images, batch.target, batch.samples, batch.acc))
+
+
+def score_images(
+    images: Mapping[str, Tensor], target: Tensor, samples: Sequence[int], acc: float | None
+) -> list[ScoreRow]:
+    """Scores of magnitudes (B, T, Y, X) by method against the target: a row for each method and
+    sample. `acc`: the nominal acceleration, for the rows."""
+    rows = []
+    for name, reconstruction in images.items():
+        scores = scores_of(reconstruction, target)
+        columns = {key: values.tolist() for key, values in scores.items()}
+        for i, sample in enumerate(samples):
+            values = {key: column[i] for key, column in columns.items()}
+            rows.append({"sample": sample, "acc": acc, "method": name, **values})
+    return rows
 
 
 @torch.no_grad()
@@ -94,15 +99,15 @@ class Example:
 def validate(
     method: Method, batches: Iterable[Batch], n_examples: int, world: World = ALONE
 ) -> tuple[dict[str, float], list[Example]]:
-    """Mean validation scores over all samples, and the first `n_examples` samples.
+    """Means over all samples of the scores that are logged, and the first `n_examples` samples.
 
     `batches`: the share of this process, of whose samples the examples are.
     """
-    values: dict[str, list[Tensor]] = {name: [] for name in VALIDATION_SCORES}
+    values: dict[str, list[Tensor]] = {k: [] for k, one in SCORES.items() if one.logged}
     examples: list[Example] = []
     for batch in batches:
         images, target = method(*batch.measured).abs(), batch.target
-        for name, column in scores_of(images, target, VALIDATION_SCORES).items():
+        for name, column in scores_of(images, target, values).items():
             values[name].append(column)
         if shown := batch.samples[: n_examples - len(examples)]:
             aliased = batch.combined.abs()
@@ -110,7 +115,7 @@ def validate(
     share = {
         name: torch.cat(columns).tolist() if columns else [] for name, columns in values.items()
     }
-    scores = {name: torch.tensor(world.merged(share[name])) for name in VALIDATION_SCORES}
+    scores = {name: torch.tensor(world.merged(share[name])) for name in values}
     return {name: column.mean().item() for name, column in scores.items()}, examples
 
 
@@ -122,20 +127,3 @@ def psnr_by_stage(network: nn.Module, batches: Iterable[Batch], precision: str) 
         stages = run_stages(network, *batch.measured, precision=precision)
         columns.append(torch.stack([psnr(images.abs(), batch.target) for images in stages]))
     return torch.cat(columns, dim=1).mean(dim=1).tolist()
-
-
-def mean_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """{method: {score: mean over the rows of that method}}."""
-    by_method: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        by_method.setdefault(row["method"], []).append(row)
-    return {
-        method: {name: float(np.mean([row[name] for row in group])) for name in SCORES}
-        for method, group in by_method.items()
-    }
-
-
-def best_baseline(rows: Sequence[Mapping[str, Any]]) -> str | None:
-    """The training-free method of the highest mean PSNR; None if there is none."""
-    means = {k: v["psnr"] for k, v in mean_scores(rows).items() if k in BASELINES}
-    return max(means, key=lambda name: means[name], default=None)

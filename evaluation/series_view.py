@@ -1,14 +1,12 @@
-"""What is measured in one series for looking at it: the heart, errors by frame, the blood pool."""
+"""What is measured in one series for looking at it: the heart, and errors by frame."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 
 from evaluation.heart_view import HeartView, find_heart
-from evaluation.ventricle import areas, ejection_fraction, find_pool
 from metrics import psnr
 
 
@@ -17,8 +15,7 @@ class SeriesView:
     """One series as reconstructed by several methods, with what is measured in it.
 
     Images are magnitudes (T, Y, X) with a peak near 1, by name, in the order in which they are
-    shown. Heart and blood pool are found in the reference: the truth or, if that is unknown, the
-    last.
+    shown. The heart is found in the reference: the truth or, if that is unknown, the last.
     """
 
     title: str
@@ -27,8 +24,6 @@ class SeriesView:
     roles: Mapping[str, str]  # what each is, in a few words, such as "network"
     heart: HeartView
     psnr: Mapping[str, np.ndarray] = field(default_factory=dict)  # (T,) dB; empty without truth
-    areas: Mapping[str, np.ndarray] = field(default_factory=dict)  # (T,) pixels; empty: no pool
-    ejection: Mapping[str, float] = field(default_factory=dict)  # fraction, of this one slice
 
     @property
     def n_frames(self) -> int:
@@ -55,27 +50,4 @@ def view_series(
             if name != truth:
                 frames = torch.from_numpy(series)[:, None]  # (T, 1, Y, X)
                 by_frame[name] = psnr(frames, reference[:, None]).numpy()
-    pool = find_pool(reference, heart)
-    found = {}
-    if pool is not None:
-        found = {name: areas(torch.from_numpy(series), pool) for name, series in images.items()}
-    return SeriesView(
-        title,
-        images,
-        truth,
-        roles,
-        heart,
-        psnr=by_frame,
-        areas={name: area.numpy() for name, area in found.items()},
-        ejection={name: ejection_fraction(area) for name, area in found.items()},
-    )
-
-
-def ventricle_rows(views: Mapping[int, SeriesView]) -> list[dict[str, Any]]:
-    """The areas of all frames as rows of `ventricle.csv`; `views` by sample."""
-    return [
-        {"sample": sample, "method": name, "frame": frame, "area": float(area)}
-        for sample, view in views.items()
-        for name, by_frame in view.areas.items()
-        for frame, area in enumerate(by_frame)
-    ]
+    return SeriesView(title, images, truth, roles, heart, psnr=by_frame)

@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from tqdm import tqdm
 
+from data.batches import Batch
 from methods.baselines import BASELINES, baseline
 from metrics import psnr
-from training.batches import Batch
 from util.stop import NEVER, StopRequest
 
 N_TUNING = 4  # training samples that parameters are searched on
@@ -135,16 +135,17 @@ def is_fixed(axis: Sequence[float]) -> bool:
     return len(axis) < 2 or min(axis) <= 0 or all(isinstance(value, int) for value in axis)
 
 
-def beyond_grid(grid: Mapping[str, Sequence[float]], found: Mapping[str, float]) -> list[str]:
+def beyond_grid(grid: Mapping[str, Sequence[float]], values: Mapping[str, float]) -> list[str]:
     """The parameters whose values lie beyond those of the grid."""
-    return [k for k, values in grid.items() if not min(values) <= found[k] <= max(values)]
+    return [k for k, axis in grid.items() if not min(axis) <= values[k] <= max(axis)]
 
 
 def middle(batch: Batch) -> Batch:
     """The middle half of the columns."""
-    nx = batch.image.shape[-1]
+    image = batch.truth
+    nx = image.shape[-1]
     columns = slice(nx // 4, nx - nx // 4)
     maps = None if batch.maps is None else batch.maps[..., columns]
     return dataclasses.replace(
-        batch, image=batch.image[..., columns], aliased=batch.aliased[..., columns], maps=maps
+        batch, image=image[..., columns], aliased=batch.aliased[..., columns], maps=maps
     )

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from formats.axes import Guess, middle, parse_axes, spelled, to_frames
-from formats.kspace import (
+from data.kspace import (
     arrange_mask,
     centred,
     centred_mask,
@@ -21,9 +20,10 @@ from formats.kspace import (
     looks_like_kspace,
     measured_lines,
 )  # fmt: skip
+from data.stored import require_memory
+from formats.axes import Guess, middle, parse_axes, spelled, to_frames
 from formats.series import Scan, Series
 from util.errors import InputError
-from util.stored import require_memory
 
 KSPACE_NAMES = ("kspace", "kspace_full", "kspace_single_full", "kus", "kdata", "ksp", "k_space")
 KSPACE_BEGINNINGS = ("kspace_", "kdata_", "ksp_")

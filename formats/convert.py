@@ -37,9 +37,9 @@ import numpy as np
 import torch
 from numpy.lib import format as npy_format
 
-from formats.coils import require_coils, require_noise
+from data.coils import require_coils, require_noise
+from data.kspace import combine_coils, is_full, measured_lines
 from formats.dicom import read_dicom
-from formats.kspace import combine_coils, is_full, measured_lines
 from formats.reading import kind_of, read_file
 from formats.series import Series, require_usable
 from metrics import moving_region

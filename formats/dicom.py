@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from data.stored import require_memory
 from formats.arrays import MEMORY_REMEDY
 from formats.series import Scan, Series, damage_explained, optional
 from util.errors import InputError
-from util.stored import require_memory
 
 PREAMBLE, MAGIC = 128, b"DICM"
 SUFFIXES = (".dcm", ".ima", ".dicom")

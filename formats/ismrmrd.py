@@ -17,11 +17,11 @@ from xml.etree import ElementTree
 import numpy as np
 import torch
 
+from data.stored import require_memory
 from formats.arrays import MEMORY_REMEDY, series_of
 from formats.series import Scan, Series, damage_explained, optional
 from physics.fourier import fftc, ifftc
 from util.errors import InputError
-from util.stored import require_memory
 
 # bits of an acquisition's flags, counted from 1 as in ismrmrd.h
 NOISE, CALIBRATION, NAVIGATION, PHASE_CORRECTION = 19, 20, 23, 24

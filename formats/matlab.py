@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from data.stored import require_memory
 from formats.arrays import MEMORY_REMEDY, Choice, Variable, scan_of_arrays
 from formats.axes import from_frames
 from formats.hdf5 import MATLAB
 from formats.series import Scan, damage_explained, in_order, optional
 from util.errors import InputError
-from util.stored import require_memory
 
 BYTES = {"double": 8, "single": 4, "logical": 1}  # of a real value of MATLAB's classes
 KEY = "reconstruction"  # of what is written

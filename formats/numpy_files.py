@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.stored import MAGIC, Stored, stored_in
 from formats.arrays import (
     CINE_NAME,
     IMAGE_NAMES,
@@ -18,7 +19,6 @@ from formats.arrays import (
 )  # fmt: skip
 from formats.series import Scan
 from util.errors import InputError
-from util.stored import MAGIC, Stored, stored_in
 
 EXPECTED = "expected an array of images or k-space"
 ALONE = "array"  # the name of the array of an .npy file

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from data.stored import MAGIC, ZIP_MAGIC
 from formats.arrays import Variable, is_mask_name, last_part
 from formats.dicom import is_dicom, read_dicom
 from formats.hdf5 import hdf5_variables, read_hdf5
@@ -22,7 +23,6 @@ from formats.nifti import read_nifti
 from formats.numpy_files import numpy_variables, read_numpy
 from formats.series import Scan, damage_explained, optional
 from util.errors import InputError
-from util.stored import MAGIC, ZIP_MAGIC
 
 KINDS = (
     "expected an .npz, .npy, .mat, HDF5, ISMRMRD, NIfTI or DICOM file, or a folder of DICOM files"

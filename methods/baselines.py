@@ -38,7 +38,7 @@ from torch import Tensor
 
 from methods.patches import BLOCK, PATCH, shift_of, shrink_components, shrink_patches
 from physics.consistency import DataConsistency
-from physics.sense import CoilConsistency, data_consistency
+from physics.sense import CoilConsistency, measurement_of
 
 # (aliased, mask) to images, as networks are called; of several coils (aliased, mask, maps)
 Method = Callable[..., Tensor]
@@ -120,7 +120,7 @@ def kt_sparse(
     `fall * threshold`. The initial images are `start`, by default the view-shared ones."""
     images = view_sharing(measured) if start is None else start
     for level in _falling(threshold, fall, n_steps):
-        images = measured.project(_shrink_spectrum(images, level))
+        images = measured.enforce(_shrink_spectrum(images, level))
     return images
 
 
@@ -158,7 +158,7 @@ def low_rank_sparse(
     for level in falling:
         background = _shrink_singular_values(images - changes, low_rank * level)
         changes = _shrink_spectrum(images - background, sparse * level)
-        images = measured.project(background + changes)
+        images = measured.enforce(background + changes)
     return images
 
 
@@ -219,7 +219,7 @@ def _shrunk_by_turns(
         ahead = images + min(step / (step + 3), MOMENTUM) * (images - before)
         before = images
         shrunk = rules[step % len(rules)](ahead, level, step // len(rules))
-        images = measured.project(shrunk)
+        images = measured.enforce(shrunk)
     return images if exact else shrunk
 
 
@@ -347,6 +347,6 @@ def baseline(name: str, real_image: bool, **parameters: float) -> Method:
     def reconstruct(aliased: Tensor, mask: Tensor, maps: Tensor | None = None) -> Tensor:
         if method.needs_coils and maps is None:
             raise ValueError(f"{name} is for several coils: give their aliased images and maps")
-        return method.reconstruct(data_consistency(aliased, mask, maps, prior), **values)
+        return method.reconstruct(measurement_of(aliased, mask, maps, prior), **values)
 
     return reconstruct

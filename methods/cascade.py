@@ -17,6 +17,7 @@ image reconstruction", IEEE Trans Med Imaging 37:491-503, 2018; W. Shi et al. (s
 """
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +25,9 @@ from torch.nn import functional as F
 
 from methods.baselines import zero_filled
 from methods.layers import BANDS, ShiftBlock, as_convolved, run_block, set_zero, temporal_views
-from methods.start import start_images
+from methods.start import initial_images
 from physics.fourier import join_complex, split_complex
-from physics.sense import data_consistency
+from physics.sense import measurement_of
 
 SUBPIXEL = 2  # blocks of 2 x 2 pixels become channels
 LEVELS = 3  # resolutions of a stage
@@ -37,30 +38,28 @@ class Stage(nn.Module):
     (B, T, parts, Y, X), and its last features.
 
     It has three resolutions, the highest that of sub-pixels, with 1, 2 and 4 times `features`
-    channels. Its output starts at zero. With `cyclic` the image continues cyclically along Y, as it
-    does for the physics; exactly so if Y is a multiple of 8. With `memory` the features of the
-    stage before are added to its own; they start at zero.
+    channels. Its output starts at zero. The image continues cyclically along Y, as it does for the
+    physics; exactly so if Y is a multiple of 8. All but the `first` stage add the features of the
+    stage before to their own; these start at zero.
     """
 
-    def __init__(self, channels: int, parts: int, features: int, cyclic: bool, memory: bool):
+    def __init__(self, channels: int, parts: int, features: int, first: bool):
         super().__init__()
-        self.cyclic = cyclic
         widths = [features * 2**level for level in range(LEVELS)]
-        padding = (0, 1) if cyclic else 1
-        self.lift = nn.Conv2d(channels * SUBPIXEL**2, features, kernel_size=3, padding=padding)
-        self.encoder = nn.ModuleList(ShiftBlock(width, cyclic=cyclic) for width in widths[:-1])
+        self.lift = nn.Conv2d(channels * SUBPIXEL**2, features, kernel_size=3, padding=(0, 1))
+        self.encoder = nn.ModuleList(ShiftBlock(width, cyclic=True) for width in widths[:-1])
         self.down = nn.ModuleList(
             nn.Conv2d(width, 2 * width, kernel_size=2, stride=2) for width in widths[:-1]
         )
-        self.bottom = nn.ModuleList(ShiftBlock(widths[-1], cyclic=cyclic) for _ in range(2))
+        self.bottom = nn.ModuleList(ShiftBlock(widths[-1], cyclic=True) for _ in range(2))
         self.up = nn.ModuleList(  # like a transposed convolution, but fast on CPUs too
             nn.Sequential(nn.Conv2d(2 * width, 4 * width, kernel_size=1), nn.PixelShuffle(2))
             for width in widths[:-1]
         )
-        self.decoder = nn.ModuleList(ShiftBlock(width, cyclic=cyclic) for width in widths[:-1])
+        self.decoder = nn.ModuleList(ShiftBlock(width, cyclic=True) for width in widths[:-1])
         self.project = nn.Conv2d(features, parts * SUBPIXEL**2, kernel_size=1)
         set_zero(self.project)
-        if memory:
+        if not first:
             self.recall = nn.Conv2d(features, features, kernel_size=1)
             set_zero(self.recall)
 
@@ -89,8 +88,6 @@ class Stage(nn.Module):
         row of sub-pixels more on either side for the first convolution."""
         ny, nx = x.shape[-2:]
         multiple = SUBPIXEL * 2 ** (LEVELS - 1)
-        if not self.cyclic:
-            return F.pad(x, (0, -nx % multiple, 0, -ny % multiple))
         if ny < 2 * multiple:  # at least two rows at the lowest resolution
             x = x.repeat(1, 1, math.ceil(2 * multiple / ny), 1)
             ny = x.shape[-2]
@@ -106,9 +103,8 @@ class Cascade(nn.Module):
     onto the other bands of temporal frequency. The temporal mean covers all frames, so the
     difference to it shows all motion at once.
 
-    With `memory` a stage also gets the features of the stage before, and what the last data
-    consistency changed (the first stage: the difference of the zero-filled images to the start),
-    and its images are cyclic along Y. The cascade of version 0.1.0 has none of this.
+    A stage also gets the features of the stage before, and the change that the last data
+    consistency made (the first stage: the difference of the zero-filled images to the start).
 
     With `real_image` the images are real throughout, and the output is real and signed. Otherwise
     real and imaginary part are two channels of every frame, and the output is complex64.
@@ -117,11 +113,12 @@ class Cascade(nn.Module):
     the data consistency alone (`physics/sense.py`).
     """
 
+    TRAINING: ClassVar = {"strip": 32, "clip_gradient": 0.001, "ema": 0.999, "stage_loss": 0.1}
+
     def __init__(
         self,
         stages: int,
         features: int,
-        memory: bool,
         real_image: bool,
         dc_weight: float | None,
         learn_dc_weight: bool,
@@ -129,13 +126,12 @@ class Cascade(nn.Module):
         """`dc_weight`: v of `DataConsistency.project`; None: infinite. `learn_dc_weight`: train v
         from that value, separately in each stage."""
         super().__init__()
-        self.real_image, self.memory = real_image, memory
+        self.real_image = real_image
         self.gradient_checkpointing = False  # recompute activations in the backward pass
         parts = 1 if real_image else 2
-        views = 2 + len(BANDS) + memory
+        views = 3 + len(BANDS)
         self.stages = nn.ModuleList(
-            Stage(views * parts, parts, features, cyclic=memory, memory=memory and i > 0)
-            for i in range(stages)
+            Stage(views * parts, parts, features, first=i == 0) for i in range(stages)
         )
         log_weight = None if dc_weight is None else torch.full((stages,), dc_weight).log()
         if learn_dc_weight and log_weight is not None:
@@ -148,11 +144,11 @@ class Cascade(nn.Module):
 
     def by_stage(self, aliased: Tensor, mask: Tensor, maps: Tensor | None = None) -> list[Tensor]:
         """The reconstructions after each stage; the last one is the network's."""
-        measured = data_consistency(aliased, mask, maps, self.real_image)
+        measured = measurement_of(aliased, mask, maps, self.real_image)
         with torch.no_grad():
-            images, shared = start_images(measured)
+            images, shared = initial_images(measured)
             shared = self.parts_of(shared - images)
-            changed = zero_filled(measured) - images if self.memory else None
+            changed = zero_filled(measured) - images
         features, reconstructions = None, []
         for i, stage in enumerate(self.stages):
             channels = self.views(images, shared, changed)
@@ -162,19 +158,15 @@ class Cascade(nn.Module):
             parts = correction.unbind(dim=2)
             corrected = images + (parts[0] if self.real_image else join_complex(*parts))
             weight = None if self.log_weight is None else self.log_weight[i].exp()
-            images = measured.project(corrected, weight)
-            if self.memory:
-                changed = images - corrected
-            else:
-                features = None
+            images = measured.enforce(corrected, weight)
+            changed = images - corrected
             reconstructions.append(images)
         return reconstructions
 
-    def views(self, images: Tensor, shared: Tensor, changed: Tensor | None) -> Tensor:
+    def views(self, images: Tensor, shared: Tensor, changed: Tensor) -> Tensor:
         """The input of a stage, (B, T, channels, Y, X)."""
         parts = self.parts_of(images)  # (B, T, parts, Y, X)
-        more = [] if changed is None else [self.parts_of(changed)]
-        return torch.cat((parts, shared, *temporal_views(parts), *more), dim=2)
+        return torch.cat((parts, shared, *temporal_views(parts), self.parts_of(changed)), dim=2)
 
     def parts_of(self, images: Tensor) -> Tensor:
         """Real images, or the two parts of complex ones, as channels: (B, T, parts, Y, X)."""

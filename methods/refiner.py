@@ -29,6 +29,7 @@ class Refiner(nn.Module):
     """
 
     gradient_checkpointing = False
+    can_compile = True
 
     def __init__(self, init_features: int, batch_norm: bool, views: bool):
         super().__init__()
@@ -86,12 +87,12 @@ class UNetResNet(nn.Module):
         )
 
     def forward(self, aliased: Tensor, mask: Tensor, maps: Tensor | None = None) -> Tensor:
-        start = self.unet.begin(aliased, mask, maps)
+        start = self.unet.initial_image(aliased, mask, maps)
         images = self.unet.correct(start)
         for refiner in self.refiners:
             if images.is_complex():
                 images = join_complex(*refiner(torch.cat(split_complex(images))).chunk(2))
             else:
                 images = refiner(images)
-            images = start.consistent(images)
+            images = start.enforce(images)
         return images

@@ -11,7 +11,7 @@ from torch import Tensor
 from methods.baselines import Measured, kt_sparse, view_sharing, zero_filled
 from physics.coils import combine
 from physics.fourier import join_complex, split_complex
-from physics.sense import data_consistency as measured_lines
+from physics.sense import measurement_of
 
 ZERO_FILLED, VIEW_SHARING, KT_SPARSE = "zero_filled", "view_sharing", "kt_sparse"
 STARTS = (ZERO_FILLED, VIEW_SHARING, KT_SPARSE)
@@ -19,14 +19,14 @@ KT_THRESHOLD, KT_FALL, KT_STEPS = 0.02, 0.25, 6  # of the k-t sparse start
 MAGNITUDE_EPSILON = 1e-12  # (1e-6 of the peak)^2: a finite gradient if both parts are zero
 
 
-def start_images(measured: Measured) -> tuple[Tensor, Tensor]:
+def initial_images(measured: Measured) -> tuple[Tensor, Tensor]:
     """A short k-t sparse reconstruction, and the view-shared images that it begins with, each
     (B, T, Y, X): real with the real-image prior, else complex."""
     shared = view_sharing(measured)
     return kt_sparse(measured, KT_THRESHOLD, KT_FALL, KT_STEPS, start=shared), shared
 
 
-class Start:
+class InitialImage:
     """The start of a batch in two real parts, and how corrections of the parts give an image.
 
     Attributes:
@@ -49,7 +49,7 @@ class Start:
             name: one of `STARTS`.
             aliased, mask, maps: as networks are called with (see `model.py`).
             real_image: assume real-valued images.
-            data_consistency: whether `consistent` puts the measured lines back.
+            data_consistency: whether `enforce` puts the measured lines back.
         """
         self.real_image = real_image and name != ZERO_FILLED
         self.data_consistency = data_consistency
@@ -58,34 +58,34 @@ class Start:
             self.parts = split_complex(combined)
             if not data_consistency:
                 return
-        self.measured = measured_lines(aliased, mask, maps, self.real_image)
+        self.measured = measurement_of(aliased, mask, maps, self.real_image)
         if name != ZERO_FILLED:
             with torch.no_grad():
                 self.parts = self._parts(name)
 
     def _parts(self, name: str) -> tuple[Tensor, Tensor]:
         measured = self.measured
-        images = start_images(measured)[0] if name == KT_SPARSE else view_sharing(measured)
+        images = initial_images(measured)[0] if name == KT_SPARSE else view_sharing(measured)
         if self.real_image:
             return images, zero_filled(measured) - images
         return split_complex(images)
 
-    def corrected(self, first: Tensor, second: Tensor) -> Tensor:
+    def add_corrections(self, first: Tensor, second: Tensor) -> Tensor:
         """The images (B, T, Y, X) that two corrections give, (B, T, Y, X) float32 each.
 
         With the real-image prior both correct the start. Otherwise they correct its real and its
         imaginary part, which form a complex image, or without data consistency a magnitude.
         """
         if self.real_image:
-            return self.consistent(self.parts[0] + first + second)
+            return self.enforce(self.parts[0] + first + second)
         first, second = self.parts[0] + first, self.parts[1] + second
         if not self.data_consistency:
             return magnitude(first, second)
-        return self.consistent(join_complex(first, second))
+        return self.enforce(join_complex(first, second))
 
-    def consistent(self, images: Tensor) -> Tensor:
+    def enforce(self, images: Tensor) -> Tensor:
         """The images with the measured lines put back, if that was asked for."""
-        return self.measured.project(images) if self.data_consistency else images
+        return self.measured.enforce(images) if self.data_consistency else images
 
 
 def magnitude(real: Tensor, imaginary: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.layers import run_block, set_zero
-from methods.start import Start
+from methods.start import InitialImage
 
 LEVELS = 4  # poolings of a U-Net; sizes are padded to a multiple of 2**LEVELS
 SMALLEST = 32  # smallest padded size: 2 x 2 pixels at the bottom, enough for batch norm at batch 1
@@ -77,6 +77,7 @@ class UNet(nn.Module):
     """
 
     gradient_checkpointing = False
+    can_compile = True
 
     def __init__(
         self,
@@ -176,20 +177,20 @@ class DualUNet(nn.Module):
             set_zero(child.head)  # type: ignore[arg-type]
 
     def forward(self, aliased: Tensor, mask: Tensor, maps: Tensor | None = None) -> Tensor:
-        return self.correct(self.begin(aliased, mask, maps))
+        return self.correct(self.initial_image(aliased, mask, maps))
 
-    def begin(self, aliased: Tensor, mask: Tensor, maps: Tensor | None) -> Start:
-        """What the U-Nets correct."""
-        return Start(self.start, aliased, mask, maps, self.real_image, self.data_consistency)
+    def initial_image(self, aliased: Tensor, mask: Tensor, maps: Tensor | None) -> InitialImage:
+        """The image that the U-Nets correct."""
+        return InitialImage(self.start, aliased, mask, maps, self.real_image, self.data_consistency)
 
-    def correct(self, start: Start) -> Tensor:
+    def correct(self, start: InitialImage) -> Tensor:
         """The images (B, T, Y, X) that the U-Nets make of a start."""
         if self.branches == "separate":
             first, second = self.real(start.parts[0]), self.imaginary(start.parts[1])
         else:
             axis = 0 if self.branches == "shared" else 1
             first, second = self.both(torch.cat(start.parts, dim=axis)).chunk(2, dim=axis)
-        return start.corrected(first, second)
+        return start.add_corrections(first, second)
 
 
 class UNet3D(nn.Module):
@@ -211,6 +212,8 @@ class UNet3D(nn.Module):
         set_zero(self.unet.head)
 
     def forward(self, aliased: Tensor, mask: Tensor, maps: Tensor | None = None) -> Tensor:
-        start = Start(self.start, aliased, mask, maps, self.real_image, self.data_consistency)
+        start = InitialImage(
+            self.start, aliased, mask, maps, self.real_image, self.data_consistency
+        )
         parts = torch.stack(start.parts, dim=1)  # (B, 2, T, Y, X)
-        return start.corrected(*self.unet(parts).unbind(dim=1))
+        return start.add_corrections(*self.unet(parts).unbind(dim=1))

@@ -61,7 +61,7 @@ class Canvas:
             for tissue, value in SIGNAL.items()
         }
         self.flow: list[Tensor] = []  # layers of flow-related signal, (Y, X) each
-        self.cavity = torch.full((ny, nx), -math.inf)  # depth in the left ventricle's
+
         rough, size = rng.lognormal(0, ROUGHNESS), rng.lognormal(0, ROUGHNESS / 2)
         # three textures that all tissues share
         self.grain = rough * (0.6 * self.field(3 * size) + self.field(8 * size))
@@ -223,7 +223,7 @@ def _paint_heart(canvas: Canvas, heart: Heart, cage: Tensor) -> Tensor:
     u, v = u + canvas.field(18), v + canvas.field(18)
     r = torch.hypot(u, v)
     inner, outer = heart.radii(0)
-    canvas.cavity = cavity = inner - r
+    cavity = inner - r  # depth in the left ventricle
     left = outer - r
     at = outer - rng.uniform(0, 6), rng.normal(0, 5)
     axes = rng.uniform(24, 34), rng.uniform(0.9, 1.2) * outer

@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from phantom.anatomy import EDGE, Canvas, paint_anatomy
+from phantom.anatomy import Canvas, paint_anatomy
 from phantom.heart import Heart, contraction
 from util.random_streams import Stream, generator
 
@@ -92,31 +92,6 @@ def checked(n_samples: int, shape: Sequence[int], seed: int) -> tuple[int, ...]:
             f" seed={seed}"
         )
     return tuple(int(n) for n in shape)
-
-
-def cavity_areas(
-    n_samples: int, shape: Sequence[int] = (20, 192, 192), seed: int = 0
-) -> np.ndarray:
-    """The true area of the left ventricle's cavity in each frame of the samples of `phantom`.
-
-    Everything inside the wall counts, papillary muscles too, as in the clinic.
-
-    Returns:
-        (B, T) float64, in pixels of the image.
-
-    Raises:
-        ValueError: an argument is out of range.
-    """
-    n_frames, ny, nx = checked(n_samples, shape, seed)
-    areas = np.empty((n_samples, n_frames))
-    for i in range(n_samples):
-        rng = generator(Stream.PHANTOM, seed, i)
-        turned = rng.random() < TURNED
-        patient = _painted(rng, n_frames, *((nx, ny) if turned else (ny, nx)))
-        inside = torch.sigmoid(patient.canvas.cavity / EDGE)
-        for t, (x, y) in enumerate(_origins(patient)):
-            areas[i, t] = patient.canvas.sample(inside, x, y).sum().item() / FINER**2
-    return areas
 
 
 @dataclass(frozen=True)

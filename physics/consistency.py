@@ -53,7 +53,7 @@ class DataConsistency:
             return torch.fft.irfft(lines, n=self.ny, dim=-2, norm="ortho")
         return torch.fft.ifft(lines, dim=-2, norm="ortho")
 
-    def project(self, images: Tensor, weight: Tensor | None = None) -> Tensor:
+    def enforce(self, images: Tensor, weight: Tensor | None = None) -> Tensor:
         """The images with their known lines replaced by the measured ones.
 
         Args:
@@ -67,4 +67,4 @@ class DataConsistency:
 
     def descend(self, images: Tensor, gradient: Tensor, step: float) -> Tensor:
         """A step along the negative gradient of another term, then the projection."""
-        return self.project(images - step * gradient)
+        return self.enforce(images - step * gradient)

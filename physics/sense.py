@@ -24,7 +24,7 @@ from physics.fourier import in_single, undersample
 CG_STEPS = 8  # of conjugate gradients
 
 
-def data_consistency(
+def measurement_of(
     aliased: Tensor, mask: Tensor, maps: Tensor | None = None, real_image: bool = False
 ) -> "DataConsistency | CoilConsistency":
     """The measured lines of image series; of coil images, if there are `maps`."""
@@ -95,7 +95,7 @@ class CoilConsistency:
         """A^H A m, (B, T, Y, X) complex64, differentiable."""
         return _Normal.apply(in_single(images), self)
 
-    def project(self, images: Tensor, weight: Tensor | None = None) -> Tensor:
+    def enforce(self, images: Tensor, weight: Tensor | None = None) -> Tensor:
         """A step along the gradient of the lines' error, `z + l A^H (y - A z)`.
 
         For a single coil of sensitivity 1 this replaces the measured lines, as `DataConsistency`

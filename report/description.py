@@ -6,24 +6,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from CS_mask import evaluation_masks, hermitian_mirror, lines_per_frame
-from dataset import name_list
+from CS_mask import evaluation_masks, hermitian_mirror
+from data.acquisition import energy_kept
+from data.quality import data_notices
+from data.split import leakage_notice
 from evaluation.tuning import N_TUNING, Parameters, beyond_grid
 from methods.averaging import average_name
 from methods.baselines import BASELINES
 from methods.start import KT_SPARSE, ZERO_FILLED
-from model import Cost, count_cost
-from scan.weights import FOR_COILS, FOR_COMPLEX, FOR_REAL
-from training.acquisition import energy_kept
-from training.quality import data_notices
+from model import Cost, architecture_settings, count_cost
+from training.checkpoint import FOR_COILS, FOR_COMPLEX, FOR_REAL
 from training.run import Run
-from training.split import leakage_notice
 from util.command_line import given_command
 from util.machine import about_precision, git_commit, hardware, rounding, versions
+from util.progress import name_list
 from util.world import launch_name
 
 COMPRESSED_SAMPLES = 4  # whose mean energy in virtual coils is named
-HERMITIAN_SAMPLES = 8  # masks whose mean gives the Hermitian acceleration
+MEASURED_MASKS = 8  # of the test part, whose lines are counted
 
 
 def configuration(run: Run) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def describe(run: Run) -> dict[str, list[str]]:
             f"{cine.source}: {len(cine.images)} samples of {n_frames} frames, {ny} x {nx} pixels,"
             f" {'complex' if cine.images.is_complex() else 'real-valued'}, hash {cine.hash}",
             *cine.notices,
-            *data_notices(run.quality),
+            *data_notices(cine.quality),
             *simulation_lines(s.phase, s.noise, run.n_coils),
             *coil_lines(run),
         ],
@@ -76,12 +76,12 @@ def describe(run: Run) -> dict[str, list[str]]:
                 f"{name}: {len(part)} samples ({name_list(part)})"
                 for name, part in run.parts.items()
             ),
-            leakage_notice(cine.groups, run.quality.thumbnails, run.parts),
+            leakage_notice(cine.groups, cine.quality.thumbnails, run.parts),
         ],
         "Mask": [
             *(
-                mask_line(acc, cine.shape, s.sample_n, s.data_seed, run.quality.narrowest)
-                for acc in run.test_accelerations
+                mask_line(masks, acc, cine.quality.narrowest)
+                for acc, masks in test_masks(run).items()
             ),
             "training masks "
             + (f"of acceleration {s.acc[0]:g} to {s.acc[1]:g} " if isinstance(s.acc, tuple) else "")
@@ -136,7 +136,7 @@ def summary(run: Run, n_epochs: int) -> str:
 
 
 def simulation_lines(phase: bool, noise: float, coils: int | None) -> list[str]:
-    """What is added to the images before they are undersampled."""
+    """Phase and noise, which are added to the images before they are undersampled."""
     lines = []
     if phase:
         lines.append("with a smooth random phase; in training a new one for every sample and epoch")
@@ -171,31 +171,41 @@ def coil_lines(run: Run) -> list[str]:
     ]
 
 
-def mask_line(
-    acc: float,
-    shape: tuple[int, int, int],
-    sample_n: int,
-    data_seed: int,
-    band: tuple[int, int],
-) -> str:
-    """The test masks in numbers: nominal, actual and Hermitian acceleration.
+def test_masks(run: Run) -> dict[float, np.ndarray]:
+    """Masks of the test part by acceleration, (B, T, Y, 1), of the first samples."""
+    samples, (n_frames, ny, _) = run.parts["test"][:MEASURED_MASKS], run.cine.shape
+    a = run.acquisition
+    return {
+        acc: evaluation_masks(samples, (n_frames, ny), a.sampling.at(acc), a.data_seed)
+        for acc in run.test_accelerations
+    }
+
+
+def mask_line(masks: np.ndarray, acc: float, band: tuple[int, int]) -> str:
+    """Some test masks (B, T, Y, 1) in numbers, all counted in them but the nominal acceleration.
 
     `band`: first and one past the last line that holds energy; the acceleration within it is named
     if it is not the whole k-space.
     """
-    n_frames, ny, _ = shape
-    n_lines = lines_per_frame(ny, acc)
-    masks = evaluation_masks(
-        range(HERMITIAN_SAMPLES), (n_frames, ny), (acc, acc), sample_n, data_seed
-    )
+    ny = masks.shape[2]
+    lines = masks[..., 0].sum(axis=-1)  # (B, T)
+    few, many = int(lines.min()), int(lines.max())
+    count = f"{few}" if few == many else f"{few} to {many}"
+    always = masks[..., 0].min(axis=(0, 1)) > 0  # (Y,)
+    centre = run_length(always[ny // 2 :]) + run_length(always[: ny // 2][::-1])
     distinct = np.maximum(masks, hermitian_mirror(masks)).mean()
     inside = 1 / masks[:, :, slice(*band)].mean()
     return (
-        f"Cartesian, {n_lines} of {ny} lines a frame ({n_lines / ny:.1%}), {sample_n} of them the"
-        f" centre: nominal acceleration {acc:g}, actual {ny / n_lines:.3g}, and"
+        f"Cartesian, {count} of {ny} lines a frame ({masks.mean():.1%}), {centre} of them the"
+        f" centre: nominal acceleration {acc:g}, actual {1 / masks.mean():.3g}, and"
         f" {1 / distinct:.3g} if conjugate-symmetric partners count (real images)"
         + (f"; WARNING: {inside:.3g} among the lines with energy" if band != (0, ny) else "")
     )
+
+
+def run_length(flags: np.ndarray) -> int:
+    """Number of true values before the first false one."""
+    return int(np.argmin([*flags, False]))
 
 
 def model_lines(run: Run, whole: Cost, step: Cost) -> list[str]:
@@ -242,10 +252,10 @@ def optimisation_lines(s: SimpleNamespace, n_steps: int, device: torch.device) -
 def decay_warning(model: str, weight_decay: float) -> list[str]:
     """A warning of an L2 penalty that keeps a network from learning; its gradients are added to
     those of the loss, and Adam divides both by their size."""
-    if model != "cascade" or not weight_decay:
+    if "stages" not in architecture_settings(model) or not weight_decay:
         return []
     return [
-        f"WARNING: the cascade begins near the truth, so the gradients of its loss are small, and"
+        f"WARNING: the {model} begins near the truth, so the gradients of its loss are small, and"
         f" --weight-decay {weight_decay:g} can hold it at its start: give --weight-decay 0, as the"
         " recipes do"
     ]
@@ -272,7 +282,7 @@ def seen_samples(run: Run) -> list[str]:
 def baseline_lines(
     parameters: dict[float, dict[str, Parameters]], training_part: list[int]
 ) -> list[str]:
-    """The parameters of the training-free methods, by acceleration and method, a line each."""
+    """The parameters of the training-free methods, by acceleration and method, one per line."""
     samples = ", ".join(map(str, training_part[:N_TUNING]))
     lines = []
     of_all = [(name, acc) for acc, by_name in parameters.items() for name in by_name]
@@ -291,7 +301,7 @@ def baseline_lines(
 
 
 def caveats(run: Run) -> list[str]:
-    """The limits of the scores, a line each."""
+    """The limits of the scores, one per line."""
     s = run.settings
     lines = [
         "The images were undersampled retrospectively: no scanner measured these lines.",
@@ -326,9 +336,9 @@ def caveats(run: Run) -> list[str]:
 
 
 def remedies(s: SimpleNamespace, n_coils: int | None) -> list[str]:
-    """What helps a network that ends below the training-free methods with these settings."""
+    """Settings that may help a network that ends below the training-free methods."""
     helping = []
-    if s.model != "cascade":
+    if "start" in architecture_settings(s.model):
         lacking = ["--start kt_sparse"] * (s.start != KT_SPARSE)
         lacking += ["--data-consistency"] * (not s.data_consistency)
         helping += [" ".join(lacking)] if lacking else []

@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from evaluation.bench import Reference
 from evaluation.heart_view import HeartView
+from metrics import SCORES
 from util.plotting import (
     Axes,
     Figure,
@@ -179,20 +181,17 @@ def maps_figure(maps: np.ndarray) -> Figure:
 
 @default_style
 def curves_figure(
-    history: Sequence[Mapping[str, float]], reference: tuple[str, float] | None = None
+    history: Sequence[Mapping[str, float]], reference: Reference | None = None
 ) -> Figure:
-    """Loss, PSNR, SSIM and learning rate by epoch.
-
-    `reference`: a training-free method and its PSNR on the validation part, drawn as a line.
-    """
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    panels = {
-        "loss": ("train/loss", "validation/loss"),
-        "PSNR (dB)": ("validation/psnr",),
-        "SSIM (3-D)": ("validation/ssim",),
-        "learning rate": ("learning_rate",),
-    }
-    for axis, (label, names) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
+    """The loss, the other scores that are logged, and the learning rate by epoch; the PSNR of the
+    reference is drawn as a line."""
+    logged = {k: score.title for k, score in SCORES.items() if score.logged and k != "loss"}
+    panels: dict[str, tuple[str, ...]] = {"loss": ("train/loss", "validation/loss")}
+    panels |= {title: (f"validation/{name}",) for name, title in logged.items()}
+    panels["learning rate"] = ("learning_rate",)
+    rows = math.ceil(len(panels) / 2)
+    figure = Figure(figsize=(11, 3.5 * rows), layout="constrained")
+    for axis, (label, names) in zip(figure.subplots(rows, 2).flat, panels.items(), strict=False):
         for name in names:
             points = [(entry["epoch"], entry[name]) for entry in history if name in entry]
             if points:
@@ -200,7 +199,7 @@ def curves_figure(
                     *zip(*points, strict=True), label=name, marker="." if len(points) < 50 else ""
                 )
         if reference and names == ("validation/psnr",):
-            axis.axhline(reference[1], color="0.4", linestyle="--", label=reference[0])
+            axis.axhline(reference.psnr, color="0.4", linestyle="--", label=reference.method)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set(
             xlabel="epoch", ylabel=label, yscale="log" if label.startswith("loss") else "linear"
@@ -213,7 +212,7 @@ def curves_figure(
 
 @default_style
 def heart_figure(series: Mapping[str, np.ndarray], view: HeartView, sample: int) -> Figure:
-    """The heart at its two extremes, its errors, and its motion over two beats.
+    """The heart in two frames, its errors, and its motion over two beats.
 
     Args:
         series: (T, Y, X) by method; the first is the truth.
@@ -222,14 +221,13 @@ def heart_figure(series: Mapping[str, np.ndarray], view: HeartView, sample: int)
     names = list(series)
     truth = view.crop(series[names[0]])
     scale = error_scale(series, view)
-    frames = {"end-diastole": view.end_diastole, "end-systole": view.end_systole}
     figure = Figure(figsize=(2.4 * len(names) + 0.6, 12), layout="constrained")
     axes = figure.subplots(5, len(names), squeeze=False)
     gray = {"cmap": "gray", "vmin": view.window[0], "vmax": view.window[1]}
     for column, name in enumerate(names):
         images = view.crop(series[name])
         axes[0, column].set_title(name, fontsize=10)
-        for row, frame in enumerate(frames.values()):
+        for row, frame in enumerate(view.frames.values()):
             axes[row, column].imshow(images[frame], **gray)
             if column:
                 error = np.abs(images[frame] - truth[frame])
@@ -237,7 +235,7 @@ def heart_figure(series: Mapping[str, np.ndarray], view: HeartView, sample: int)
         profile = images[:, :, view.size // 2]  # (T, Y)
         axes[4, column].imshow(np.tile(profile, (2, 1)).T, aspect="auto", **gray)
     place = axes[2, 0]
-    place.imshow(series[names[0]][view.end_diastole], cmap="gray", vmin=0, vmax=1)
+    place.imshow(series[names[0]][0], cmap="gray", vmin=0, vmax=1)
     middle = view.left + view.size / 2
     outline = Rectangle((view.left, view.top), view.size, view.size, fill=False, color="orange")
     place.add_patch(outline)
@@ -248,12 +246,11 @@ def heart_figure(series: Mapping[str, np.ndarray], view: HeartView, sample: int)
     axes[3, 0].axis("off")
     bar = figure.colorbar(shown, ax=axes[3, 0], location="left", fraction=0.5, extend="max")
     bar.set_label(f"|method - {names[0]}|", fontsize=8)
-    labels = [f"{when}, frame {frame}" for when, frame in frames.items()]
-    labels += ["place in frame", "", "y over two beats, at the line"]
+    labels = [*view.frames, "place in frame", "", "y over two beats, at the line"]
     for axis, label in zip(axes[:, 0], labels, strict=True):
         axis.set_ylabel(label, fontsize=8)
-    for axis, frame in zip(axes[2:4, 1], frames.values(), strict=True):
-        axis.set_ylabel(f"error, frame {frame}", fontsize=8)
+    for axis, frame in zip(axes[2:4, 1], view.frames.values(), strict=True):
+        axis.set_ylabel(f"error, frame {frame + 1}", fontsize=8)
     low, high = view.window
     figure.suptitle(f"sample {sample}: the heart, gray window {low:.2f} to {high:.2f}", fontsize=11)
     return figure
@@ -261,7 +258,7 @@ def heart_figure(series: Mapping[str, np.ndarray], view: HeartView, sample: int)
 
 @default_style
 def progress_figure(series: Mapping[str, np.ndarray], view: HeartView, title: str) -> Figure:
-    """The heart while a network is trained: its extremes, its motion over two beats, the error.
+    """The heart while a network is trained: two frames, its motion over two beats, the error.
 
     The scales are the same for every epoch.
 
@@ -281,12 +278,11 @@ def progress_figure(series: Mapping[str, np.ndarray], view: HeartView, title: st
         low, high = view.window if gray else PROGRESS_ERROR_WINDOW
         scale = {"cmap": "gray" if gray else ERROR_CMAP, "vmin": low, "vmax": high}
         axes[0, column].set_title(name, fontsize=8)
-        axes[0, column].imshow(images[view.end_diastole], **scale)
-        axes[1, column].imshow(images[view.end_systole], **scale)
+        axes[0, column].imshow(images[0], **scale)
+        axes[1, column].imshow(images[view.farthest], **scale)
         profile = np.tile(images[:, :, view.size // 2], (2, 1))  # (2 T, Y)
         shown = axes[2, column].imshow(profile.T, aspect="auto", **scale)
-    labels = [f"end-diastole\nframe {view.end_diastole}", f"end-systole\nframe {view.end_systole}"]
-    labels += ["line over\ntwo beats"]
+    labels = ["frame 1", f"frame {view.farthest + 1},\nfarthest from 1", "line over\ntwo beats"]
     for axis, label in zip(axes[:, 0], labels, strict=True):
         axis.set_ylabel(label, fontsize=8)
     for axis in axes[:2, 0]:

@@ -21,7 +21,7 @@ from PIL import Image
 from evaluation.series_view import SeriesView
 from report.chart import DASHES, Chart, Line, svg
 from report.figures import ERROR_CMAP, error_scale
-from report.markdown import ABSENT, Table
+from report.tables import Table
 from util.files import as_bytes, write_bytes
 from util.plotting import matplotlib
 
@@ -30,16 +30,7 @@ WHOLE_VALUES = 5e6  # pixels of all whole images of a page, before they are show
 HEART_VALUES = 8e6  # the same of the hearts
 ERROR_RANGE = 4  # highest error scale that can be set, over the one that fits
 TRUTH, ZERO_FILLED, BEST, NETWORK = range(4)  # numbers of colours of lines
-PSNR_TITLE, AREA_TITLE = "PSNR by frame, of whole images", "Left ventricle: area of its blood pool"
-AREA_MEANING = (
-    "The area inside the wall, papillary muscles included, by a simple region measure that has"
-    " not been validated clinically, at the place and with the signals of the reference"
-    " (evaluation/ventricle.py). The ejection fraction is (largest - smallest) / largest area of"
-    " this one slice, not that of the ventricle's volume. On 80 phantoms of known truth a pool was"
-    " found in 53; there it was off by 1.5 and 4.0 percentage points (medians of two halves), but"
-    " by more than 12 in 5 of them."
-)
-NO_POOL = "Left ventricle: absent, because no plausible blood pool was found in this series."
+PSNR_TITLE = "PSNR by frame, of whole images"
 
 
 @dataclass(frozen=True)
@@ -53,7 +44,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Page:
-    """What a page says; whatever is left empty is left out."""
+    """What a page says; empty parts are omitted."""
 
     title: str
     score: str  # the result in one line
@@ -100,22 +91,14 @@ def drawn(chart: Chart) -> dict[str, Any]:
 
 
 def view_section(view: SeriesView) -> dict[str, Any]:
-    """The charts and the table of a series, as the template takes them."""
+    """The charts of a series, as the template takes them."""
     charts = []
     colours = line_colours(view)
     frames = range(1, view.n_frames + 1)
     if view.psnr and view.n_frames > 1:
         lines = [Line(k, frames, v.tolist(), colours[k]) for k, v in view.psnr.items()]
         charts.append(Chart(PSNR_TITLE, "frame", "PSNR (dB)", lines, by_frame=True))
-    if view.areas:
-        lines = [Line(k, frames, v.tolist(), colours[k]) for k, v in view.areas.items()]
-        charts.append(Chart(AREA_TITLE, "frame", "area (pixels)", lines, by_frame=True))
-    return {
-        "title": view.title,
-        "charts": [drawn(chart) for chart in charts],
-        "ventricle": ventricle_table(view),
-        "note": "" if view.areas else NO_POOL,
-    }
+    return {"title": view.title, "charts": [drawn(chart) for chart in charts]}
 
 
 def line_colours(view: SeriesView) -> dict[str, int]:
@@ -125,30 +108,6 @@ def line_colours(view: SeriesView) -> dict[str, int]:
     if len(names) > 1:
         given[names[-1]] = NETWORK
     return given | ({view.truth: TRUTH} if view.truth is not None else {})
-
-
-def ventricle_table(view: SeriesView) -> Table | None:
-    """Areas and ejection fraction of each series; None if there is no blood pool."""
-    if not view.areas:
-        return None
-    rows = []
-    for name, area in view.areas.items():
-        cells = [name, f"{area.max():.0f}", f"{area.min():.0f}", percent(view.ejection[name])]
-        if view.truth is not None:
-            minus = view.ejection[name] - view.ejection[view.truth]
-            cells.append(
-                "" if name == view.truth else ABSENT if math.isnan(minus) else f"{100 * minus:+.1f}"
-            )
-        rows.append(cells)
-    heads = ["", "largest (pixels)", "smallest (pixels)", "ejection fraction, one slice"]
-    if view.truth is not None:
-        heads.append(f"minus {view.truth} (percentage points)")
-    return Table(heads, rows, "Left ventricle", AREA_MEANING)
-
-
-def percent(fraction: float) -> str:
-    """A fraction in percent, or "absent"."""
-    return ABSENT if math.isnan(fraction) else f"{100 * fraction:.1f} %"
 
 
 def player_data(views: Sequence[SeriesView]) -> dict[str, Any]:
@@ -186,8 +145,7 @@ def player_view(view: SeriesView, heart_zoom: float, whole_zoom: float) -> dict[
         "errorLimit": min(limit, ERROR_RANGE * error),
         "row": heart.top + heart.size // 2,
         "column": heart.left + heart.size // 2,
-        "diastole": heart.end_diastole,
-        "systole": heart.end_systole,
+        "farthest": heart.farthest,
     }
 
 

@@ -1,7 +1,6 @@
 """Pictures, film and arrays of the test part, written into the folder of a run."""
 
 import io
-import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -9,23 +8,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.batches import Batch
+from data.stored import GrowingArrays
 from evaluation.heart_view import HeartView
 from evaluation.scoring import Scored
 from evaluation.series_view import SeriesView, view_series
 from methods.baselines import BASELINES, Method
 from metrics import moving_region
 from report import figures
-from report.page import player_data
-from training.batches import Batch
 from training.run_folder import ARRAYS
 from util.files import write_bytes
 from util.plotting import Figure
-from util.stored import GrowingArrays
 
-BESIDE = ("view_sharing", "kt_sparse", "patch_low_rank")  # baselines whose profiles are shown
+ALSO_SHOWN = ("view_sharing", "kt_sparse", "patch_low_rank")  # baselines whose profiles are shown
 BEST = "best training-free method"
-KINDS = 6  # pictures of a sample
-PANELS = 4  # series of a view in the report: truth, undersampled, training-free, network
 FILM_MILLISECONDS = 50  # per frame: 20 frames are one heartbeat of a second
 
 
@@ -85,23 +81,6 @@ def write_film(
         content, "GIF", save_all=True, append_images=others, duration=FILM_MILLISECONDS, loop=0
     )
     write_bytes(folder / "cine.gif", content.getvalue())
-
-
-@figures.default_style
-def seconds_of_pictures(images: np.ndarray, n_samples: int, dpi: int) -> float:
-    """Time that the pictures of so many samples, and their part of the report, will take; measured
-    on the frames (T, Y, X) of one."""
-    if not n_samples:
-        return 0.0
-    started = time.perf_counter()
-    figures.frames_figure(images).savefig(io.BytesIO(), format="png", dpi=dpi)
-    drawn = time.perf_counter()
-    view = view_series("", {"": images}, {}, None)
-    viewed = time.perf_counter()
-    player_data([view])
-    encoded = time.perf_counter()
-    once = (drawn - started) * KINDS + (viewed - drawn) + (encoded - viewed) * PANELS
-    return once * n_samples
 
 
 class Gallery:
@@ -181,7 +160,7 @@ class Gallery:
         write_figure(folder / "mask.png", figures.mask_figure(lines, nx), dpi)
         if first.maps is not None:
             write_figure(folder / "maps.png", figures.maps_figure(first.maps[0].cpu().numpy()), dpi)
-        names = [best, *BESIDE] if best else list(BESIDE)
+        names = [best, *ALSO_SHOWN] if best else list(ALSO_SHOWN)
         beside = [name for name in names if name in self.methods and name != self.shown]
         for number, (batch, images) in enumerate(self.drawn):
             target = batch.target[0].cpu()

@@ -6,12 +6,12 @@ import numpy as np
 
 from evaluation.series_view import SeriesView, view_series
 from metrics import definitions
-from report.markdown import TITLES
 from report.page import Page
 from report.pictures import BEST
-from report.run_page import score_line, score_tables
+from report.run_page import score_line
 from report.scan_pictures import TRUTH, shown_series
 from report.scan_text import caveat_lines, network_lines, series_notes, verdict_of
+from report.tables import score_tables
 from scan.reconstruction import TRAINING_FREE, Reconstruction
 
 
@@ -40,7 +40,6 @@ def scan_page(
     rows = [row for result in results for row in result.rows]
     patients = np.array([result.patient for result in results])
     notes = [f"{r.name}: {note}" for r in results for note in series_notes(r)]
-    meaning = [f"{TITLES[key]}: {text}" for key, text in definitions().items()]
     details = {**facts, "Network": network_lines(results), "Series": notes}
     return Page(
         title=f"Reconstruction of {name}",
@@ -49,9 +48,9 @@ def scan_page(
         verdict=verdict_of(results),
         views=views,
         pictures_note=f"{len(views)} of {len(results)} series.",
-        tables=score_tables(rows, patients) if rows else [],
+        tables=score_tables(rows, groups=patients),
         caveats=caveat_lines(results),
-        details=details | ({"Definitions": meaning} if rows else {}),
+        details=details | ({"Definitions": definitions()} if rows else {}),
     )
 
 

@@ -39,7 +39,7 @@ def shown_series(result: Reconstruction) -> dict[str, np.ndarray]:
 def scan_figure(
     series: Mapping[str, np.ndarray], view: HeartView, compared: bool, title: str
 ) -> Figure:
-    """The heart at its extremes, and two beats along a line in either direction through it.
+    """The heart in two frames, and two beats along a line in either direction through it.
 
     Args:
         series: (T, Y, X) by method; the first is the truth, if they are `compared`: then the errors
@@ -47,11 +47,10 @@ def scan_figure(
         view: the place of the heart, and its gray window.
     """
     truth, *_ = (view.crop(images) for images in series.values())
-    labels = [f"end-diastole, frame {view.end_diastole}", f"end-systole, frame {view.end_systole}"]
-    labels += ["y over two beats", "x over two beats"]
+    labels = [*view.frames, "y over two beats", "x over two beats"]
     if compared:
         scale = error_scale(series, view)
-        labels += [f"error, frame {view.end_systole}"]
+        labels += [f"error, frame {view.farthest + 1}"]
     figure = Figure(figsize=(2.4 * len(series) + 0.6, 2.3 * len(labels)), layout="constrained")
     axes = figure.subplots(len(labels), len(series), squeeze=False)
     gray = {"cmap": "gray", "vmin": view.window[0], "vmax": view.window[1]}
@@ -59,12 +58,12 @@ def scan_figure(
     for column, (name, images) in zip(axes.T, series.items(), strict=True):
         heart = view.crop(images)
         column[0].set_title(name, fontsize=10)
-        column[0].imshow(heart[view.end_diastole], **gray)
-        column[1].imshow(heart[view.end_systole], **gray)
+        column[0].imshow(heart[0], **gray)
+        column[1].imshow(heart[view.farthest], **gray)
         for axis, profile in zip(column[2:4], (heart[:, :, middle], heart[:, middle]), strict=True):
             axis.imshow(np.tile(profile, (2, 1)).T, aspect="auto", **gray)
         if compared and name != TRUTH:
-            error = np.abs(heart - truth)[view.end_systole]
+            error = np.abs(heart - truth)[view.farthest]
             shown = column[4].imshow(error, cmap=ERROR_CMAP, vmin=0, vmax=scale)
     for axis in axes.flat:
         axis.set_xticks([])

@@ -4,11 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from evaluation.intervals import advantages
-from evaluation.scoring import mean_scores
-from metrics import definitions
-from report.markdown import DIGITS, difference_text, interval_meaning
-from report.text import in_columns, score_table, wrapped
+import numpy as np
+
+from metrics import SCORES, definitions
+from report.tables import Table, advantage_table, score_tables
+from report.text import as_text, verdict_lines
 from scan.adaptation import Adapted
 from scan.measurement import BRIGHT_LEVEL, BRIGHT_QUANTILE
 from scan.reconstruction import Reconstruction
@@ -16,8 +16,6 @@ from scan.weights import outside_lines, training_lines
 from training.run_folder import OUTPUT
 from util.files import as_bytes, write_bytes
 from util.progress import duration
-
-TABLES = ("Series", "Scores")  # parts whose lines are not wrapped
 
 
 def write_scan_output(
@@ -30,59 +28,44 @@ def write_scan_output(
     `facts`: lines on the scan and on how it was reconstructed, by heading.
     """
     rows = [row for result in results for row in result.rows]
-    parts = {**facts, "Network": network_lines(results), "Series": series_table(results)}
-    if rows:
-        parts = {"Verdict": verdict_of(results), **parts, "Scores": score_table(rows)}
-        parts["Definitions"] = [f"{name}: {text}" for name, text in definitions().items()]
-    parts["Caveats"] = caveat_lines(results)
-    text = [
-        "\n".join([heading, *(lines if heading in TABLES else wrapped(lines))])
-        for heading, lines in parts.items()
-    ]
-    write_bytes(folder / OUTPUT, as_bytes("\n\n".join(text) + "\n"))
+    patients = np.array([result.patient for result in results])
+    notes = [f"{result.name}: {note}" for result in results for note in series_notes(result)]
+    advantage = advantage_table({"": (rows, patients)})
+    parts: dict[str, Sequence[str | Table]] = {
+        "Verdict": verdict_of(results),
+        **facts,
+        "Network": network_lines(results),
+        "Series": [series_table(results), *notes],
+        "Scores": score_tables(rows, list(SCORES), patients, differences=False),
+        "Comparison": [] if advantage is None else [advantage],
+        "Definitions": definitions() if rows else [],
+        "Caveats": caveat_lines(results),
+    }
+    write_bytes(folder / OUTPUT, as_bytes(as_text(parts)))
 
 
 def verdict_of(results: Sequence[Reconstruction]) -> list[str]:
     """The mean PSNR of each method, and each network against the best training-free method; nothing
     where no truth is known."""
     rows = [row for result in results for row in result.rows]
-    if not rows:
-        return []
-    patients = [result.patient for result in results]
-    means = {name: scores["psnr"] for name, scores in mean_scores(rows).items()}
-    ranked = ", ".join(
-        f"{name} {means[name]:.2f}" for name in sorted(means, key=lambda n: -means[n])
-    )
-    lines = [f"mean PSNR of {len({row['sample'] for row in rows})} series in dB: {ranked}"]
-    compared: dict[str, list[str]] = {}
-    for difference in advantages(rows, patients):
-        text = difference_text(difference.interval, DIGITS[difference.score])
-        cells = compared.setdefault(difference.first, [])
-        cells.append(f"{difference.score} {text} ({difference.second})")
-    lines += [
-        f"{name} minus the best training-free method of each score, {interval_meaning(True)}:"
-        f" {', '.join(cells)}"
-        for name, cells in compared.items()
-    ]
-    return lines
+    return verdict_lines(rows, [result.patient for result in results])
 
 
-def series_table(results: Sequence[Reconstruction]) -> list[str]:
-    """A line for each series, and below it what is to be known about it."""
-    head = ["series", "frames x lines x columns", "images", "acceleration", "time"]
-    table, below = [head], []
+def series_table(results: Sequence[Reconstruction]) -> Table:
+    """A row for each series."""
+    rows = []
     for result in results:
         measured = result.measurement
         kind = "real-valued" if measured.is_real else "complex"
         size = " x ".join(map(str, measured.shape))
-        cells = [result.name, size, kind, f"{measured.acceleration:.2f}", duration(result.seconds)]
-        table.append(cells)
-        below += wrapped([f"{result.name}: {note}" for note in series_notes(result)])
-    return [*in_columns(table), *below]
+        time = duration(result.seconds)
+        rows.append([result.name, size, kind, f"{measured.acceleration:.2f}", time])
+    heads = ["series", "frames x lines x columns", "images", "acceleration", "time"]
+    return Table(heads, rows)
 
 
 def series_notes(result: Reconstruction) -> list[str]:
-    """What is to be known about a series, a line each."""
+    """Notes on a series, one per line."""
     return [
         *result.notes,
         f"scaled by 1 / {result.measurement.scale:.4g}, which is undone in the output",
@@ -116,7 +99,7 @@ def adaptation_lines(adapted: Adapted | None) -> list[str]:
 
 
 def caveat_lines(results: Sequence[Reconstruction]) -> list[str]:
-    """The limits of the images and scores, a line each."""
+    """The limits of the images and scores, one per line."""
     lines = []
     if any(result.rows for result in results):
         lines += [

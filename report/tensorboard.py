@@ -18,20 +18,25 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from evaluation.bench import Reference
 from evaluation.heart_view import find_heart
-from evaluation.intervals import spread
-from evaluation.scoring import Example, mean_scores
+from evaluation.scoring import Example
+from evaluation.summary import Rows, mean_scores
 from metrics import SCORES, psnr
 from model import MODELS, architecture_settings
 from report.figures import default_style, progress_figure
-from report.markdown import DIGITS, TITLES, mean_and_spread, table
+from report.tables import Table, score_tables
 from training.run_folder import TENSORBOARD, of_the_run
 from util.errors import InputError
 from util.files import as_bytes, not_written
 from util.plotting import Figure, FigureCanvasAgg
 
-HYPERPARAMETER_SCORES = ("psnr", "ssim")  # of the test, beside the settings in the tab HPARAMS
-WITHOUT_EFFECT = ("baselines", "lesions", "num_pictures", "picture_dpi")  # on these scores
+NOT_HYPERPARAMETERS = (
+    "baselines",
+    "lesions",
+    "num_pictures",
+    "picture_dpi",
+)  # without effect on scores
 
 
 class TensorBoard:
@@ -55,7 +60,7 @@ class TensorBoard:
         rows = [[name, as_text(value)] for name, value in settings.items()]
         with self.explained():
             writer = self.writer()
-            writer.add_text("settings", "\n".join(table(["setting", "value"], rows)))
+            writer.add_text("settings", "\n".join(Table(["setting", "value"], rows).markdown()))
             _, start, _ = hparams(hyperparameters(settings), {})
             writer.file_writer.add_summary(start)  # type: ignore[attr-defined]
             writer.flush()
@@ -84,7 +89,7 @@ class TensorBoard:
                     writer.add_scalar(tag, value, epoch)
             writer.flush()
 
-    def curves(self, entry: Mapping[str, float], reference: tuple[str, float] | None) -> None:
+    def curves(self, entry: Mapping[str, float], reference: Reference | None) -> None:
         """Log an epoch.
 
         Args:
@@ -107,7 +112,7 @@ class TensorBoard:
         if mse:
             self.scalars({"Validation/loss": entry["train/loss"]}, epoch, "train")
         if reference:
-            self.scalars({"Validation/psnr": reference[1]}, epoch, reference[0])
+            self.scalars({"Validation/psnr": reference.psnr}, epoch, reference.method)
 
     def examples(self, epoch: int, examples: Sequence[Example]) -> None:
         """The heart in some validation samples, as it is reconstructed after `epoch`."""
@@ -129,9 +134,7 @@ class TensorBoard:
                 tag = f"Validation_pictures/sample_{example.sample:04d}"
                 self.writer().add_image(tag, rendered(figure), epoch, dataformats="HWC")
 
-    def results(
-        self, rows: Sequence[Mapping[str, Any]], shown: str, verdict: Sequence[str], epoch: int
-    ) -> None:
+    def results(self, rows: Rows, shown: str, verdict: Sequence[str], epoch: int) -> None:
         """The results of the test: verdict and scores as text, a few scores as numbers.
 
         Args:
@@ -140,8 +143,12 @@ class TensorBoard:
             verdict: the results in short, a line each.
         """
         means = mean_scores(rows)[shown]
-        self.scalars({f"test/{score}": means[score] for score in HYPERPARAMETER_SCORES}, epoch)
-        text = "\n".join([*(f"- {line}" for line in verdict), "", *score_table(rows)])
+        logged = [name for name, score in SCORES.items() if score.logged and score.compared]
+        self.scalars({f"test/{name}": means[name] for name in logged}, epoch)
+        lines = [f"- {line}" for line in verdict]
+        for table in score_tables(rows, list(SCORES), differences=False):
+            lines += ["", *table.markdown(), "", table.note]
+        text = "\n".join(lines)
         with self.explained():
             self.writer().add_text("results", text, epoch)
             _, _, end = hparams({}, {})
@@ -156,7 +163,7 @@ class TensorBoard:
 def hyperparameters(settings: Mapping[str, Any]) -> dict[str, float | str]:
     """The settings that the scores of a network depend on, as numbers or text."""
     of_models = {name for model in MODELS for name in architecture_settings(model)}
-    unused = {*WITHOUT_EFFECT, *of_models} - {*architecture_settings(settings["model"])}
+    unused = {*NOT_HYPERPARAMETERS, *of_models} - {*architecture_settings(settings["model"])}
     return {
         name: value if type(value) in (int, float) else as_text(value)
         for name, value in of_the_run(settings).items()
@@ -169,25 +176,6 @@ def as_text(value: Any) -> str:
     words = value if isinstance(value, tuple) else (value,)
     text = " ".join("none" if word is None else str(word) for word in words) or "none"
     return as_bytes(text).decode()
-
-
-def score_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Markdown of mean ± std (n - 1) over the test samples, a line for each method; a table for
-    each acceleration."""
-    lines = []
-    for acc in dict.fromkeys(row["acc"] for row in rows):
-        own = [row for row in rows if row["acc"] == acc]
-        cells = []
-        for method in dict.fromkeys(row["method"] for row in own):
-            cells.append([method])
-            for name in SCORES:
-                values = np.array([row[name] for row in own if row["method"] == method])
-                text = mean_and_spread(float(values.mean()), spread(values), DIGITS[name])
-                cells[-1].append(text)
-        heads = [f"acceleration {float(acc):g}", *(TITLES[name] for name in SCORES)]
-        lines += [*table(heads, cells), ""]
-    n_samples = len({row["sample"] for row in rows})
-    return [*lines, f"Mean ± standard deviation over {n_samples} test samples."]
 
 
 @default_style

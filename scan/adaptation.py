@@ -59,7 +59,7 @@ class Adapted:
 
 
 @dataclass
-class Lines:
+class DividedLines:
     """The measured lines of a series, divided; lines are (1, T, Y, 1), centred."""
 
     measured: Tensor  # (1, T, Y, X) complex64: the images aliased by all measured lines
@@ -79,9 +79,8 @@ class HeldOut:
 
     lines: Tensor  # bool: those held out
     seen: Tensor  # float32: the others
-    given: (
-        Tensor  # (1, T, Y, X) complex64: the images aliased by the others; of coils (1, T, C, Y, X)
-    )
+    # (1, T, Y, X) complex64: the images aliased by the others; of coils (1, T, C, Y, X)
+    given: Tensor
     outside: Tensor  # bool: all measured lines outside the centre
     often: Tensor  # (1, 1, Y, 1): share of the frames that measured a line
 
@@ -100,17 +99,17 @@ def hold_out(measurement: Measurement, real_image: bool, rng: np.random.Generato
 
 
 @torch.no_grad()
-def divided(
+def divided_lines(
     measurement: Measurement,
     network: nn.Module,
     real_image: bool,
     precision: str,
     rng: np.random.Generator,
-) -> Lines:
+) -> DividedLines:
     """Hold out a share of the measured lines; `real_image`: whether the network assumes real-valued
-    images, so that a line tells its conjugate-symmetric partner."""
+    images, so that a line determines its conjugate partner."""
     held = hold_out(measurement, real_image, rng)
-    return Lines(
+    return DividedLines(
         measured=measurement.aliased,
         given=held.given,
         seen=held.seen,
@@ -142,16 +141,16 @@ def adapt(
     stop: StopRequest,
 ) -> Adapted:
     """Fine-tune a copy of the network on the series of a scan together, until their held-out lines
-    gain nothing more, or for at most so many minutes. Unless this limit is reached, the result
+    gain nothing more, or for at most `max_minutes`. Unless this limit is reached, the result
     depends on the seed alone.
 
     Series of too few lines to hold some out are left aside; without any other the network is
-    returned as it is. A request to stop ends it early. `real_image`: see `divided`.
+    returned as it is. A request to stop ends it early. `real_image`: see `divided_lines`.
     """
     started = said = time.monotonic()
     rng = generator(Stream.ADAPTATION, seed)
     network = network.eval()
-    series = [divided(one, network, real_image, precision, rng) for one in measurements]
+    series = [divided_lines(one, network, real_image, precision, rng) for one in measurements]
     series = [lines for lines in series if lines.held_out.any() and lines.free.any()]
     if not series:
         return Adapted(network, 0, 0, 0, float("nan"), float("nan"))
@@ -171,7 +170,7 @@ def adapt(
         if not ended:
             for group in optimizer.param_groups:
                 group["lr"] = RATE * min(1, (step + 1) / WARM_UP)
-            train_step(trained, optimizer, series[rng.integers(len(series))], precision, rng)
+            adaptation_step(trained, optimizer, series[rng.integers(len(series))], precision, rng)
             update_average(average, trained, AVERAGE, step)
             step += 1
         if step % check_every and not ended:
@@ -189,7 +188,7 @@ def adapt(
 
 
 @torch.no_grad()
-def held_out_error(network: nn.Module, lines: Lines, precision: str) -> float:
+def held_out_error(network: nn.Module, lines: DividedLines, precision: str) -> float:
     """Mean squared error of the held-out lines of a series, predicted from the others."""
     maps = lines.maps
     images = run_network(network, *as_measured(lines.given, lines.seen, maps), precision=precision)
@@ -197,10 +196,10 @@ def held_out_error(network: nn.Module, lines: Lines, precision: str) -> float:
     return line_error(seen_by(images, maps), lines.measured, weight).item()
 
 
-def train_step(
+def adaptation_step(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
-    lines: Lines,
+    lines: DividedLines,
     precision: str,
     rng: np.random.Generator,
 ) -> None:

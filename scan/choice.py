@@ -21,7 +21,7 @@ BEST_AS_A_RULE = "patch_low_rank"  # where no lines can be held out
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenMethod:
     """A training-free method, and what it was compared with."""
 
     name: str
@@ -45,13 +45,13 @@ class Choice:
 
 
 @torch.no_grad()
-def best_training_free(measurement: Measurement, seed: int) -> Choice:
+def best_training_free(measurement: Measurement, seed: int) -> ChosenMethod:
     """The iterative training-free method that predicts held-out lines best, each with its usual
     parameters."""
     coils = measurement.maps is not None
     held = hold_out(measurement, measurement.is_real, generator(Stream.HELD_OUT, seed))
     if not held.lines.any():
-        return Choice(BEST_AS_A_RULE, {})
+        return ChosenMethod(BEST_AS_A_RULE, {})
     weight = of_coils(held.lines * line_weights(held.often), measurement.maps)
     errors = {}
     for name in available_baselines(None, measurement.is_real, coils):
@@ -60,4 +60,4 @@ def best_training_free(measurement: Measurement, seed: int) -> Choice:
             images = method(*as_measured(held.given, held.seen, measurement.maps))
             predicted = seen_by(images, measurement.maps)
             errors[name] = line_error(predicted, measurement.aliased, weight).item()
-    return Choice(min(errors, key=lambda name: errors[name]), errors)
+    return ChosenMethod(min(errors, key=lambda name: errors[name]), errors)

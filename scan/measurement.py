@@ -1,4 +1,4 @@
-"""From one's own scan to what a network takes: the measured lines, scaled, with their mask.
+"""From a scan to the input of a network: the measured lines, scaled, with their mask.
 
 K-space is centred and orthonormal (see `physics/fourier.py`), (T, Y, X) complex: frame,
 phase-encoding line, readout. A mask is (T, Y), True for measured lines; the readout is fully
@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from CS_mask import evaluation_masks, lines_per_frame
-from formats.coils import coil_images, require_calibration, require_coils, whitened
-from formats.kspace import is_full as all_measured
-from formats.kspace import measured_lines
+from CS_mask import GAUSSIAN, Sampling, evaluation_masks, lines_per_frame
+from data.batches import Batch
+from data.coils import coil_images, require_calibration, require_coils, whitened
+from data.kspace import is_full, measured_lines
 from formats.series import require_values
 from methods.baselines import view_sharing
 from physics.coils import combine, estimated_maps, mixed
 from physics.fourier import ifftc, undersample
-from physics.sense import as_measured, data_consistency
+from physics.sense import measurement_of
 from util.errors import InputError
 
 BRIGHT_QUANTILE, BRIGHT_LEVEL = 0.999, 0.77  # images of the phantom with a peak of 1 have this one
@@ -28,35 +28,18 @@ REAL_SHARE = 1e-4  # of the energy, in what contradicts real-valued images: roun
 
 
 @dataclass
-class Measurement:
-    """The measured lines of one series, scaled, and the truth if it is known."""
+class Measurement(Batch):
+    """The measured lines of one series, scaled; the truth is the `image`, if it is known."""
 
-    aliased: Tensor  # (1, T, Y, X) complex64, or coil images (1, T, C, Y, X)
-    mask: Tensor  # (1, T, Y, 1) float32, centred
-    scale: float  # images times this are in the units of the input
-    truth: Tensor | None  # (1, T, Y, X) float32 or complex64; None: not known
-    is_real: bool  # whether the images can be taken to be real-valued
-    acc: float  # nominal acceleration
-    maps: Tensor | None = None  # (1, C, Y, X) complex64; None: images of one coil
+    scale: float = 1.0  # images times this are in the units of the input
+    is_real: bool = False  # whether the images can be taken to be real-valued
     notes: tuple[str, ...] = ()  # on the coils
-
-    @property
-    def measured(self) -> tuple[Tensor, ...]:
-        """What methods are called with: `(aliased, mask)`, or `(aliased, mask, maps)`."""
-        return as_measured(self.aliased, self.mask, self.maps)
-
-    def to(self, device: torch.device) -> "Measurement":
-        """The same on a device."""
-        truth = None if self.truth is None else self.truth.to(device)
-        maps = None if self.maps is None else self.maps.to(device)
-        aliased, mask = self.aliased.to(device), self.mask.to(device)
-        return dataclasses.replace(self, aliased=aliased, mask=mask, truth=truth, maps=maps)
 
     def without_images(self) -> "Measurement":
         """The same on the CPU without its images, of which only the shape is kept."""
         nothing = torch.zeros((), dtype=self.aliased.dtype).expand(self.aliased.shape)
         return dataclasses.replace(
-            self, aliased=nothing, mask=self.mask.cpu(), truth=None, maps=None
+            self, aliased=nothing, mask=self.mask.cpu(), image=None, maps=None
         )
 
     @property
@@ -67,7 +50,7 @@ class Measurement:
     @property
     def true_images(self) -> Tensor | None:
         """The truth (T, Y, X) in the units of the input, on the CPU; None: not known."""
-        return None if self.truth is None else self.scale * self.truth[0].cpu()
+        return None if self.image is None else self.scale * self.image[0].cpu()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -94,13 +77,8 @@ def from_images(
     if truth.is_complex() and truth.imag.square().sum() < REAL_SHARE * truth.abs().square().sum():
         truth = truth.real
     lines = drawn_lines(images.shape, acc, sample_n, seed, number, mask)
-    return _scaled(
-        undersample(truth, lines),
-        lines,
-        truth,
-        not truth.is_complex(),
-        acc if mask is None else None,
-    )
+    nominal = acc if mask is None else None
+    return _scaled(undersample(truth, lines), lines, truth, not truth.is_complex(), nominal, number)
 
 
 def drawn_lines(
@@ -122,7 +100,8 @@ def drawn_lines(
             f"--acc {acc:g} gives {n_lines} of {ny} lines a frame and --sample-n is {sample_n}:"
             " give an acceleration of at least 1 that leaves the centre lines, or fewer of these"
         )
-    return torch.from_numpy(evaluation_masks([number], (n_frames, ny), (acc, acc), sample_n, seed))
+    sampling = Sampling(GAUSSIAN, (acc, acc), sample_n)
+    return torch.from_numpy(evaluation_masks([number], (n_frames, ny), sampling, seed))
 
 
 def from_coils(
@@ -132,6 +111,7 @@ def from_coils(
     noise: np.ndarray | None = None,
     acc: float | None = None,
     where: str = "k-space",
+    number: int = 0,
 ) -> Measurement:
     """The lines of k-space (T, C, Y, X) complex of several coils.
 
@@ -142,6 +122,7 @@ def from_coils(
         noise: (C, N), a scan of the coils' noise; None: the corners of k-space are taken.
         acc: nominal acceleration of `drawn`; None: the actual one.
         where: its place, for messages.
+        number: of the series in the scan.
 
     Raises:
         InputError: values, maps or noise are not of such k-space, or too few lines near the centre
@@ -173,14 +154,14 @@ def from_coils(
         used = torch.where(size > 0, used / size, 0)
         of_maps = "sensitivity maps are those of the file, scaled to a norm of 1"
     truth = None if drawn is None else combine(coils, used)
-    measurement = _scaled(aliased, lines, truth, False, acc, used)
+    measurement = _scaled(aliased, lines, truth, False, acc, number, used)
     return dataclasses.replace(measurement, notes=(note, of_maps))
 
 
-def from_kspace(kspace: np.ndarray, mask: np.ndarray | None) -> Measurement:
+def from_kspace(kspace: np.ndarray, mask: np.ndarray | None, number: int = 0) -> Measurement:
     """The lines of undersampled k-space (T, Y, X) complex.
 
-    `mask`: (T, Y); None: the lines that are not zero.
+    `mask`: (T, Y); None: the lines that are not zero. `number`: of the series in the scan.
 
     Raises:
         InputError: the values are not finite or all zero, or the zeros are not whole lines.
@@ -192,7 +173,7 @@ def from_kspace(kspace: np.ndarray, mask: np.ndarray | None) -> Measurement:
     lines = torch.from_numpy(found.astype(np.float32))[None, ..., None]
     aliased = ifftc(torch.from_numpy(np.ascontiguousarray(kspace)))[None]
     is_real = contradiction(aliased, lines) < REAL_SHARE
-    return _scaled(aliased, lines, None, is_real, None)
+    return _scaled(aliased, lines, None, is_real, None, number)
 
 
 def require_mask(mask: np.ndarray, found: np.ndarray, shape: tuple[int, int, int]) -> None:
@@ -207,11 +188,11 @@ def require_mask(mask: np.ndarray, found: np.ndarray, shape: tuple[int, int, int
         )
 
 
-def is_full(kspace: np.ndarray) -> bool:
+def is_fully_sampled(kspace: np.ndarray) -> bool:
     """Whether k-space (T, Y, X) or (T, C, Y, X) is fully sampled, but for empty lines at both
     ends."""
     lines = (kspace != 0).any(axis=-1)
-    return all_measured(lines if lines.ndim == 2 else lines.any(axis=1))
+    return is_full(lines if lines.ndim == 2 else lines.any(axis=1))
 
 
 def checked_mask(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -264,6 +245,7 @@ def _scaled(
     truth: Tensor | None,
     is_real: bool,
     acc: float | None,
+    number: int,
     maps: Tensor | None = None,
 ) -> Measurement:
     """Images divided so that they are as bright as those that networks are trained on.
@@ -271,11 +253,11 @@ def _scaled(
     `BRIGHT_QUANTILE` of the magnitude of the view-shared images becomes `BRIGHT_LEVEL`: a robust
     factor that needs only the measured lines.
     """
-    shared = view_sharing(data_consistency(aliased, mask, maps)).abs()
+    shared = view_sharing(measurement_of(aliased, mask, maps)).abs()
     bright = float(np.quantile(shared.numpy(), BRIGHT_QUANTILE))
     scale = (bright or float(shared.max())) / BRIGHT_LEVEL
     if truth is not None:
         truth = truth / scale
     if acc is None:  # not drawn here
         acc = mask.numel() / mask.sum().item()
-    return Measurement(aliased / scale, mask, scale, truth, is_real, acc, maps)
+    return Measurement([number], acc, truth, mask, aliased / scale, maps, scale, is_real)

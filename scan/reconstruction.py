@@ -6,10 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from evaluation.scoring import Row
+from evaluation.scoring import ScoreRow, score_images
 from methods.averaging import average_name, averaged
 from methods.baselines import Method, baseline
-from metrics import scores_of
 from model import run_network
 from scan.adaptation import Adapted
 from scan.measurement import Measurement
@@ -30,7 +29,7 @@ class Reconstruction:
     adapted: Adapted | None
     images: dict[str, Tensor]  # by method, the best last; float32, or complex64 where it is complex
     truth: Tensor | None  # float32 or complex64; None: not known, or forgotten
-    rows: list[Row]  # scores by method; none without the truth
+    rows: list[ScoreRow]  # scores by method; none without the truth
     best: str  # the training-free method that was chosen for the scan
     seconds: float = 0.0
 
@@ -77,16 +76,13 @@ def reconstruct_all(methods: dict[str, Method], measurement: Measurement) -> dic
     }
 
 
-def score_rows(images: dict[str, Tensor], truth: Tensor, number: int, acc: float) -> list[Row]:
+def score_series(
+    images: dict[str, Tensor], truth: Tensor, number: int, acc: float | None
+) -> list[ScoreRow]:
     """Scores of the magnitudes (T, Y, X), all divided by the maximum of the truth.
 
     `number` and `acc`: of the series, and its nominal acceleration, for the rows.
     """
     peak = truth.abs().max()
-    target = truth.abs()[None] / peak
-    rows = []
-    for method, image in images.items():
-        scores = scores_of(image.abs()[None] / peak, target)
-        values = {name: value.item() for name, value in scores.items()}
-        rows.append({"sample": number, "acc": acc, "method": method, **values})
-    return rows
+    scaled = {method: image.abs()[None] / peak for method, image in images.items()}
+    return score_images(scaled, truth.abs()[None] / peak, [number], acc)

@@ -14,9 +14,6 @@ from training import checkpoint as ckpt
 from training.run import acceleration_range
 from util.errors import InputError
 
-FOR_REAL, FOR_COMPLEX = "cascade_phantom", "cascade_phantom_complex"  # shipped
-FOR_COILS = "cascade_phantom_coils"
-
 
 @dataclass
 class Weights:
@@ -35,11 +32,11 @@ class Weights:
 def default_weights(measurement: Measurement) -> str:
     """The name of the weights that come with the project for such data."""
     if measurement.maps is not None:
-        return FOR_COILS
-    return FOR_REAL if measurement.is_real else FOR_COMPLEX
+        return ckpt.FOR_COILS
+    return ckpt.FOR_REAL if measurement.is_real else ckpt.FOR_COMPLEX
 
 
-def load_weights(name: str, device: torch.device) -> Weights:
+def load_scan_weights(name: str, device: torch.device) -> Weights:
     """The network of a checkpoint, or of weights that come with the project.
 
     Raises:
@@ -71,7 +68,7 @@ def require_fit(weights: Weights, measurement: Measurement, adapting: bool) -> N
     if weights.needs_real and not measurement.is_real:
         raise InputError(
             f"the weights {weights.name} are for real-valued images, and these data have a phase:"
-            f" give some for complex images, such as {FOR_COMPLEX}"
+            f" give some for complex images, such as {ckpt.FOR_COMPLEX}"
         )
     if adapting and weights.gives_magnitude and not measurement.is_real:
         raise InputError(
@@ -105,7 +102,7 @@ def training_lines(weights: Weights) -> list[str]:
 
 
 def outside_lines(weights: Weights, measurement: Measurement) -> list[str]:
-    """How far these data are from what the weights were trained on, a line for each difference."""
+    """How far these data are from what the weights were trained on, one per line."""
     low, high = acceleration_range(weights.settings["acc"])
     acc = measurement.acceleration
     lines = []

@@ -29,16 +29,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.acquisition import Acquisition
+from data.batches import Batch, EvaluationBatches
+from data.split import split_samples
 from dataset import PHANTOM, load_cine
 from evaluation.tuning import N_TUNING, tune
 from methods.baselines import baseline, temporal_tv
 from metrics import moving_psnr, psnr, ssim
 from phantom.cached import load_phantom
 from physics.fourier import fftc
-from physics.sense import aliased_by, data_consistency
-from training.acquisition import Acquisition
-from training.batches import Batch, EvaluationBatches
-from training.split import split_samples
+from physics.sense import aliased_by, measurement_of
 
 ACQUISITION = Acquisition((8, 8), 10, phase=True, noise=0.005, data_seed=1, coils=8)
 WEIGHTS = (0.002, 0.004)
@@ -118,7 +118,7 @@ def compare_tv(n_samples: int) -> None:
         for weight in WEIGHTS:
             results = []
             for method in (
-                lambda b, w: temporal_tv(data_consistency(*b.measured), w, STEPS),
+                lambda b, w: temporal_tv(measurement_of(*b.measured), w, STEPS),
                 bart_tv,
             ):
                 started = time.perf_counter()

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+import data.stored
 import dataset
-import util.stored
 from dataset import load_cine
 from util.errors import InputError
 
@@ -170,12 +170,12 @@ def test_zip_bomb_is_compared_with_the_memory_before_it_is_read(tmp_path, monkey
     path = tmp_path / "cine.npz"
     np.savez_compressed(path, dataset=zeros)
     assert path.stat().st_size < zeros.nbytes / 100
-    monkeypatch.setattr(util.stored, "available_memory", lambda: 10**6)
+    monkeypatch.setattr(data.stored, "available_memory", lambda: 10**6)
     monkeypatch.setattr(dataset.Stored, "samples", lambda *a: pytest.fail("was read"))
     with pytest.raises(InputError, match=r"needs 0.0 GB of memory, but 0.0 GB are free: .*--n-sam"):
         load(path)
     monkeypatch.undo()
-    monkeypatch.setattr(util.stored, "available_memory", lambda: 10**6)
+    monkeypatch.setattr(data.stored, "available_memory", lambda: 10**6)
     assert len(load(path, n_samples=1).images) == 1  # the remedy
 
 

@@ -31,7 +31,6 @@ OF_MODEL = {
     "cascade": {
         "stages": 2,
         "features": 16,
-        "memory": True,
         "real_image": True,
         "dc_weight": None,
         "learn_dc_weight": False,

@@ -10,14 +10,14 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from helpers import CASCADE, TINY
+from training.steps import train_step, training_forward
 
+from data.acquisition import Acquisition
+from data.batches import TrainingDraws, divided, shared, training_batch
 from model import architecture_settings, build_model, channels_last
 from train import train
-from training.acquisition import Acquisition
-from training.batches import TrainingDraws, divided, shared, training_batch
 from training.optimisation import make_optimizer
 from training.run import Training
-from training.steps import train_step, training_forward
 from util.settings import defaults_of
 from util.world import World, torchrun_world
 

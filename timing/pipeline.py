@@ -11,6 +11,8 @@ import numpy as np
 import torch
 
 from CS_mask import training_masks
+from data.quality import measure, thumbnail
+from data.split import near_duplicates, split_counts
 from dataset import KEY, PHANTOM_SAMPLES, load_cine
 from evaluation.scoring import VALIDATION_SCORES
 from metrics import scores_of
@@ -19,8 +21,6 @@ from report.pictures import write_pictures
 from timing.clock import Clock, Row
 from timing.speed import INFERENCE, TRAINING, Settings, Setup, Subject, acquisition_of, random_batch
 from training.checkpoint import FORMAT, KEYS, load_checkpoint, save_checkpoint
-from training.quality import measure, thumbnail
-from training.split import near_duplicates, split_counts
 
 RUN, EPOCH = "a run", "an epoch"
 LOADING, SEARCH = GROWING_PARTS = ("loading a compressed .npz", "search for near-duplicates")

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from CS_mask import lines_per_frame
+from data.acquisition import Acquisition
+from data.batches import Batch, TrainingDraws, training_batch
 from model import architecture_settings, build_model, channels_last, run_network
 from timing.clock import Clock, Row, in_own_process
 from timing.control import Control
-from training.acquisition import Acquisition
-from training.batches import Batch, TrainingDraws, training_batch
 from training.optimisation import make_optimizer, training_loss
 from training.run import acceleration_range
 from util.machine import make_deterministic, peak_memory, reuse_memory

@@ -14,33 +14,31 @@ from typing import Any
 import torch
 from torch import nn
 
-from methods.start import ZERO_FILLED
 from model import MODELS, architecture_settings, build_model, channels_last
 from util.errors import InputError
 from util.files import whole_file
+from util.random_streams import Stream, generator
 
 BEST, LAST = "checkpoint_best.pt", "checkpoint_last.pt"
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+FOR_REAL, FOR_COMPLEX = "cascade_phantom", "cascade_phantom_complex"
+FOR_COILS = "cascade_phantom_coils"
 SHIPPED = {  # by name: the file in WEIGHTS, and its SHA-256
-    "cascade_phantom": (
+    FOR_REAL: (
         "cascade_phantom.pt",
         "d64178206edbad5916cc08ff7a18172b67028d9615e83d961216b9e2f92603b9",
     ),
-    "cascade_phantom_complex": (
+    FOR_COMPLEX: (
         "cascade_phantom_complex.pt",
         "8af92e2665a75897d94149b29025454b676aa343844ee648120edc83cd12f610",
     ),
-    "cascade_phantom_coils": (
+    FOR_COILS: (
         "cascade_phantom_coils.pt",
         "c2d2323ab52ae89ed6bf3e245fc64bfdd66cf9f3738ff24b8c4562ceb9132c08",
     ),
-    "phantom": (  # of version 0.1.0
-        "phantom.pt",
-        "a3f8c8d0eb93397a6f1dad70f82094568ae4a2e94ced4119e505656e8d8d1abc",
-    ),
 }
 FORMAT = 2
-BEFORE = {"start": ZERO_FILLED, "real_image": False, "memory": False}  # in those of version 0.1.0
+ALWAYS = {"memory": True}  # former settings of networks, with the value that all have now
 KEYS = {
     "format": int,  # FORMAT
     "model": str,  # name in model.MODELS
@@ -63,7 +61,7 @@ KEYS = {
 
 
 def weights_file(weights: str) -> Path:
-    """The file that a setting `initial_weights` means: a path, or the name of a file in
+    """The file of a setting `initial_weights`: a path, or the name of a file in
     `weights/` (see `SHIPPED`)."""
     given = Path(weights)
     named = WEIGHTS / (SHIPPED[weights][0] if weights in SHIPPED else f"{weights}.pt")
@@ -107,19 +105,14 @@ def architecture_of(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     if model not in MODELS:
         raise InputError(f"{path} holds the unknown model {model!r}")
     known = architecture_settings(model)
-    architecture = architecture_before(model) | checkpoint["architecture"]
+    stored = checkpoint["architecture"].items()
+    architecture = {k: v for k, v in stored if (k, v) not in ALWAYS.items()}
     if set(architecture) != set(known):
         raise InputError(
             f"{path} describes its {model} by {', '.join(architecture)}, expected"
             f" {', '.join(known)}: use the version of the code that wrote it"
         )
     return architecture
-
-
-def architecture_before(model: str) -> dict[str, Any]:
-    """What version 0.1.0 built of a model that has more settings now."""
-    known = architecture_settings(model)
-    return {name: value for name, value in BEFORE.items() if name in known}
 
 
 def require_as_shipped(path: Path) -> None:
@@ -186,11 +179,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} has checkpoint format {checkpoint['format']}, this code reads {FORMAT}:"
             " use the version of the code that wrote it"
         )
-    if checkpoint["model"] == "unet_resnet" and "start" not in checkpoint["architecture"]:
-        raise InputError(
-            f"{path} holds a unet_resnet with the refiner of version 0.1.0, which this code does"
-            " not have: use that version, or train the network again"
-        )
     return checkpoint
 
 
@@ -240,10 +228,23 @@ def random_states(device: torch.device) -> dict[str, torch.Tensor]:
     return states
 
 
-def restore_random_states(states: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Restore the states that `random_states` returned."""
-    torch.set_rng_state(states["cpu"].cpu())
-    if device.type == "cuda" and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"].cpu(), device)
-    elif device.type == "mps" and "mps" in states:
-        torch.mps.set_rng_state(states["mps"].cpu())
+def restore_random_states(
+    checkpoint: dict[str, Any], seed: int, rank: int, device: torch.device
+) -> None:
+    """Restore the generators of process `rank` from a checkpoint; a process that the run did not
+    have before gets numbers of its own."""
+    own = [checkpoint["random_states"], *checkpoint["random_states"].get("others", [])][rank:]
+    if not own:
+        seed_dropout(seed, rank, checkpoint["epoch"], checkpoint["step"])
+        return
+    torch.set_rng_state(own[0]["cpu"].cpu())
+    if device.type == "cuda" and "cuda" in own[0]:
+        torch.cuda.set_rng_state(own[0]["cuda"].cpu(), device)
+    elif device.type == "mps" and "mps" in own[0]:
+        torch.mps.set_rng_state(own[0]["mps"].cpu())
+
+
+def seed_dropout(seed: int, rank: int, epoch: int = 0, step: int = 0) -> None:
+    """Give process `rank` random numbers for dropout that no other process draws."""
+    rng = generator(Stream.DROPOUT, seed, rank, epoch, step)
+    torch.manual_seed(int(rng.integers(2**63)))

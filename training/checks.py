@@ -8,20 +8,20 @@ from typing import Any
 import torch
 
 from CS_mask import cartesian_mask
+from data.augmentation import AUGMENTATIONS
+from data.coils import require_calibration
+from data.split import PARTS
 from dataset import Cine
-from formats.coils import require_calibration
 from methods.averaging import AVERAGES
 from methods.baselines import BASELINES
 from methods.start import STARTS, ZERO_FILLED
 from methods.unet import BRANCHES
-from model import MODELS, architecture_settings
-from training.augmentation import AUGMENTATIONS
+from model import MODELS, architecture_settings, training_settings
 from training.checkpoint import architecture_of
 from training.optimisation import LOSSES, SCHEDULES
 from training.run import acceleration_range
-from training.split import PARTS
 from util.errors import InputError
-from util.progress import duration
+from util.progress import say
 from util.settings import flag
 from util.world import World
 
@@ -29,16 +29,15 @@ AT_LEAST = {
     "n_samples": 1, "data_seed": 0, "in_channels": 1, "out_channels": 1, "init_features": 1,
     "num_epochs": 0, "weight_decay": 0, "batch_size": 1, "accumulation": 1, "warmup_epochs": 0,
     "seed": 0, "num_pictures": 0, "picture_dpi": 20, "validate_every": 1, "noise": 0, "stages": 1,
-    "features": 1, "strip": 1, "ema": 0, "dropout": 0, "dc_weight": 1e-6,
+    "features": 1, "strip": 0, "ema": 0, "clip_gradient": 0, "dropout": 0, "dc_weight": 1e-6,
     "stage_loss": 0, "coils": 1, "virtual_coils": 1,
 }  # fmt: skip
 AT_MOST = {
     "data_seed": 2**63 - 1, "seed": 2**63 - 1, "initial_lr": 1e6, "weight_decay": 1e6,
     "picture_dpi": 1000, "noise": 1, "dc_weight": 1e6, "stage_loss": 1, "coils": 64,
 }  # fmt: skip
-MORE_THAN = {"initial_lr": 0, "max_minutes": 0, "clip_gradient": 0}
+MORE_THAN = {"initial_lr": 0, "max_minutes": 0, "max_steps": 0}
 LESS_THAN = {"dropout": 1, "ema": 1}
-SLOW_MINUTES = 60  # of training on a device that is not a GPU
 CHOICES: dict[str, Collection[str]] = {
     "model": MODELS,
     "lr_schedule": SCHEDULES,
@@ -133,7 +132,6 @@ def unused_settings(settings: Settings, defaults: Mapping[str, Any]) -> list[str
     of_any = {name for model in MODELS for name in architecture_settings(model)}
     unused = of_any - set(architecture_settings(settings["model"]))
     unused -= {"in_channels", "real_image"}  # which the phantom and the baselines use too
-    unused |= {"compile"} if settings["model"] == "cascade" else set()
     changed = sorted(name for name in unused if settings[name] != defaults[name])
     model = settings["model"]
     return [f"NOTICE: {flag(name)} does not apply to the model {model}" for name in changed]
@@ -151,7 +149,25 @@ def unused_with_data(settings: Settings, cine: Cine) -> list[str]:
     return lines
 
 
-def prior_for(real_image: bool | None, phase: bool, cine: Cine) -> bool:
+def with_own_values(settings: Settings) -> dict[str, Any]:
+    """The settings, with the network's own values of those of training that were not given."""
+    own = training_settings(settings["model"])
+    return {**settings, **{name: own[name] for name in own if settings[name] is None}}
+
+
+def with_frames(settings: Settings, named: Collection[str], cine: Cine) -> dict[str, Any]:
+    """The settings with the data's number of frames as channels, unless these were `named`."""
+    n_frames, _, _ = cine.shape
+    free = [
+        k for k in ("in_channels", "out_channels") if k in architecture_settings(settings["model"])
+    ]
+    if not free or {*free} & {*named} or all(settings[name] == n_frames for name in free):
+        return dict(settings)
+    say(f"{cine.source} has {n_frames} frames: --in-channels and --out-channels are {n_frames}")
+    return {**settings, **dict.fromkeys(free, n_frames)}
+
+
+def real_image_prior(real_image: bool | None, phase: bool, cine: Cine) -> bool:
     """Whether to assume real-valued images; decided by the data if the setting is None. `phase`:
     the images will get one, for example that of simulated coils.
 
@@ -214,21 +230,12 @@ def check_finite(loss: float, where: str, folder: Path, initial_lr: float) -> No
 def memory_advice(settings: Settings) -> str:
     """What to change if memory is short."""
     advice = [f"lower --batch-size ({settings['batch_size']})"]
-    if settings["model"] == "cascade":
-        advice.append(f"lower --strip ({settings['strip'] or 'whole images'})")
-    elif not settings["initial_weights"]:
+    if settings["strip"]:
+        advice.append(f"lower --strip ({settings['strip']})")
+    elif (
+        "init_features" in architecture_settings(settings["model"])
+        and not settings["initial_weights"]
+    ):
         advice.append(f"lower --init-features ({settings['init_features']})")
     advice.append(f"raise --accumulation ({settings['accumulation']})")
     return f"in another folder, {', '.join(advice)}, or give --gradient-checkpointing"
-
-
-def time_notice(seconds: Mapping[str, float], model: str, device: torch.device) -> str:
-    """The expected time of the parts of a run, and on a slow device how to shorten training."""
-    parts = ", ".join(f"{duration(value)} of {name}" for name, value in seconds.items())
-    notice = f"about {duration(sum(seconds.values()))} left, on {device}: {parts}"
-    if seconds["training"] > 60 * SLOW_MINUTES and device.type != "cuda":
-        smaller = "fewer --init-features"
-        if model == "cascade":
-            smaller = "fewer --stages"
-        notice += f"; to shorten it: a CUDA GPU, {smaller}, fewer --num-epochs, or --n-samples"
-    return notice

@@ -1,16 +1,16 @@
-"""The batches of a run, and what of them stays on its device."""
+"""Training and validation batches, and what is cached on the device."""
 
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from formats.samples import Images
-from training.batches import Batch, Draws, EvaluationBatches, KeptSamples, training_batch
+from data.batches import Batch, DeviceCache, Draws, EvaluationBatches, training_batch
+from data.samples import Images
 from training.run import Run
 from util.machine import free_memory, total_memory
 
 PIXEL_BYTES = 8  # of a complex image, and of the aliased one of each coil
-KEPT_SHARE = 0.25  # of the memory, for the batches for validation, and for training images
+CACHE_SHARE = 0.25  # of the memory, for the batches for validation, and for training images
 MEMORY_MARGIN = 2.5  # a step may take this multiple of the counted activations
 
 
@@ -18,14 +18,14 @@ def batch_maker(run: Run) -> Callable[[Draws], Batch]:
     """The function that makes a training batch of draws."""
     return partial(
         training_batch,
-        kept_images(run),
+        images_for(run),
         acquisition=run.acquisition,
         training=run.training_draws,
         device=run.device,
     )
 
 
-def kept_images(run: Run) -> Images | KeptSamples:
+def images_for(run: Run) -> Images | DeviceCache:
     """The images to train on. On a GPU those of a single coil stay there from their first use on,
     if they fit beside a training step."""
     images = run.cine.images
@@ -34,7 +34,7 @@ def kept_images(run: Run) -> Images | KeptSamples:
     # of the whole memory, so that a run which goes on decides as it did before
     left = total_memory(run.device) - MEMORY_MARGIN * run.step_cost.activation_bytes
     needed = len(run.parts["train"]) * math.prod(run.cine.shape) * PIXEL_BYTES
-    return KeptSamples(images, run.device) if needed < KEPT_SHARE * left else images
+    return DeviceCache(images, run.device) if needed < CACHE_SHARE * left else images
 
 
 def validation_batches(run: Run) -> Sequence[Batch]:
@@ -43,4 +43,4 @@ def validation_batches(run: Run) -> Sequence[Batch]:
     share = run.world.share(run.parts["validation"])
     batches = EvaluationBatches(run.cine.images, share, run.acquisition, run.pass_size, run.device)
     needed = len(share) * math.prod(run.cine.shape) * PIXEL_BYTES * (1 + (run.n_coils or 1))
-    return list(batches) if needed < KEPT_SHARE * free_memory(run.device) else batches
+    return list(batches) if needed < CACHE_SHARE * free_memory(run.device) else batches

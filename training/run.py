@@ -1,4 +1,4 @@
-"""A prepared run, the state of its training, and the checkpoints that hold them."""
+"""A prepared run, the state of its training, and saving and restoring that state."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,16 +11,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from CS_mask import GAUSSIAN, Sampling
+from data.acquisition import Acquisition
+from data.batches import TrainingDraws
 from dataset import Cine
 from model import Cost, architecture_settings, count_cost
 from training import checkpoint as ckpt
-from training.acquisition import Acquisition
-from training.batches import TrainingDraws
-from training.quality import Quality
 from training.run_folder import of_the_run
 from util.errors import InputError
 from util.machine import versions
-from util.random_streams import Stream, generator
 from util.world import ALONE, World
 
 
@@ -36,7 +35,6 @@ class Run:
     device: torch.device
     cine: Cine
     parts: dict[str, list[int]]  # indices of the samples in each part of the split
-    quality: Quality  # measured properties of the data
     world: World = ALONE  # the processes that work on it
     # hashes of the samples that "trained", and that "selected", the weights it starts from
     seen: dict[str, set[str]] = field(default_factory=lambda: {"trained": set(), "selected": set()})
@@ -56,33 +54,33 @@ class Run:
     def acquisition(self) -> Acquisition:
         """How its images are undersampled."""
         s = self.settings
-        acc = acceleration_range(s.acc)
-        return Acquisition(acc, s.sample_n, s.phase, s.noise, s.data_seed, s.coils, s.virtual_coils)
+        sampling = Sampling(GAUSSIAN, acceleration_range(s.acc), s.sample_n)
+        return Acquisition(sampling, s.phase, s.noise, s.data_seed, s.coils, s.virtual_coils)
 
     @property
     def n_coils(self) -> int | None:
-        """Coils that methods get, measured, simulated or virtual; None: images of no coils."""
+        """Number of coils that the methods see; None: single-channel images."""
         n_coils, virtual = self.cine.n_coils or self.settings.coils, self.settings.virtual_coils
         return n_coils if n_coils is None or virtual is None else min(n_coils, virtual)
 
     @property
     def training_draws(self) -> TrainingDraws:
-        """What its training draws anew for every sample and round."""
+        """Settings of the random draws of training."""
         s = self.settings
-        return TrainingDraws(s.seed, s.fresh_masks, s.augment, s.strip)
+        return TrainingDraws(s.seed, s.fresh_masks, s.augment, s.strip or None)
 
     @property
     def test_accelerations(self) -> tuple[float, ...]:
         """The accelerations that the test part is scored at."""
         low, high = acceleration_range(self.settings.acc)
-        given = tuple(dict.fromkeys(self.settings.test_acc or ()))
-        return given or ((low,) if low == high else (low, (low + high) / 2, high))
+        chosen = tuple(dict.fromkeys(map(float, self.settings.test_acc or ())))
+        return chosen or ((low,) if low == high else (low, (low + high) / 2, high))
 
     @property
     def n_rounds(self) -> int:
         """Rounds over the training samples in an epoch: one, or one for every strip of an image."""
         strip = self.settings.strip
-        return 1 if strip is None else math.ceil(self.cine.shape[-1] / strip)
+        return math.ceil(self.cine.shape[-1] / strip) if strip else 1
 
     @property
     def pass_size(self) -> int:
@@ -138,14 +136,22 @@ def pass_size(batch_size: int, accumulation: int, parts: Mapping[str, Sequence[i
 def acceleration_range(acc: float | tuple[float, ...]) -> tuple[float, float]:
     """Lowest and highest of a setting that is one acceleration or two."""
     both = acc if isinstance(acc, tuple) else (acc, acc)
-    return both[0], both[-1]
+    return float(both[0]), float(both[-1])
+
+
+def save(run: Run, training: Training, name: str) -> None:
+    """Write a checkpoint of the run as it stands; the best one, which is for inference only,
+    without what only training needs.
+
+    All processes call it, because each has its own random numbers; the first one writes.
+    """
+    checkpoint = snapshot(run, training, inference_only=name == ckpt.BEST)
+    if run.world.is_first:
+        ckpt.save_checkpoint(run.folder / name, checkpoint)
 
 
 def snapshot(run: Run, training: Training, inference_only: bool) -> dict[str, Any]:
-    """A checkpoint of the run as it stands; `inference_only`: without what only training needs.
-
-    All processes call it, because each has its own random numbers.
-    """
+    """The content of a checkpoint."""
     hashes = run.cine.hashes
     states, *of_others = run.world.gathered(ckpt.random_states(run.device))
     return {
@@ -187,9 +193,7 @@ def restore(run: Run, training: Training) -> None:
                 f"{run.folder} has no {ckpt.LAST} to continue from: score its {ckpt.BEST} in"
                 " another folder, with --num-epochs 0 --initial-weights, or start a new run"
             )
-        first = snapshot(run, training, inference_only=False)
-        if run.world.is_first:
-            ckpt.save_checkpoint(path, first)
+        save(run, training, ckpt.LAST)
         return
     try:
         last = ckpt.load_checkpoint(path)
@@ -215,7 +219,7 @@ def restore(run: Run, training: Training) -> None:
         ckpt.load_weights(training.network, last, path, "training_weights")
     try:
         training.optimizer.load_state_dict(last["optimizer"])
-        restore_random_states(run, last)
+        ckpt.restore_random_states(last, run.settings.seed, run.world.rank, run.device)
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(f"{path} is damaged ({error!r}): start a new run") from None
     if last["best_psnr"] > -math.inf:
@@ -223,19 +227,3 @@ def restore(run: Run, training: Training) -> None:
     training.history[:] = last["history"]
     for name in PROGRESS:
         setattr(training, name, last[name])
-
-
-def restore_random_states(run: Run, last: Mapping[str, Any]) -> None:
-    """Restore this process's random numbers from a checkpoint; one that the run did not have before
-    gets its own."""
-    states = [last["random_states"], *last["random_states"].get("others", [])]
-    if run.world.rank < len(states):
-        ckpt.restore_random_states(states[run.world.rank], run.device)
-    else:
-        seed_dropout(run, last["epoch"], last["step"])
-
-
-def seed_dropout(run: Run, epoch: int, step: int) -> None:
-    """Give this process random numbers for dropout that no other process draws."""
-    rng = generator(Stream.DROPOUT, run.settings.seed, run.world.rank, epoch, step)
-    torch.manual_seed(int(rng.integers(2**63)))

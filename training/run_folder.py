@@ -7,13 +7,13 @@ follow, and the journal is removed: then the run is finished. Scores have one na
 
 import contextlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from metrics import SCORES
 from model import MODELS, architecture_settings
-from training.checkpoint import architecture_before
 from util.command_line import as_argument_file
 from util.errors import InputError
 from util.files import as_bytes, claimed_folder, read_csv, require_only, write_bytes, write_csv
@@ -21,13 +21,13 @@ from util.settings import flag
 from util.world import World, launch_name
 
 CONFIG, OUTPUT, METRICS = "config.json", "output.txt", "metrics.csv"
-LESIONS, HISTORY, VENTRICLE = "lesions.csv", "history.csv", "ventricle.csv"
+LESIONS, HISTORY = "lesions.csv", "history.csv"
 REPORT = "report.html"
 ARRAYS, TENSORBOARD = "reconstructions.npz", "tensorboard"
 SETTINGS = "settings.txt"  # an argument file
 JOURNAL = "test_rows.jsonl"  # results of a test that is not finished
-# limits, places and the size of a file, not the run itself
-OF_THE_CALL = ("resume", "max_minutes", "data", "device", "arrays")
+# settings of this call, not of the run
+OF_THE_CALL = ("resume", "max_minutes", "max_steps", "data", "device", "arrays")
 
 
 def is_run(folder: Path) -> bool:
@@ -131,8 +131,7 @@ def stored_settings(
             f"--resume continues with the settings of the run, but these differ:"
             f" {', '.join(differing)}: {remedy}"
         )
-    before = architecture_before(stored["model"]) if stored.get("model") in MODELS else {}
-    return before | stored | {name: given[name] for name in OF_THE_CALL if name in given}
+    return stored | {name: given[name] for name in OF_THE_CALL if name in given}
 
 
 def of_the_run(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,13 +155,15 @@ def write_metrics(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The rows of `metrics.csv`, scores as float, all else as text."""
+    """The rows of `metrics.csv`, scores as float, all else as text. A score that the file does not
+    have, because it is newer, is NaN: absent."""
+    absent = dict.fromkeys(SCORES, math.nan)
     try:
         rows: list[dict[str, Any]] = [
-            {key: float(value) if key in SCORES else value for key, value in row.items()}
+            absent | {k: float(v) if k in SCORES else v for k, v in row.items()}
             for row in read_csv(folder / METRICS)
         ]
-        complete = bool(rows) and rows[0].keys() >= {"sample", "acc", "method", *SCORES}
+        complete = bool(rows) and rows[0].keys() >= {"sample", "acc", "method"}
     except (OSError, ValueError, TypeError):
         complete = False
     if not complete:

@@ -105,13 +105,15 @@ def parse_command_line(
     without: Iterable[str] = (),
     choices: Mapping[str, Collection[str]] = MappingProxyType({}),
     program: str | None = None,
+    prefix_of: Callable[[str], str] = lambda name: "",
 ) -> dict[str, Any]:
     """The arguments for `function` that the command line gives, and no others.
 
     A positional parameter is a positional argument, of one or more words for a tuple; every keyword
     is a flag with `-` for `_`; a bool has `--flag` and `--no-flag`. With `more`, the keywords of
     this function follow, except those in `without`. `program`: the command in the help, if it is
-    more than the script. Exits with status 2 at an unknown flag or a wrong type.
+    more than the script. `prefix_of`: of a setting's help. Exits with status 2 at an
+    unknown flag or a wrong type.
     """
     parser = Parser(
         prog=program,
@@ -120,9 +122,9 @@ def parse_command_line(
         " @file reads arguments from a file.",
         argument_default=argparse.SUPPRESS,
     )
-    hints = _add_arguments(parser, function, {}, choices)
+    hints = _add_arguments(parser, function, {}, choices, prefix_of)
     if more is not None:
-        hints |= _add_arguments(parser, more, dict.fromkeys(without) | hints, choices)
+        hints |= _add_arguments(parser, more, dict.fromkeys(without) | hints, choices, prefix_of)
     given = vars(parser.parse_args(argv))
     return {name: _as_annotated(value, hints[name]) for name, value in given.items()}
 
@@ -132,6 +134,7 @@ def _add_arguments(
     function: Callable,
     without: Container[str],
     choices: Mapping[str, Collection[str]],
+    prefix_of: Callable[[str], str],
 ) -> dict[str, Any]:
     """Add the parameters of a function, except those in `without`; returns their annotations."""
     hints = inspect.get_annotations(function)
@@ -149,9 +152,9 @@ def _add_arguments(
         title = setting.group or "options"
         if title not in groups:
             groups[title] = parser.add_argument_group(title)
-        text = f"{setting.help} (default: {setting.default_text})"
+        text = f"{prefix_of(setting.name)}{setting.help} (default: {setting.default_text})"
         if unnamed := [k for k in choices.get(setting.name, ()) if k not in setting.help]:
-            text += f"; of {', '.join(unnamed)}"
+            text += f"; also: {', '.join(unnamed)}"
         groups[title].add_argument(
             flag(setting.name),
             help=text.replace("%", "%%"),

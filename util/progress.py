@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -12,6 +12,7 @@ Item = TypeVar("Item")
 
 LINES = 10  # about one loop, at most
 SECONDS = 10  # between two of them, at least
+MOST_NAMED = 20  # samples in one line; all are in config.json
 
 
 def say(line: str) -> None:
@@ -58,3 +59,9 @@ def duration(seconds: float) -> str:
     if minutes < 1.5:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{minutes:.1f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+def name_list(samples: Sequence[int]) -> str:
+    """Samples in words: "0, 3, 5"; only the first few of many."""
+    more = len(samples) - MOST_NAMED
+    return ", ".join(map(str, samples[:MOST_NAMED])) + (f" and {more} more" if more > 0 else "")

@@ -1,63 +1,83 @@
-"""Requests to stop: SIGINT, SIGTERM and the end of a time limit."""
+"""Requests to stop: SIGINT, SIGTERM, and the end of a limit of time or of steps."""
 
+import contextlib
 import signal
 import threading
 import time
-from typing import NoReturn
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
 from util.errors import Interrupted
 
+_signals: list[str] = []  # names of those that were recorded
+
+
+@contextlib.contextmanager
+def recorded_signals() -> Iterator[None]:
+    """SIGINT and SIGTERM only ask to stop within this block, which is for commands: a call from
+    Python leaves signals to its caller.
+
+    A second Ctrl-C interrupts at once; a second SIGTERM changes nothing, because launchers send
+    several. Outside the main thread Python allows no signal handlers.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous: dict[int, Any] = {}
+
+    def restore(number: int) -> None:
+        handler = previous[number]  # None: set by something else than Python
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def record(number: int, frame) -> None:
+        _signals.append(signal.Signals(number).name)
+        if number == signal.SIGINT:
+            restore(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        previous[number] = signal.signal(number, record)
+    try:
+        yield
+    finally:
+        _signals.clear()
+        for each in previous:
+            restore(each)
+
 
 class StopRequest:
-    """Records SIGINT, SIGTERM and the end of `max_minutes`; the running code asks for it.
-
-    Use it as a context manager. A second Ctrl-C interrupts at once; a second SIGTERM changes
-    nothing, because launchers send several. Outside the main thread, where Python allows no signal
-    handlers, only the time limit counts.
-    """
+    """Signals that were recorded and the ends of limits; the running code asks for them."""
 
     def __init__(
         self,
         max_minutes: float | None = None,
         continue_with: str = "--resume",
-        after_progress: bool = False,
+        max_steps: int | None = None,
     ):
-        """`continue_with`: the command that continues the work, for the message.
-        `after_progress`: the time limit waits for `progressed`, so that every call makes some."""
-        self.reason = ""
-        self.waits = after_progress
+        """
+        Args:
+            max_minutes: from now on; it waits for the first piece of work, so that every call does
+                some.
+            continue_with: the command that continues the work, for the message.
+            max_steps: optimiser steps, or batches of the test, after which to stop.
+        """
+        self.reason, self.waits = "", True
+        self.n_steps, self.max_steps = 0, max_steps
         self.continue_with = continue_with
         self.deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
-        self.previous: dict[int, object] = {}
 
-    def __enter__(self) -> "StopRequest":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.previous[number] = signal.signal(number, self._record)
-        return self
-
-    def __exit__(self, *exception) -> None:
-        for number in self.previous:
-            self._restore(number)
-
-    def _record(self, number: int, frame) -> None:
-        self.reason = signal.Signals(number).name
-        if number == signal.SIGINT:
-            self._restore(number)
-
-    def _restore(self, number: int) -> None:
-        handler = self.previous[number]  # None: set by something else than Python
-        signal.signal(number, signal.SIG_DFL if handler is None else handler)  # type: ignore[arg-type]
-
-    def progressed(self) -> None:
-        """Note that a piece of work is done and would survive a stop."""
+    def progressed(self, step: bool = False) -> None:
+        """Note that a piece of work is done and would survive a stop; `step`: one that counts."""
         self.waits = False
+        self.n_steps += step
 
     def requested(self) -> bool:
         """Whether to stop."""
-        late = self.deadline is not None and time.monotonic() > self.deadline
-        if late and not self.waits:
+        if _signals:
+            self.reason = _signals[0]
+        elif self.deadline is not None and not self.waits and time.monotonic() > self.deadline:
             self.reason = self.reason or "max_minutes"
+        elif self.max_steps is not None and self.n_steps >= self.max_steps:
+            self.reason = self.reason or "max_steps"
         return bool(self.reason)
 
     def check(self, where: str) -> None:

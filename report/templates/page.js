@@ -135,8 +135,7 @@
   }
 
   function named(frame) {
-    if (view.frames < 2) return "";
-    return frame === view.diastole ? ", end-diastole" : frame === view.systole ? ", end-systole" : "";
+    return frame > 0 && frame === view.farthest ? ", farthest from 1" : "";
   }
 
   function draw() {
@@ -194,7 +193,7 @@
       get(id).replaceChildren();
       get(id).style.setProperty("--columns", view.panels.length);
     }
-    for (const id of ["previous", "next", "play", "diastole", "systole", "frame"])
+    for (const id of ["previous", "next", "play", "first", "farthest", "frame"])
       get(id).disabled = !moves;
     get("frame").max = view.frames - 1;
     get("error-control").hidden = view.truth === null;
@@ -235,7 +234,7 @@
 
   function reset() {
     Object.assign(state, {
-      frame: view.diastole, low: view.window[0], high: view.window[1],
+      frame: 0, low: view.window[0], high: view.window[1],
       error: view.error, row: view.row, column: view.column,
     });
     draw();
@@ -269,8 +268,8 @@
   get("play").onclick = () => play(timer === null);
   get("previous").onclick = () => stop(state.frame - 1);
   get("next").onclick = () => stop(state.frame + 1);
-  get("diastole").onclick = () => stop(view.diastole);
-  get("systole").onclick = () => stop(view.systole);
+  get("first").onclick = () => stop(0);
+  get("farthest").onclick = () => stop(view.farthest);
   get("frame").oninput = (event) => stop(+event.target.value);
   get("speed").onchange = () => play(timer !== null);
   get("heart").onclick = () => choose(true);
@@ -296,8 +295,8 @@
     if (space) play(timer === null);
     else if (event.key === "ArrowLeft") stop(state.frame - 1);
     else if (event.key === "ArrowRight") stop(state.frame + 1);
-    else if (event.key === "Home" && player.contains(event.target)) stop(view.diastole);
-    else if (event.key === "End" && player.contains(event.target)) stop(view.systole);
+    else if (event.key === "Home" && player.contains(event.target)) stop(0);
+    else if (event.key === "End" && player.contains(event.target)) stop(view.farthest);
     else return;
     event.preventDefault();
   });

@@ -7,12 +7,12 @@ import pytest
 import torch
 from helpers import make_images
 
+from data.acquisition import Acquisition
 from dataset import Cine
 from evaluation import bench as bench_module
 from evaluation.bench import Bench
 from methods import baselines
 from methods.baselines import BASELINES, Baseline
-from training.acquisition import Acquisition
 from util.cache import source_file, source_hash
 
 
@@ -169,7 +169,7 @@ def test_the_key_covers_all_code_that_numbers_depend_on(monkeypatch):
     assert source_hash("evaluation.bench") == bench_module.CODE
     for module in (
         "CS_mask", "metrics", "physics.fourier", "physics.consistency", "physics.simulation",
-        "methods.baselines", "training.batches", "evaluation.tuning", "evaluation.scoring",
+        "methods.baselines", "data.batches", "evaluation.tuning", "evaluation.scoring",
         "util.random_streams",
     ):  # fmt: skip
         changed = source_file(module)

@@ -21,11 +21,12 @@ def holds(view, row, column) -> bool:
     )
 
 
-def test_the_heart_is_found_with_its_extremes():
+def test_the_heart_is_found_with_its_farthest_frame():
     series = beating()
     view = find_heart(series)
     assert holds(view, 70, 40)
-    assert (view.end_diastole, view.end_systole) == (0, 10)
+    assert view.farthest == 10
+    assert list(view.frames) == ["frame 1", "frame 11, farthest from 1"]
     assert view.crop(series).shape == (20, view.size, view.size)
     assert 0 <= view.window[0] < view.window[1] <= 0.75
 

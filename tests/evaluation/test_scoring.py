@@ -3,12 +3,12 @@ import pytest
 import torch
 from helpers import make_images
 
+from data.acquisition import Acquisition
+from data.batches import EvaluationBatches
 from evaluation.intervals import paired_differences
 from evaluation.scoring import mean_scores, psnr_by_stage, score, validate
 from methods.cascade import Cascade
 from metrics import SCORES, psnr
-from training.acquisition import Acquisition
-from training.batches import EvaluationBatches
 
 IMAGES = torch.from_numpy(make_images())
 
@@ -35,7 +35,7 @@ def test_rows_are_of_every_method_and_sample():
 
 def test_psnr_by_stage_ends_with_that_of_the_network():
     network = Cascade(
-        stages=3, features=4, memory=True, real_image=True, dc_weight=None, learn_dc_weight=False
+        stages=3, features=4, real_image=True, dc_weight=None, learn_dc_weight=False
     ).eval()
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.05)

@@ -6,6 +6,8 @@ import pytest
 import torch
 from helpers import make_images
 
+from data.acquisition import Acquisition
+from data.batches import EvaluationBatches
 from evaluation.tuning import (
     FEWEST,
     available_baselines,
@@ -18,8 +20,6 @@ from evaluation.tuning import (
 from methods.baselines import BASELINES, baseline
 from metrics import psnr
 from phantom.scanner import phantom
-from training.acquisition import Acquisition
-from training.batches import EvaluationBatches
 from util.errors import Interrupted
 from util.stop import StopRequest
 

@@ -14,7 +14,7 @@ from helpers import make_images
 from scans import fft2c, with_phase
 
 from CS_mask import cartesian_mask
-from formats.kspace import combine_coils
+from data.kspace import combine_coils
 from formats.reading import read_scan
 from physics.fourier import ifftc
 from util.errors import InputError

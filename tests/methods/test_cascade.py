@@ -3,7 +3,7 @@ import torch
 
 from CS_mask import evaluation_masks
 from methods.cascade import Cascade, Stage
-from methods.start import start_images
+from methods.start import initial_images
 from model import build_model
 from physics.consistency import DataConsistency
 from physics.fourier import fftc, undersample
@@ -11,7 +11,6 @@ from physics.fourier import fftc, undersample
 SETTINGS = {
     "stages": 2,
     "features": 16,
-    "memory": True,
     "real_image": True,
     "dc_weight": None,
     "learn_dc_weight": False,
@@ -54,7 +53,7 @@ def test_any_number_of_frames_and_any_size(real_image, size, memory):
 def test_training_starts_at_the_training_free_start(real_image):
     _, mask, aliased = example()
     network = Cascade(**SETTINGS | {"real_image": real_image})
-    start, _ = start_images(DataConsistency(aliased, mask, real_image))
+    start, _ = initial_images(DataConsistency(aliased, mask, real_image))
     torch.testing.assert_close(network(aliased, mask), start, atol=1e-5, rtol=1e-5)
 
 

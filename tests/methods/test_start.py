@@ -13,7 +13,7 @@ from methods.start import (
     VIEW_SHARING,
     ZERO_FILLED,
     Start,
-    start_images,
+    initial_images,
 )
 from model import build_model
 from physics.consistency import DataConsistency
@@ -54,7 +54,7 @@ def randomised(network: torch.nn.Module) -> torch.nn.Module:
 def test_a_start_is_the_training_free_method_of_its_name(real_image):
     _, mask, aliased = example()
     measured = DataConsistency(aliased, mask, real_image)
-    images, shared = start_images(measured)
+    images, shared = initial_images(measured)
     assert torch.equal(shared, view_sharing(measured))
     assert torch.equal(images, kt_sparse(measured, KT_THRESHOLD, KT_FALL, KT_STEPS))
 
@@ -66,7 +66,7 @@ def test_a_start_is_the_training_free_method_of_its_name(real_image):
 def test_training_starts_at_the_start(model, start, real_image, data_consistency):
     _, mask, aliased = example(phase=not real_image)
     network = make(model, start, real_image, data_consistency=data_consistency)
-    images = start_images(DataConsistency(aliased, mask, real_image))[start == VIEW_SHARING]
+    images = initial_images(DataConsistency(aliased, mask, real_image))[start == VIEW_SHARING]
     made = network(aliased, mask)
     assert made.is_complex() is (data_consistency and not real_image)
     if not (made.is_complex() or real_image):

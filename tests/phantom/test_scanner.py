@@ -13,11 +13,9 @@ from methods.baselines import BASELINES
 from metrics import moving_region, scores_of
 from phantom import cached, scanner
 from phantom.cached import load_phantom
-from phantom.heart import Heart
-from phantom.scanner import cavity_areas, phantom
+from phantom.scanner import phantom
 from physics.consistency import DataConsistency
 from physics.fourier import undersample
-from util.random_streams import Stream, generator
 
 SMALL = (5, 40, 48)
 
@@ -215,16 +213,3 @@ def test_failed_write_leaves_nothing_behind(folder, monkeypatch, capsys):
 
 def _must_not_run(*_, **__):
     raise AssertionError("the cache was not used")
-
-
-def test_the_area_of_the_cavity_is_that_of_a_beating_disc():
-    """As large as the radii say, up to the wrinkles of its wall, at every size of the image (which
-    has wrinkles and phases of its own)."""
-    (small,) = cavity_areas(1, (6, 64, 64), seed=3)
-    (large,) = cavity_areas(1, (6, 128, 128), seed=3)
-    assert large.max() / 4 == pytest.approx(small.max(), rel=0.15)
-    heart = Heart(generator(Stream.PHANTOM, 3, 0))
-    ratio = heart.radii(1)[0] ** 2 / heart.radii(0)[0] ** 2
-    assert large.min() / large.max() == pytest.approx(ratio, abs=0.12)
-    with pytest.raises(ValueError, match="the phantom needs"):
-        cavity_areas(1, (0, 64, 64))

@@ -31,7 +31,7 @@ def test_transform_of_lines_is_unitary(ny, real_image):
 def test_projected_images_have_the_measured_lines_exactly(ny, real_image):
     images, mask, measured = measured_lines(ny, real_image)
     other = random_complex(2, 5, ny, 7, seed=3)
-    found = measured.project(other.real if real_image else other)
+    found = measured.enforce(other.real if real_image else other)
     aliased = undersample(images, mask)
     torch.testing.assert_close(undersample(found, mask), aliased, atol=1e-5, rtol=1e-5)
 
@@ -40,9 +40,9 @@ def test_projected_images_have_the_measured_lines_exactly(ny, real_image):
 @ANY_NY
 def test_projection_is_idempotent_and_keeps_the_truth(ny, real_image):
     images, _, measured = measured_lines(ny, real_image)
-    torch.testing.assert_close(measured.project(images), images, atol=1e-5, rtol=1e-5)
-    once = measured.project(torch.zeros_like(images))
-    torch.testing.assert_close(measured.project(once), once, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(measured.enforce(images), images, atol=1e-5, rtol=1e-5)
+    once = measured.enforce(torch.zeros_like(images))
+    torch.testing.assert_close(measured.enforce(once), once, atol=1e-5, rtol=1e-5)
 
 
 @BOTH
@@ -52,10 +52,10 @@ def test_linear_part_of_the_projection_is_its_own_adjoint(ny, real_image):
     x, _, measured = measured_lines(ny, real_image)
     y = random_complex(*x.shape, seed=4)
     y = y.real.contiguous() if real_image else y
-    constant = measured.project(torch.zeros_like(x))
+    constant = measured.enforce(torch.zeros_like(x))
 
     def project(image):
-        return measured.project(image) - constant
+        return measured.enforce(image) - constant
 
     left, right = (torch.vdot(a.ravel(), b.ravel()) for a, b in ((project(x), y), (x, project(y))))
     torch.testing.assert_close(left, right, atol=1e-4, rtol=1e-4)
@@ -68,8 +68,8 @@ def test_gradient_of_the_projection_is_its_adjoint(real_image):
     x = torch.zeros_like(images, requires_grad=True)
     y = random_complex(*images.shape, seed=5)
     y = y.real.contiguous() if real_image else y
-    measured.project(x).backward(y)
-    projected = measured.project(y) - measured.project(torch.zeros_like(y))
+    measured.enforce(x).backward(y)
+    projected = measured.enforce(y) - measured.enforce(torch.zeros_like(y))
     torch.testing.assert_close(x.grad, projected, atol=1e-5, rtol=1e-5)
 
 
@@ -79,11 +79,11 @@ def test_weighted_projection_lies_between(real_image):
     other = random_complex(*images.shape, seed=6)
     other = other.real.contiguous() if real_image else other
     lines = measured.transform(other)
-    found = measured.transform(measured.project(other, torch.tensor(3.0)))
+    found = measured.transform(measured.enforce(other, torch.tensor(3.0)))
     expected = torch.where(measured.known, (lines + 3 * measured.lines) / 4, lines)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    exact = measured.project(other, torch.tensor(1e8))
-    torch.testing.assert_close(exact, measured.project(other), atol=1e-5, rtol=1e-5)
+    exact = measured.enforce(other, torch.tensor(1e8))
+    torch.testing.assert_close(exact, measured.enforce(other), atol=1e-5, rtol=1e-5)
 
 
 @BOTH
@@ -98,7 +98,7 @@ def test_one_dimensional_physics_equals_the_two_dimensional(ny, real_image):
         known = known | known[..., y, :][..., x]
     expected = ifftc(torch.where(known, kspace, fftc(other)))
     expected = expected.real if real_image else expected
-    torch.testing.assert_close(measured.project(other), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(measured.enforce(other), expected, atol=1e-5, rtol=1e-5)
 
 
 @BOTH
@@ -106,7 +106,7 @@ def test_a_strip_of_columns_has_the_physics_of_the_whole(real_image):
     images, mask, measured = measured_lines(16, real_image)
     strip = DataConsistency(undersample(images[..., 2:5], mask), mask, real_image)
     zeros = torch.zeros_like(images)
-    torch.testing.assert_close(strip.project(zeros[..., 2:5]), measured.project(zeros)[..., 2:5])
+    torch.testing.assert_close(strip.enforce(zeros[..., 2:5]), measured.enforce(zeros)[..., 2:5])
 
 
 def test_both_lines_of_a_measured_pair_count_where_there_is_noise():

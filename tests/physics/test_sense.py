@@ -11,7 +11,7 @@ from methods.cascade import Cascade
 from physics.coils import expand
 from physics.consistency import DataConsistency
 from physics.fourier import undersample
-from physics.sense import CoilConsistency, aliased_by, data_consistency
+from physics.sense import CoilConsistency, aliased_by, measurement_of
 
 NY, NX = 16, 9
 
@@ -67,7 +67,7 @@ def test_gradients_are_those_of_the_adjoint():
     inner(measured.normal(plain), towards).real.backward()
     torch.testing.assert_close(plain.grad, measured.normal(towards))
     weight = torch.tensor(1.5, requires_grad=True)
-    measured.project(images * 0, weight).abs().square().sum().backward()
+    measured.enforce(images * 0, weight).abs().square().sum().backward()
     size = measured.zero_filled.abs().square().sum()  # the sum is (v / (1 + v))^2 times this
     torch.testing.assert_close(weight.grad, 2 * 1.5 / 2.5**3 * size)
 
@@ -77,10 +77,10 @@ def test_steps_along_the_gradient_lower_the_error_of_the_lines():
     measured = CoilConsistency(aliased, mask, maps)
     errors, found = [], torch.zeros_like(images)
     for _ in range(4):
-        found = measured.project(found)
+        found = measured.enforce(found)
         errors.append((aliased_by(found, mask, maps) - aliased).abs().square().sum().item())
     assert errors == sorted(errors, reverse=True)
-    torch.testing.assert_close(measured.project(images), images)  # which agrees with them already
+    torch.testing.assert_close(measured.enforce(images), images)  # which agrees with them already
 
 
 @pytest.mark.parametrize("weight", [None, 3.0])
@@ -88,9 +88,9 @@ def test_a_strip_of_columns_gives_the_numbers_of_the_whole_image(weight):
     images, maps, mask, aliased = measured_by(3)
     weight = None if weight is None else torch.tensor(weight)
     start, strip = random_complex(*images.shape, seed=8), slice(2, 6)
-    whole = CoilConsistency(aliased, mask, maps).project(start, weight)
+    whole = CoilConsistency(aliased, mask, maps).enforce(start, weight)
     part = CoilConsistency(aliased[..., strip], mask, maps[..., strip])
-    torch.testing.assert_close(part.project(start[..., strip], weight), whole[..., strip])
+    torch.testing.assert_close(part.enforce(start[..., strip], weight), whole[..., strip])
     torch.testing.assert_close(
         part.proximal(start[..., strip], 2.0),
         CoilConsistency(aliased, mask, maps).proximal(start, 2.0)[..., strip],
@@ -103,13 +103,13 @@ def test_one_coil_of_sensitivity_1_is_the_projection_of_one_coil(weight):
     aliased, ones = undersample(images, mask), torch.ones(2, 1, NY, NX, dtype=torch.complex64)
     start = random_complex(*images.shape, seed=9)
     weight = None if weight is None else torch.tensor(weight)
-    coils = data_consistency(aliased[:, :, None], mask, ones)
-    single = data_consistency(aliased, mask)
+    coils = measurement_of(aliased[:, :, None], mask, ones)
+    single = measurement_of(aliased, mask)
     assert isinstance(single, DataConsistency)
-    torch.testing.assert_close(coils.project(start, weight), single.project(start, weight))
+    torch.testing.assert_close(coils.enforce(start, weight), single.enforce(start, weight))
     if weight is not None:
         assert isinstance(coils, CoilConsistency)
-        torch.testing.assert_close(coils.proximal(start, 3.0), single.project(start, weight))
+        torch.testing.assert_close(coils.proximal(start, 3.0), single.enforce(start, weight))
 
 
 # not temporal TV, which weighs the lines of coils against the variation
@@ -186,4 +186,4 @@ def test_the_mean_over_mirrored_series_turns_the_maps_too():
 def test_real_valued_images_have_one_coil():
     _, maps, mask, aliased = measured_by(2)
     with pytest.raises(ValueError, match="real_image"):
-        data_consistency(aliased, mask, maps, real_image=True)
+        measurement_of(aliased, mask, maps, real_image=True)

@@ -1,10 +1,10 @@
 import torch
 
+from data.acquisition import Acquisition
+from data.batches import EvaluationBatches
 from evaluation.scoring import Scored
 from metrics import moving_region
 from report import pictures
-from training.acquisition import Acquisition
-from training.batches import EvaluationBatches
 
 
 def test_without_arrays_nothing_is_collected_but_what_is_drawn(target, tmp_path):

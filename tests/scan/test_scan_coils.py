@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from data.coils import require_coils, whitened
 from dataset import load_cine
-from formats.coils import require_coils, whitened
 from formats.convert import convert
 from formats.reading import read_scan
 from metrics import psnr

@@ -14,7 +14,7 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 def test_a_captured_step_has_the_gradients_of_a_plain_one(model):
     of_model = {
         "cascade": {
-            "stages": 2, "features": 8, "memory": True, "real_image": True, "dc_weight": None,
+            "stages": 2, "features": 8, "real_image": True, "dc_weight": None,
             "learn_dc_weight": False,
         },
         "unet": {

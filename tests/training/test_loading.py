@@ -3,8 +3,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from data.batches import KeptSamples
 from training import loading
-from training.batches import KeptSamples
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def run(monkeypatch):
 
 
 def test_images_to_train_on_stay_on_a_gpu_that_has_the_memory(run):
-    kept = loading.kept_images(run)
+    kept = loading.images_for(run)
     assert isinstance(kept, KeptSamples)
     assert kept.device == run.device
     assert kept.shape == (9, 4, 10, 10)
@@ -38,4 +38,4 @@ def test_images_to_train_on_stay_on_a_gpu_that_has_the_memory(run):
 )
 def test_images_stay_where_they_are_otherwise(run, changed):
     vars(run).update(changed)
-    assert loading.kept_images(run) is run.cine.images
+    assert loading.images_for(run) is run.cine.images

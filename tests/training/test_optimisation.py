@@ -56,7 +56,6 @@ def test_the_weight_of_the_data_consistency_has_no_penalty():
         "cascade",
         stages=2,
         features=4,
-        memory=True,
         real_image=True,
         dc_weight=10.0,
         learn_dc_weight=True,

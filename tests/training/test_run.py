@@ -4,8 +4,8 @@ import pytest
 import torch
 from helpers import make_images
 
+from data.quality import measure
 from dataset import Cine
-from training.quality import measure
 from training.run import Run, acceleration_range, pass_size
 
 SETTINGS = {

@@ -1,8 +1,9 @@
 import pytest
 import torch
-from helpers import ROOT
 
 from CS_mask import evaluation_masks
+from data.acquisition import Acquisition
+from data.batches import EvaluationBatches
 from methods.baselines import BASELINES, baseline
 from metrics import psnr
 from model import build_model
@@ -10,8 +11,6 @@ from phantom.scanner import phantom
 from physics.consistency import DataConsistency
 from physics.fourier import undersample
 from training import checkpoint as ckpt
-from training.acquisition import Acquisition
-from training.batches import EvaluationBatches
 from util.errors import InputError
 
 PATH = ckpt.weights_file("cascade_phantom")
@@ -30,25 +29,8 @@ def test_weights_are_small_and_loaded_by_name(tmp_path, monkeypatch):
     assert all(ckpt.weights_file(name).stat().st_size < 4e6 for name in ckpt.SHIPPED)
     monkeypatch.chdir(tmp_path)
     assert ckpt.weights_file("cascade_phantom") == PATH
-    old = PATH.with_name("phantom.pt")  # of version 0.1.0
-    assert ckpt.weights_file("phantom") == old
-    monkeypatch.chdir(ROOT)  # which has a folder of that name
-    assert ckpt.weights_file("phantom") == old
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "cascade_phantom").write_text("a file of the user's")
     assert str(ckpt.weights_file("cascade_phantom")) == "cascade_phantom"
-
-
-def test_weights_of_version_0_1_0_reconstruct_as_they_did():
-    network = ckpt.load_network("phantom")
-    assert not network.memory
-    target = torch.rand(1, 8, 40, 32, generator=torch.manual_seed(0))
-    mask = torch.from_numpy(evaluation_masks([0], (8, 40), (4, 4), 4, data_seed=0))
-    with torch.no_grad():
-        images = network(undersample(target, mask), mask)
-    known = torch.tensor([[0.201302, 0.399177, 0.469988], [0.747424, 0.603496, 0.735311]])
-    found = torch.stack([images[0, 0, 0, :3], images[0, 3, 20, 10:13]])
-    torch.testing.assert_close(found, known, rtol=0, atol=1e-4)
 
 
 def test_weights_that_come_with_the_project_are_what_was_shipped(tmp_path, monkeypatch):

@@ -4,29 +4,32 @@ All random draws depend only on `(seed, round, sample)` in training, and only on
 `(data_seed, sample)` in evaluation (see `util/random_streams.py`).
 """
 
+import dataclasses
 import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from CS_mask import evaluation_masks, training_masks
-from formats.samples import Images
+from data.acquisition import Acquisition, acquired
+from data.augmentation import augment
+from data.samples import Images
+from data.split import training_order
 from physics.coils import combine
 from physics.fourier import undersample
 from physics.sense import as_measured
-from training.acquisition import Acquisition, acquired
-from training.augmentation import augment
-from training.split import training_order
-from util.machine import sent
+from util.machine import to_device
 from util.random_streams import Stream, generator
 from util.world import World
 
+OfBatch = TypeVar("OfBatch", bound="Batch")
 Draws = Sequence[tuple[int, int]]  # (round, sample) pairs
 
 
@@ -36,7 +39,7 @@ class TrainingDraws:
 
     seed: int
     fresh_masks: bool  # new masks in every round; False: one mask per sample
-    augment: tuple[str, ...]  # see `training/augmentation.py`
+    augment: tuple[str, ...]  # see `data/augmentation.py`
     strip: int | None  # columns of the strip to train on; None: whole images
 
 
@@ -46,7 +49,8 @@ class Batch:
 
     samples: list[int]  # indices in the data
     acc: float | None  # nominal acceleration; None if each sample has its own
-    image: Tensor  # (B, T, Y, X) ground truth: float32, or complex64 if it has a phase
+    # (B, T, Y, X) ground truth: float32, or complex64 if it has a phase; None: unknown
+    image: Tensor | None
     mask: Tensor  # (B, T, Y, 1) float32, centred
     aliased: Tensor  # (B, T, Y, X) complex64, or coil images (B, T, C, Y, X)
     maps: Tensor | None = None  # (B, C, Y, X) complex64, sensitivities; None: a single coil
@@ -62,11 +66,17 @@ class Batch:
         return self.aliased if self.maps is None else combine(self.aliased, self.maps)
 
     @property
+    def truth(self) -> Tensor:
+        """(B, T, Y, X): the ground truth, which is known."""
+        assert self.image is not None
+        return self.image
+
+    @property
     def target(self) -> Tensor:
         """(B, T, Y, X) float32: magnitude of the ground truth; scores are computed against it."""
-        return self.image.abs() if self.image.is_complex() else self.image
+        return self.truth.abs() if self.truth.is_complex() else self.truth
 
-    def to(self, device: torch.device | str) -> "Batch":
+    def to(self: OfBatch, device: torch.device | str) -> OfBatch:
         """The same on another device."""
         return self._with(self.samples, lambda tensor: tensor.to(device))
 
@@ -74,13 +84,19 @@ class Batch:
         """The batch of the i-th sample alone."""
         return self._with([self.samples[i]], lambda tensor: tensor[i : i + 1])
 
-    def _with(self, samples: list[int], change: Callable[[Tensor], Tensor]) -> "Batch":
+    def _with(self: OfBatch, samples: list[int], change: Callable[[Tensor], Tensor]) -> OfBatch:
         tensors = (self.image, self.mask, self.aliased, self.maps)
-        changed = (None if tensor is None else change(tensor) for tensor in tensors)
-        return Batch(samples, self.acc, *changed)  # type: ignore[arg-type]
+        image, mask, aliased, maps = (
+            None if tensor is None else change(tensor) for tensor in tensors
+        )
+        assert mask is not None
+        assert aliased is not None
+        return dataclasses.replace(
+            self, samples=samples, image=image, mask=mask, aliased=aliased, maps=maps
+        )
 
 
-class KeptSamples(Sequence[Tensor]):
+class DeviceCache(Sequence[Tensor]):
     """Images whose samples stay on a device from their first use on."""
 
     def __init__(self, images: Images, device: torch.device):
@@ -93,7 +109,7 @@ class KeptSamples(Sequence[Tensor]):
 
     def __getitem__(self, i):
         if i not in self.kept:
-            self.kept[i] = sent(self.images[i], self.device)
+            self.kept[i] = to_device(self.images[i], self.device)
         return self.kept[i]
 
 
@@ -128,7 +144,7 @@ def shared(draws: Draws, world: World) -> tuple[Draws, float]:
 
 
 def training_batch(
-    images: Images | KeptSamples,
+    images: Images | DeviceCache,
     draws: Draws,
     acquisition: Acquisition,
     training: TrainingDraws,
@@ -140,9 +156,7 @@ def training_batch(
     """
     n_frames, *_, ny, nx = images.shape[1:]
     keys = [(number if training.fresh_masks else 0, sample) for number, sample in draws]
-    masks = training_masks(
-        keys, (n_frames, ny), acquisition.acc, acquisition.sample_n, training.seed
-    )
+    masks = training_masks(keys, (n_frames, ny), acquisition.sampling, training.seed)
     acquisitions = []
     for (number, sample), mask in zip(draws, masks, strict=True):
         rng = generator(Stream.TRAINING_SAMPLE, training.seed, number, sample)
@@ -160,7 +174,7 @@ def training_batch(
 def prepared(
     make: Callable[[Draws], Batch], parts: Iterable[Draws], n_ahead: int
 ) -> Generator[Batch, None, None]:
-    """The batches of `parts`, in their order; so many of them are made ahead, in threads."""
+    """The batches of `parts`, in their order; `n_ahead` of them are made ahead, in threads."""
     if not n_ahead:
         yield from map(make, parts)
         return
@@ -213,7 +227,7 @@ class EvaluationBatches(Sequence[Batch]):
             return [self[j] for j in range(len(self))[i]]
         a, chunk = self.acquisition, self.samples_of(i)
         n_frames, *_, ny, _ = self.images.shape[1:]
-        masks = evaluation_masks(chunk, (n_frames, ny), a.acc, a.sample_n, a.data_seed)
+        masks = evaluation_masks(chunk, (n_frames, ny), a.sampling, a.data_seed)
         acquisitions = []
         for sample, mask in zip(chunk, masks, strict=True):
             rng = generator(Stream.EVALUATION_SAMPLE, a.data_seed, sample)
@@ -228,11 +242,13 @@ def _batch(
     acquisition: Acquisition,
     device: torch.device | str,
 ) -> Batch:
-    low, high = acquisition.acc
+    low, high = acquisition.sampling.acc
     acc = low if low == high else None
     images, sources, *maps = (torch.stack(parts) for parts in zip(*acquired, strict=True))
-    image, mask = sent(images, device), sent(torch.from_numpy(masks), device)
+    image, mask = to_device(images, device), to_device(torch.from_numpy(masks), device)
     if maps:
-        return Batch(samples, acc, image, mask, sent(sources, device), sent(maps[0], device))
-    source = sent(sources, device) if acquisition.noise else image
+        return Batch(
+            samples, acc, image, mask, to_device(sources, device), to_device(maps[0], device)
+        )
+    source = to_device(sources, device) if acquisition.noise else image
     return Batch(samples, acc, image, mask, undersample(source, mask))

@@ -7,7 +7,7 @@ noise whitened, and scaled so that the largest magnitude of its combined image i
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from formats.coils import coil_images, combined, require_coils, require_noise, whitened
-from formats.hdf5 import HDF5Array
-from formats.kspace import is_full, measured_lines
+from data.coils import coil_images, combined, require_coils, require_noise, whitened
+from data.kspace import is_full, measured_lines
+from data.quality import measure
+from data.samples import SampleSource
 from util.errors import InputError
 from util.progress import progress
-from util.stored import Stored
 
 COPIES = 6  # of one sample, while it is checked and combined
 AXES = "[n_samples, n_frames, n_coils, ny, nx]"
@@ -48,7 +48,7 @@ class CoilFindings:
     whiten: list[np.ndarray] = field(default_factory=list)  # (C, C) complex64, of each sample
     scales: list[float] = field(default_factory=list)  # that bring the combined images into [0, 1]
     hashes: list[str] = field(default_factory=list)
-    findings: list[Any] = field(default_factory=list)  # of `examine` in the combined images
+    measured: list[Any] = field(default_factory=list)  # of the combined images
     notices: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -66,19 +66,17 @@ class CoilFindings:
 
 
 def read_coils(
-    stored: Stored | HDF5Array,
+    stored: SampleSource,
     noise: np.ndarray | None,
     n_samples: int,
     images: Tensor | None,
     where: str,
-    examine: Callable[[Tensor], Any],
 ) -> CoilFindings:
     """Read and check the first samples of k-space in a file.
 
     Args:
         noise: the scans of noise; None: the corners of k-space are taken.
         images: takes the coil images (n_samples, T, C, Y, X), complex64, if given.
-        examine: is called with each combined image (T, Y, X).
 
     Raises:
         InputError: a sample cannot be used.
@@ -105,7 +103,7 @@ def read_coils(
         if scan is not None:
             digest.update(scan.tobytes())  # which decides how it is whitened
         found.hashes.append(digest.hexdigest()[:16])
-        found.findings.append(examine(scale * image))
+        found.measured.append(measure(scale * image))
         if images is not None:
             torch.mul(coils, scale, out=images[i])
         if note not in found.notices:

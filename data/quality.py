@@ -5,7 +5,7 @@ moving_psnr and the lesion test assume motion. Each of these is measured here, f
 """
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dataset import name_list
-from metrics import STILL
+from metrics import LEAST_MOTION
 from physics.fourier import fftc
 from util.errors import InputError
+from util.progress import name_list
 
 LOWEST_PEAK = 0.5  # below it, scores cannot be compared with those of images with a peak of 1
 BRIGHT_LEVEL, LOWEST_BRIGHT = 0.25, 0.001  # fewer pixels above the level: a few set the maximum
 CLIFF = 0.05  # energy of the next lines over that of the last ones, where k-space ends
-CONSTANT, UNMOVED, DARK = "constant", "still", "dark"  # kinds of samples
+CONSTANT, STILL, DARK = "constant", "still", "dark"  # kinds of samples
 THUMBNAIL = 32  # pixels along each axis of the images that are compared
 CENTRE = 1 / 8  # of the lines on either side of the centre, whose energy falls fast anyway
 
@@ -40,6 +40,26 @@ class Quality:
     still: list[int]  # other samples whose frames are all equal
     dark: list[int]  # other samples with frames that are all zero
     thumbnails: Tensor  # (N, THUMBNAIL, THUMBNAIL) float32, averaged over time
+
+    @classmethod
+    def of(cls, samples: Sequence[Mapping[str, Any]]) -> "Quality":
+        """The properties of all samples, from those that `measure` gives of each."""
+        small = [np.frombuffer(base64.b64decode(one["thumbnail"]), np.float32) for one in samples]
+
+        def of_kind(kind: str) -> list[int]:
+            return [i for i, one in enumerate(samples) if one["kind"] == kind]
+
+        return cls(
+            peaks=np.array([one["peak"] for one in samples]),
+            bright=np.array([one["bright"] for one in samples]),
+            bands=np.array([one["band"] for one in samples]),
+            offsets=np.array([one["offset"] for one in samples]),
+            n_lines=samples[0]["n_lines"],
+            constant=of_kind(CONSTANT),
+            still=of_kind(STILL),
+            dark=of_kind(DARK),
+            thumbnails=torch.from_numpy(np.stack(small)).reshape(-1, THUMBNAIL, THUMBNAIL),
+        )
 
     @property
     def dim(self) -> list[int]:
@@ -68,8 +88,8 @@ class Quality:
         return int(first), int(end)
 
 
-def examine(sample: Tensor) -> dict[str, Any]:
-    """What is measured of one sample (T, Y, X), as plain values, which a file can hold."""
+def measure(sample: Tensor) -> dict[str, Any]:
+    """The properties of one sample (T, Y, X), as plain values, which a file can hold."""
     size = sample.abs()
     frame_peaks = size.amax(dim=(-2, -1))
     peak = frame_peaks.max().item()
@@ -77,8 +97,10 @@ def examine(sample: Tensor) -> dict[str, Any]:
     kind = ""
     if all((frame == sample[0, 0, 0]).all() for frame in sample):
         kind = CONSTANT
-    elif len(sample) > 1 and all((frame - sample[0]).abs().max() <= STILL for frame in sample):
-        kind = UNMOVED
+    elif len(sample) > 1 and all(
+        (frame - sample[0]).abs().max() <= LEAST_MOTION for frame in sample
+    ):
+        kind = STILL
     elif not frame_peaks.all():
         kind = DARK
     return {
@@ -97,27 +119,6 @@ def thumbnail(sample: Tensor) -> Tensor:
     # numpy's magnitude of complex numbers is several times as fast as torch's
     mean = torch.from_numpy(np.abs(sample.numpy()).mean(axis=0))
     return F.adaptive_avg_pool2d(mean[None], THUMBNAIL)[0]
-
-
-def quality_of(findings: Sequence[Mapping[str, Any]]) -> Quality:
-    """The properties of all samples, from what `examine` found in each."""
-    small = [np.frombuffer(base64.b64decode(found["thumbnail"]), np.float32) for found in findings]
-    return Quality(
-        peaks=np.array([found["peak"] for found in findings]),
-        bright=np.array([found["bright"] for found in findings]),
-        bands=np.array([found["band"] for found in findings]),
-        offsets=np.array([found["offset"] for found in findings]),
-        n_lines=findings[0]["n_lines"],
-        constant=[i for i, found in enumerate(findings) if found["kind"] == CONSTANT],
-        still=[i for i, found in enumerate(findings) if found["kind"] == UNMOVED],
-        dark=[i for i, found in enumerate(findings) if found["kind"] == DARK],
-        thumbnails=torch.from_numpy(np.stack(small)).reshape(-1, THUMBNAIL, THUMBNAIL),
-    )
-
-
-def measure(images: Iterable[Tensor]) -> Quality:
-    """The properties of samples (T, Y, X)."""
-    return quality_of([examine(sample) for sample in images])
 
 
 def band_of(energy: np.ndarray) -> tuple[int, int]:
@@ -152,7 +153,7 @@ def check_range(quality: Quality, source: str) -> None:
 
 
 def data_notices(quality: Quality) -> list[str]:
-    """What the user should know about the data, a line each."""
+    """Warnings about the data, one per line."""
     q = quality
     lines = []
     if q.dim:
@@ -189,7 +190,7 @@ def data_notices(quality: Quality) -> list[str]:
 
 
 def score_notices(quality: Quality, samples: list[int]) -> list[str]:
-    """What the user should know about scores of these samples, a line each."""
+    """Warnings about the scores of these samples, one per line."""
     notices = {
         "have a single value": (quality.constant, "their scores mean nothing"),
         "do not move": (

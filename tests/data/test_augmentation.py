@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from data.augmentation import AUGMENTATIONS, augment
 from physics.fourier import fftc
 from physics.simulation import PHASE_SPREAD, smooth_phase, white_noise
-from training.augmentation import AUGMENTATIONS, augment
 
 
 def generator(seed: int = 0) -> np.random.Generator:

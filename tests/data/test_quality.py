@@ -3,9 +3,9 @@ import pytest
 import torch
 from helpers import make_images
 
+from data.quality import band_of, check_range, data_notices, measure, score_notices
 from phantom.scanner import phantom
 from physics.fourier import fftc, ifftc
-from training.quality import band_of, check_range, data_notices, measure, score_notices
 from util.errors import InputError
 
 IMAGES = torch.from_numpy(make_images(6))

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from formats.coils import coil_images
+from data.coils import coil_images
+from data.stored import Stored
 from util.errors import InputError
-from util.stored import Stored
 
 REAL_EXCESS = 2.0**-24  # over 1: float32 rounds this to 1
 COMPLEX_EXCESS = 1e-5  # over 1: the rounded magnitude of values divided by their magnitude
@@ -22,6 +22,8 @@ class SampleSource(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
     def mapped(self, i: int) -> np.ndarray: ...
+
+    def samples(self, n: int) -> Iterator[np.ndarray]: ...
 
 
 class MappedImages(Sequence[Tensor]):

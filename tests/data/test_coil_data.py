@@ -10,12 +10,12 @@ import torch
 from helpers import TINY
 
 import dataset
+from data.quality import examine
+from data.samples import CoilSamples
 from dataset import load_cine
-from formats.samples import CoilSamples
 from phantom.coils import coil_scan
 from phantom.scanner import phantom
 from train import train
-from training.quality import examine
 from util.errors import InputError
 
 IMAGES = torch.from_numpy(phantom(4, (6, 40, 36), seed=3))

@@ -4,12 +4,9 @@ import pytest
 import torch
 from helpers import make_images
 
-from physics.coils import combine
-from physics.fourier import fftc, undersample
-from physics.sense import aliased_by
-from training.acquisition import Acquisition
-from training.augmentation import AUGMENTATIONS
-from training.batches import (
+from data.acquisition import Acquisition
+from data.augmentation import AUGMENTATIONS
+from data.batches import (
     EvaluationBatches,
     KeptSamples,
     TrainingDraws,
@@ -18,6 +15,9 @@ from training.batches import (
     prepared,
     training_batch,
 )
+from physics.coils import combine
+from physics.fourier import fftc, undersample
+from physics.sense import aliased_by
 
 IMAGES = torch.from_numpy(make_images())  # (9, 8, 32, 36)
 ACQUISITION = Acquisition(acc=(4, 4), sample_n=4, phase=False, noise=0.0, data_seed=0)

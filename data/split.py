@@ -7,8 +7,8 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
-from dataset import MOST_NAMED
 from util.errors import InputError
+from util.progress import MOST_NAMED
 from util.random_streams import Stream, generator
 
 PARTS = ("train", "validation", "test")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from formats.kspace import NEAR
+from data.kspace import NEAR
 from physics.coils import combine, mixed, noise_covariance, sensitivity_maps, whitening
 from physics.fourier import ifftc
 from util.errors import InputError

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from training.quality import measure
-from training.split import (
+from data.quality import measure
+from data.split import (
     leakage_notice,
     near_duplicates,
     split_counts,

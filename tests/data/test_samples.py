@@ -10,10 +10,10 @@ import torch
 from helpers import ROOT, TINY, rows_of
 
 import dataset
+from data.quality import examine
+from data.samples import MappedImages
 from dataset import load_cine
-from formats.samples import MappedImages
 from train import train
-from training.quality import examine
 from util.errors import InputError
 
 
@@ -115,9 +115,9 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 import dataset
-from training.acquisition import Acquisition
-from training.batches import TrainingDraws, training_batch
-from training.quality import examine
+from data.acquisition import Acquisition
+from data.batches import TrainingDraws, training_batch
+from data.quality import examine
 from util.errors import InputError
 
 path, allowed = sys.argv[1], int(sys.argv[2])

@@ -7,23 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from formats.hdf5 import HDF5Array
-from util.cache import recall, remember, source_hash
+from data.samples import SampleSource
+from util.cache import recall, remember
 from util.machine import versions
-from util.stored import Stored
 
 SOME_SAMPLES = 8  # of a file, whose bytes tell it from others
-EXAMINER = "training.quality"  # the module whose functions may examine what is remembered
-CODE = source_hash("dataset", EXAMINER)  # of everything that is remembered of a file
 
 
 def remembered(
     find: Callable[[], dict[str, Any]],
     path: Path,
-    stored: Stored | HDF5Array,
+    stored: SampleSource,
     n_samples: int,
     settings: Any,
-    examine: Callable[..., Any],
+    code: str,
 ) -> dict[str, Any]:
     """The result of `find`, or what it was at an earlier start.
 
@@ -33,10 +30,8 @@ def remembered(
         find: reads the first `n_samples` of an array in a file; returns numbers, texts, lists and
             dicts.
         settings: what the result depends on besides.
-        examine: is called by `find`; only a function of `EXAMINER` is known to do the same again.
+        code: the hash of the source of everything that `find` does.
     """
-    if examine.__module__ != EXAMINER:
-        return find()
     about = path.stat()
     some = hashlib.sha256()
     for i in np.linspace(0, n_samples - 1, min(n_samples, SOME_SAMPLES)):
@@ -49,8 +44,7 @@ def remembered(
         "some": some.hexdigest(),
         "samples": n_samples,
         "settings": settings,
-        "examine": examine.__qualname__,
-        "code": CODE,
+        "code": code,
         "versions": versions(),
     }
     known = recall(identity, dict)

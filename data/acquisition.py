@@ -1,7 +1,7 @@
 """How fully sampled images are acquired: with a phase, by one coil or several, with noise.
 
-The random draws of a sample come from the generator that is given with it, but for simulated coils,
-which are the same at every draw. They are made on the CPU; images of one coil may be on another
+The random draws of a sample come from the generator that is given with it, except simulated coils,
+which are fixed per sample. They are made on the CPU; images of one coil may be on another
 device, to which phase and noise are sent.
 """
 
@@ -13,29 +13,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from formats.samples import Images
+from CS_mask import Sampling
+from data.samples import Images
 from phantom.coils import receive_coils
 from physics.coils import combine, compression, expand, mixed, sensitivity_maps, time_average
 from physics.fourier import fftc, ifftc, undersample
 from physics.simulation import smooth_phase, white_noise
-from util.machine import sent
+from util.machine import to_device
 
 
 @dataclass(frozen=True)
 class Acquisition:
     """How fully sampled images become measurements."""
 
-    acc: tuple[float, float]  # lowest and highest acceleration; each mask draws one between them
-    sample_n: int  # fully sampled lines in the centre of k-space
+    sampling: Sampling
     phase: bool  # give every image a smooth random phase
     noise: float  # standard deviation of k-space noise, in real and imaginary part each
     data_seed: int  # seed of the masks, phases and noise of evaluation, and of the coils
-    coils: int | None = None  # simulate so many receive coils; None: one that sees all alike
-    virtual_coils: int | None = None  # compress the coils to so many; None: keep all
+    coils: int | None = None  # number of simulated receive coils; None: single coil
+    virtual_coils: int | None = None  # number of virtual coils after compression; None: all
 
     def at(self, acc: float) -> "Acquisition":
         """The same acquisition at one acceleration."""
-        return dataclasses.replace(self, acc=(acc, acc))
+        return dataclasses.replace(self, sampling=self.sampling.at(acc))
 
 
 def acquired(
@@ -53,7 +53,7 @@ def acquired(
     a = acquisition
     ny, nx = image.shape[-2:]
     if a.phase:
-        image = image * sent(smooth_phase((ny, nx), rng), image.device)
+        image = image * to_device(smooth_phase((ny, nx), rng), image.device)
     lines = torch.from_numpy(mask)
     if image.dim() == 4:
         white = torch.eye(image.shape[1], dtype=torch.complex64)
@@ -65,7 +65,7 @@ def acquired(
     truth = image[..., columns]
     if not a.noise:
         return truth, truth
-    return truth, truth + sent(white_noise(tuple(truth.shape), a.noise, rng), image.device)
+    return truth, truth + to_device(white_noise(tuple(truth.shape), a.noise, rng), image.device)
 
 
 def _measured_by_coils(
@@ -78,7 +78,7 @@ def _measured_by_coils(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Undersample what coils see, and estimate their sensitivities from the measured lines.
 
-    Columns are independent, but for the maps, which are those of the whole image.
+    Columns are independent, except the maps, which are those of the whole image.
 
     Args:
         seen: (T, C, Y, X) complex64, fully sampled coil images.

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from data.stored import GrowingArrays, Stored, stored_in
 from util import stored
 from util.errors import InputError
-from util.stored import GrowingArrays, Stored, stored_in
 
 ARRAY = np.arange(60, dtype=np.float32).reshape(5, 3, 4)
 

@@ -1,0 +1,65 @@
+"""The numbers of all tables: the scores of methods by acceleration, and which method is best.
+
+A row of scores is a dict: `sample`, `acc`, `method`, and the scores (`evaluation/scoring.py`). A
+score that is absent, because it could not be computed or an older file lacks it, is NaN.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from methods.baselines import BASELINES
+from metrics import SCORES, best_of
+
+Rows = Sequence[Mapping[str, Any]]
+Columns = dict[str, np.ndarray]  # values of the samples by score
+
+
+def columns_of(rows: Rows) -> dict[str, Columns]:
+    """{method: {score: values (n,)}}, in the order of the rows."""
+    by_method: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        by_method.setdefault(row["method"], []).append(row)
+    return {
+        method: {name: np.array([row.get(name, np.nan) for row in group]) for name in SCORES}
+        for method, group in by_method.items()
+    }
+
+
+def by_acceleration(rows: Rows) -> dict[Any, Rows]:
+    """The rows of each acceleration."""
+    accelerations = dict.fromkeys(row["acc"] for row in rows)
+    return {acc: [row for row in rows if row["acc"] == acc] for acc in accelerations}
+
+
+def mean_scores(rows: Rows) -> dict[str, dict[str, float]]:
+    """{method: {score: mean over the rows of that method}}."""
+    return {
+        method: {name: float(values.mean()) for name, values in columns.items()}
+        for method, columns in columns_of(rows).items()
+    }
+
+
+def means_of(rows: Rows, score: str = "psnr") -> dict[str, float]:
+    """{method: mean of a score}, the best first and absent ones last."""
+    means = {method: scores[score] for method, scores in mean_scores(rows).items()}
+    sign = -1 if SCORES[score].higher_is_better else 1
+    ranked = sorted(means, key=lambda name: np.nan_to_num(sign * means[name], nan=np.inf))
+    return {name: means[name] for name in ranked}
+
+
+def best_baseline(rows: Rows, score: str = "psnr") -> str | None:
+    """The training-free method with the best mean of a score; None if there is none."""
+    means = means_of(rows, score)
+    return best_of({name: means[name] for name in means if name in BASELINES}, score)
+
+
+def networks_of(rows: Rows) -> list[str]:
+    """The methods that are not training-free, in the order of the rows."""
+    return [name for name in columns_of(rows) if name not in BASELINES]
+
+
+def n_samples_of(rows: Rows) -> int:
+    """The number of samples that were scored."""
+    return len({row["sample"] for row in rows})

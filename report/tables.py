@@ -1,0 +1,237 @@
+"""The tables of scores, differences and lesions: made once, rendered as text, Markdown or HTML.
+
+A table is rendered as Markdown by `markdown`, as text by `text`, and as HTML by the page's template
+(`report/templates/page.html`). The numbers are those of `evaluation/`.
+"""
+
+import math
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.intervals import FEWEST, Interval, advantages, paired_differences, spread
+from evaluation.lesion import CONTRASTS, DIAMETERS
+from evaluation.lesion_score import KeptContrast, kept_contrasts
+from evaluation.summary import (
+    Columns,
+    Rows,
+    best_baseline,
+    by_acceleration,
+    columns_of,
+    means_of,
+    n_samples_of,
+)
+from metrics import SCORES
+
+WIDTH = 100  # columns of text
+ABSENT = "absent"  # a score that could not be computed
+MEAN_MEANING = "Mean ± standard deviation over the test samples."
+LESION_MEANING = (
+    f"A disc of contrast {' or '.join(f'{c:+g}' for c in CONTRASTS)}, with a smooth edge, is added"
+    " to each test sample (images are in [0, 1]) at a point of the moving heart and moves with it."
+    " The point is found without a segmentation, and so is not always in the wall. Each series is"
+    " reconstructed with and without the disc. kept: the fraction of its contrast in the difference"
+    " of the two, mean over frames and contrasts, ± standard deviation over samples (1: all, 0:"
+    " erased). worst: the mean over samples of the worst frame. ghost: the fraction of the contrast"
+    " that appears where the disc is half a heartbeat later and is not now (0: none)."
+)
+
+Groups = Sequence | np.ndarray | None  # patient of each sample of the data; None: unknown
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text; the first cell of a row names it."""
+
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str = ""
+    note: str = ""  # the meaning of the cells
+
+    def markdown(self) -> list[str]:
+        """Its lines in Markdown, without the note; short rows end with empty cells."""
+        lines = ["| " + " | ".join(self.heads) + " |", "|---" * len(self.heads) + "|"]
+        for row in self.rows:
+            cells = [*row, *[""] * (len(self.heads) - len(row))]
+            lines.append("| " + " | ".join(cells) + " |")
+        return [*([f"{self.title}:", ""] if self.title else []), *lines]
+
+    def text(self) -> list[str]:
+        """Its lines as text, without the note: in columns or, if these are too wide, a paragraph
+        for each row."""
+        title = [self.title] if self.title else []
+        short = [[re.sub(r"\b0\.", ".", cell) for cell in row] for row in self.rows]
+        for rows in (self.rows, short):  # without leading zeros, if these make it too wide
+            table = [self.heads, *rows]
+            widths = [max(len(row[i]) for row in table) for i in range(len(self.heads))]
+            if sum(widths) + 2 * len(widths) - 2 <= WIDTH:
+                return title + [
+                    "  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip()
+                    for row in table
+                ]
+        paragraphs = (
+            f"{name}: "
+            + "; ".join(f"{h} {c}" for h, c in zip(self.heads[1:], cells, strict=True) if c)
+            for name, *cells in self.rows
+        )
+        return title + wrapped(list(paragraphs), "")
+
+
+def wrapped(lines: Sequence[str], indent: str = "  ") -> list[str]:
+    """Lines of at most `WIDTH` columns, the continuations indented further."""
+    return [
+        piece
+        for line in lines
+        for piece in textwrap.wrap(
+            line,
+            WIDTH,
+            initial_indent=indent,
+            subsequent_indent=indent + "  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    ]
+
+
+def score_tables(
+    rows: Rows,
+    scores: Sequence[str] | None = None,
+    groups: Groups = None,
+    differences: bool = True,
+) -> list[Table]:
+    """For each acceleration the scores of all methods, the best PSNR first, and the paired
+    difference of their PSNR to the best training-free method.
+
+    Args:
+        scores: their names; None: those that are shown.
+        differences: whether to have that column.
+    """
+    tables = []
+    for acc, own in by_acceleration(rows).items():
+        best = best_baseline(own) if differences else None
+        columns = columns_of(own)
+        table = score_table({name: columns[name] for name in means_of(own)}, scores)
+        heads, cells = list(table.heads), [list(row) for row in table.rows]
+        note = f"Mean ± standard deviation over {n_samples_of(own)} test samples."
+        if best is not None:
+            heads.append(f"PSNR minus {best} (dB)")
+            note += f" Differences are paired by sample: {interval_meaning(groups is not None)}."
+            for name, line in zip(means_of(own), cells, strict=True):
+                line.append("" if name == best else psnr_difference(own, name, best, groups))
+        tables.append(Table(heads, cells, f"Acceleration {float(acc):g}", note))
+    return tables
+
+
+def score_table(
+    methods: Mapping[str, Columns],
+    scores: Sequence[str] | None = None,
+    title: str = "",
+    note: str = MEAN_MEANING,
+) -> Table:
+    """The scores of methods, a row for each: mean ± standard deviation over their samples."""
+    names = shown_scores() if scores is None else scores
+    cells = [
+        [
+            method,
+            *(
+                mean_and_spread(
+                    columns[name].mean(),
+                    spread(columns[name]) if SCORES[name].with_spread else math.nan,
+                    SCORES[name].digits,
+                )
+                for name in names
+            ),
+        ]
+        for method, columns in methods.items()
+    ]
+    return Table(["method", *(SCORES[name].title for name in names)], cells, title, note)
+
+
+def shown_scores() -> list[str]:
+    """The scores in the tables of pages and papers."""
+    return [name for name, score in SCORES.items() if score.shown]
+
+
+def psnr_difference(rows: Rows, first: str, second: str, groups: Groups) -> str:
+    """The paired difference in PSNR, with its interval."""
+    (difference,) = paired_differences(rows, first, second, groups, ("psnr",))
+    return difference_text(difference.interval, SCORES["psnr"].digits)
+
+
+def advantage_table(runs: Mapping[str, tuple[Rows, Groups]]) -> Table | None:
+    """Each network minus the best training-free method of each score, for every run and
+    acceleration; None if there is nothing to compare.
+
+    `runs`: rows and patients by the name of the run, "" if there is one alone.
+    """
+    lines: dict[str, dict[str, str]] = {}
+    for run, (rows, groups) in runs.items():
+        for one in advantages(rows, groups):
+            nominal = "" if one.acc is None else f"acceleration {one.acc:g}"
+            label = ", ".join(filter(None, (one.first, run, nominal)))
+            text = difference_text(one.interval, SCORES[one.score].digits)
+            lines.setdefault(label, {})[one.score] = f"{text} ({one.second})"
+    if not lines:
+        return None
+    scores = list(dict.fromkeys(score for cells in lines.values() for score in cells))
+    known = {groups is not None for _, groups in runs.values()}
+    units = (
+        interval_meaning(known.pop())
+        if len(known) == 1
+        else (f"where patients are known, {interval_meaning(True)}; else over samples")
+    )
+    return Table(
+        ["", *(SCORES[score].title for score in scores)],
+        [[label, *(cells.get(k, ABSENT) for k in scores)] for label, cells in lines.items()],
+        "Minus the best training-free method of each score",
+        f"Paired by sample, {units}.",
+    )
+
+
+def lesion_table(rows: Rows, run: str = "") -> Table | None:
+    """The contrast that each method keeps of lesions; None if they were not tested."""
+    if not rows:
+        return None
+    cells = [
+        [method, *(kept_text(kept.get(diameter)) for diameter in DIAMETERS)]
+        for method, kept in kept_contrasts(rows).items()
+    ]
+    nominal = f"acceleration {float(rows[0]['acc']):g}"
+    title = f"Lesion test, {', '.join(filter(None, (run, nominal)))}: kept, worst, ghost"
+    heads = ["method", *(f"{diameter:g} pixels" for diameter in DIAMETERS)]
+    return Table(heads, cells, title, LESION_MEANING)
+
+
+def mean_and_spread(mean: float, std: float, digits: int) -> str:
+    """ "mean ± std"; without the std if that is NaN, and "absent" if the mean is NaN."""
+    if math.isnan(mean):
+        return ABSENT
+    return f"{mean:.{digits}f}" + ("" if math.isnan(std) else f" ± {std:.{digits}f}")
+
+
+def difference_text(difference: Interval, digits: int) -> str:
+    """ "+0.50 [0.10, 0.90]": a mean difference and its interval, if it has one."""
+    if math.isnan(difference.mean):
+        return ABSENT
+    text = f"{difference.mean:+.{digits}f}"
+    if math.isnan(difference.low):
+        return text
+    return f"{text} [{difference.low:.{digits}f}, {difference.high:.{digits}f}]"
+
+
+def interval_meaning(patients_known: bool) -> str:
+    """The meaning of the mean and the brackets of differences."""
+    units = "patients" if patients_known else "samples"
+    return f"mean over {units} [95 % t interval, none for fewer than {FEWEST} {units}]"
+
+
+def kept_text(kept: KeptContrast | None) -> str:
+    """ "0.96±0.02 0.91 0.01": contrast of lesions kept, in the worst frame, and in the ghost."""
+    if kept is None:
+        return "-"
+    std = "" if math.isnan(kept.std) else f"±{kept.std:.2f}"
+    ghost = "-" if math.isnan(kept.ghost) else f"{kept.ghost:.2f}"
+    return f"{kept.mean:.2f}{std} {kept.worst_frame:.2f} {ghost}"
