@@ -129,7 +129,7 @@ class Sampling:
 
     def at(self, acc: float) -> "Sampling":
         """The same sampling at one acceleration."""
-        return dataclasses.replace(self, acc=(acc, acc))
+        return dataclasses.replace(self, acc=(float(acc), float(acc)))
 
     def draw(self, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
         """A centred mask (T, Y, 1) float32 for `shape` = (T, Y); ValueError if there is none."""

@@ -107,17 +107,19 @@ def train(
     # -- optimisation
     num_epochs: int = 400,  # passes over the training part; 0: no training, only scores
     loss: str = "mse",  # training loss: 'mse' (squared error) or 'l1' (absolute error)
-    stage_loss: float | None = None,  # weight of the loss after each stage but the last; 0: none
+    stage_loss: float
+    | None = None,  # weight of earlier stages' loss; 0: none; None: the network's own
     weight_decay: float = 1e-4,  # L2 penalty of Adam (not decoupled)
     batch_size: int = 10,  # samples in an optimiser step
     accumulation: int = 1,  # forward passes that share a batch, for less memory
     initial_lr: float = 1e-4,  # highest learning rate
     lr_schedule: str = "cosine",  # 'cosine' (warm-up, then cosine to zero) or 'constant'
     warmup_epochs: int = 10,  # length of the warm-up; at most a tenth of num_epochs
-    clip_gradient: float | None = None,  # maximum gradient norm; 0: no clipping
-    ema: float | None = None,  # decay of the moving average of the weights; 0: none is kept
+    clip_gradient: float
+    | None = None,  # maximum gradient norm; 0: no clipping; None: the network's own
+    ema: float | None = None,  # decay of the weights' moving average; 0: none; None: network's own
     augment: tuple[str, ...] = (),  # 'flips', 'time', 'shift', and others: docs/settings.md
-    strip: int | None = None,  # columns of the strips to train on; 0: whole images
+    strip: int | None = None,  # columns of a training strip; 0: whole images; None: network's own
     precision: str | None = None,  # of the networks: 'float32', 'bfloat16'; None: the faster here
     compile: bool = False,  # compile U-Nets and refiners before the first step
     cuda_graph: bool = False,  # on a GPU: launch each training step at once, for small networks

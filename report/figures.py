@@ -211,49 +211,61 @@ def curves_figure(
 
 
 @default_style
-def heart_figure(series: Mapping[str, np.ndarray], view: HeartView, sample: int) -> Figure:
-    """The heart in two frames, its errors, and its motion over two beats.
+def heart_figure(
+    series: Mapping[str, np.ndarray], view: HeartView, title: str, compared: bool = True
+) -> Figure:
+    """The heart in two frames, its errors, and two beats along a line in either direction.
 
     Args:
-        series: (T, Y, X) by method; the first is the truth.
-        view: of the truth.
+        series: (T, Y, X) by method; the first is the truth, if they are `compared`: else there are
+            no errors.
+        view: the place of the heart, and its gray window.
     """
-    names = list(series)
+    names, middle = list(series), view.size // 2
     truth = view.crop(series[names[0]])
-    scale = error_scale(series, view)
-    figure = Figure(figsize=(2.4 * len(names) + 0.6, 12), layout="constrained")
-    axes = figure.subplots(5, len(names), squeeze=False)
+    errors = [f"error, frame {frame + 1}" for frame in view.frames.values()] if compared else []
+    labels = [*view.frames, *errors, "y over two beats", "x over two beats"]
+    figure = Figure(figsize=(2.4 * len(names) + 0.6, 2.35 * len(labels)), layout="constrained")
+    axes = figure.subplots(len(labels), len(names), squeeze=False)
     gray = {"cmap": "gray", "vmin": view.window[0], "vmax": view.window[1]}
-    for column, name in enumerate(names):
+    scale = error_scale(series, view) if compared else 1.0
+    for column, name in zip(axes.T, names, strict=True):
         images = view.crop(series[name])
-        axes[0, column].set_title(name, fontsize=10)
+        column[0].set_title(name, fontsize=10)
         for row, frame in enumerate(view.frames.values()):
-            axes[row, column].imshow(images[frame], **gray)
-            if column:
+            column[row].imshow(images[frame], **gray)
+            if compared and name != names[0]:
                 error = np.abs(images[frame] - truth[frame])
-                shown = axes[2 + row, column].imshow(error, cmap=ERROR_CMAP, vmin=0, vmax=scale)
-        profile = images[:, :, view.size // 2]  # (T, Y)
-        axes[4, column].imshow(np.tile(profile, (2, 1)).T, aspect="auto", **gray)
-    place = axes[2, 0]
-    place.imshow(series[names[0]][0], cmap="gray", vmin=0, vmax=1)
-    middle = view.left + view.size / 2
-    outline = Rectangle((view.left, view.top), view.size, view.size, fill=False, color="orange")
-    place.add_patch(outline)
-    place.plot([middle, middle], [view.top, view.top + view.size], color="orange", linewidth=1)
+                shown = column[2 + row].imshow(error, cmap=ERROR_CMAP, vmin=0, vmax=scale)
+        for axis, profile in zip(
+            column[-2:], (images[:, :, middle], images[:, middle]), strict=True
+        ):
+            axis.imshow(np.tile(profile, (2, 1)).T, aspect="auto", **gray)
     for axis in axes.flat:
         axis.set_xticks([])
         axis.set_yticks([])
-    axes[3, 0].axis("off")
-    bar = figure.colorbar(shown, ax=axes[3, 0], location="left", fraction=0.5, extend="max")
-    bar.set_label(f"|method - {names[0]}|", fontsize=8)
-    labels = [*view.frames, "place in frame", "", "y over two beats, at the line"]
     for axis, label in zip(axes[:, 0], labels, strict=True):
         axis.set_ylabel(label, fontsize=8)
-    for axis, frame in zip(axes[2:4, 1], view.frames.values(), strict=True):
-        axis.set_ylabel(f"error, frame {frame + 1}", fontsize=8)
+    for axis, draw in ((axes[0, 0], "axvline"), (axes[1, 0], "axhline")):
+        getattr(axis, draw)(middle, color="orange", linewidth=1)
+    if compared:
+        draw_place(axes[2, 0], series[names[0]][0], view)
+        axes[3, 0].axis("off")
+        bar = figure.colorbar(shown, ax=axes[3, 0], location="left", fraction=0.5, extend="max")
+        bar.set_label(f"|method - {names[0]}|", fontsize=8)
+        for axis, label in zip(axes[2:4, 1], errors, strict=True):
+            axis.set_ylabel(label, fontsize=8)
     low, high = view.window
-    figure.suptitle(f"sample {sample}: the heart, gray window {low:.2f} to {high:.2f}", fontsize=11)
+    figure.suptitle(f"{title}: the heart, gray window {low:.2f} to {high:.2f}", fontsize=11)
     return figure
+
+
+def draw_place(axis: Axes, frame: np.ndarray, view: HeartView) -> None:
+    """A whole frame (Y, X), with the square around the heart."""
+    axis.imshow(frame, cmap="gray", vmin=0, vmax=1)
+    outline = Rectangle((view.left, view.top), view.size, view.size, fill=False, color="orange")
+    axis.add_patch(outline)
+    axis.set_ylabel("place in frame", fontsize=8)
 
 
 @default_style

@@ -178,7 +178,7 @@ class Gallery:
                 write_film(folder, series, view.heart)
             if pictured:
                 views[sample] = view
-                figure = figures.heart_figure(series, view.heart, sample)
+                figure = figures.heart_figure(series, view.heart, f"sample {sample}")
                 write_figure(folder / "heart" / f"sample_{sample:04d}.png", figure, dpi)
                 write_pictures(folder, sample, target.numpy(), made, self.shown, dpi)
         return views

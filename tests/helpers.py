@@ -10,12 +10,13 @@ import numpy as np
 import torch
 
 from ablation.results import Result, read_result
+from CS_mask import GAUSSIAN, Sampling
+from data.quality import Quality, measure
 from metrics import SCORES
 from training import checkpoint as ckpt
 from training.run_folder import HISTORY, write_config, write_metrics
 from util.command_line import as_flags
 from util.files import write_csv
-from util.stop import StopRequest
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -51,7 +52,7 @@ CASCADE = TINY | {
     "clip_gradient": 1.0,
 }
 
-# a U-Net for 8 frames, without the settings that checkpoints of version 0.1.0 lack
+# a U-Net for 8 frames
 UNET = {
     "in_channels": 8,
     "out_channels": 8,
@@ -83,6 +84,15 @@ def make_images(n_samples: int = 9, n_frames: int = 8, ny: int = 32, nx: int = 3
         texture = rng.uniform(0, 0.4, (ny, nx))
         images.append(0.6 * disc + texture)
     return np.stack(images).astype(np.float32)
+
+
+def quality_of(images: torch.Tensor) -> Quality:
+    """The measured properties of images (N, T, Y, X)."""
+    return Quality.of([measure(sample) for sample in images])
+
+
+def sampling(acc: float, centre_lines: int = 4) -> Sampling:
+    return Sampling(GAUSSIAN, (acc, acc), centre_lines)
 
 
 def random_complex(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -181,15 +191,3 @@ def copy_run(finished, folder):
     for name in ("config.json", ckpt.BEST, ckpt.LAST):
         (folder / name).write_bytes((finished[0] / name).read_bytes())
     return folder
-
-
-class StopAfter(StopRequest):
-    """Asks to stop when it has been asked `calls` times."""
-
-    calls = 0
-
-    def requested(self) -> bool:
-        self.calls -= 1
-        if self.calls == 0:
-            self.reason = "test"
-        return bool(self.reason)

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from helpers import sampling
 
 from CS_mask import (
+    Sampling,
     cartesian_mask,
     evaluation_masks,
     hermitian_mirror,
@@ -104,7 +106,7 @@ def test_impossible_arguments_are_refused(arguments, message):
 
 def test_training_masks_depend_on_seed_epoch_and_sample_alone():
     def draw(samples, seed=0, epoch=0):
-        return training_masks([(epoch, i) for i in samples], (8, 64), (4, 4), 4, seed)
+        return training_masks([(epoch, i) for i in samples], (8, 64), sampling(4), seed)
 
     both = draw([3, 5])
     assert both.shape == (2, 8, 64, 1)
@@ -115,14 +117,14 @@ def test_training_masks_depend_on_seed_epoch_and_sample_alone():
 
 
 def test_evaluation_masks_are_fixed_and_not_those_of_training():
-    fixed = evaluation_masks([3], (8, 64), (4, 4), 4, data_seed=0)
-    assert np.array_equal(fixed, evaluation_masks([3], (8, 64), (4, 4), 4, data_seed=0))
-    assert not np.array_equal(fixed, evaluation_masks([3], (8, 64), (4, 4), 4, data_seed=1))
-    assert not np.array_equal(fixed, training_masks([(0, 3)], (8, 64), (4, 4), 4, seed=0))
+    fixed = evaluation_masks([3], (8, 64), sampling(4), data_seed=0)
+    assert np.array_equal(fixed, evaluation_masks([3], (8, 64), sampling(4), data_seed=0))
+    assert not np.array_equal(fixed, evaluation_masks([3], (8, 64), sampling(4), data_seed=1))
+    assert not np.array_equal(fixed, training_masks([(0, 3)], (8, 64), sampling(4), seed=0))
 
 
 def test_a_range_of_accelerations_is_drawn_from_for_every_mask():
-    masks = evaluation_masks(range(200), (3, 64), (4, 8), 4, data_seed=0)
+    masks = evaluation_masks(range(200), (3, 64), Sampling("gaussian", (4, 8), 4), data_seed=0)
     lines = masks.sum(axis=-2)[..., 0]  # (200, 3)
     assert (lines == lines[:, :1]).all()  # the frames of a sample have one acceleration
     assert lines.min() == 8

@@ -1,23 +1,25 @@
 """The layout of the project: which folders may import which."""
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
 from helpers import ROOT
 
-from util.cache import project_imports
+from util.cache import project_imports, source_file
 
 # Floors from the ground up: a module imports only from floors below its own, or from its own room.
 FLOORS = [
     {"util"},
     {"physics", "CS_mask", "metrics"},
     {"phantom"},
-    {"formats", "methods"},
+    {"data", "methods"},
+    {"formats"},
     {"dataset"},
     {"model"},
-    {"training"},
     {"evaluation"},
+    {"training"},
     {"scan"},
     {"report"},
     {"ablation", "timing", "train", "tables", "reconstruct"},
@@ -47,6 +49,25 @@ def test_a_module_imports_only_from_floors_below(path):
     for module in project_imports(ROOT / path):
         other = module.split(".")[0]
         assert other == own or FLOOR_OF[other] < FLOOR_OF[own], f"{path} imports {module}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_a_module_names_only_floors_below_in_strings_too(path):
+    """Such as the modules whose sources it hashes; docstrings and comments may name any."""
+    tree = ast.parse((ROOT / path).read_bytes())
+    nodes = list(ast.walk(tree))
+    texts = {node.value for node in nodes if isinstance(node, ast.Constant)}
+    dotted = {x for x in texts if isinstance(x, str) and re.fullmatch(r"\w+(\.\w+)+", x)}
+    hashed = {
+        argument.value
+        for node in nodes
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "source_hash"
+        for argument in node.args
+        if isinstance(argument, ast.Constant)
+    }
+    for module in filter(source_file, dotted | hashed):
+        other, own = module.split(".")[0], room(path)
+        assert other == own or FLOOR_OF[other] < FLOOR_OF[own], f"{path} names {module}"
 
 
 def test_folders_re_export_nothing():

@@ -78,7 +78,7 @@ def test_images_have_the_units_of_the_input(trial):
             assert arrays["mask"].sum() == 8 * 16
             error = arrays["reconstruction"] - 1000 * truth
             assert np.sqrt(np.mean(error**2)) < 40
-        with Image.open(name / "profiles.png") as picture, Image.open(name / "cine.gif") as film:
+        with Image.open(name / "heart.png") as picture, Image.open(name / "cine.gif") as film:
             assert min(picture.size[0], film.size[0]) > 50
             assert film.n_frames == 8
 
@@ -141,14 +141,14 @@ def test_what_was_measured_by_the_mask_is_no_truth():
     centre = np.zeros((8, 64), bool)
     centre[:, 20:44] = True
     low = kspace * centre[..., None]
-    assert measured(Series("a", low, True, centre), 4, 4, 0, 0).truth is None
-    assert measured(Series("a", low, True), 4, 4, 0, 0).truth is not None
+    assert measured(Series("a", low, True, centre), 4, 4, 0, 0).image is None
+    assert measured(Series("a", low, True), 4, 4, 0, 0).image is not None
     every = measured(Series("a", kspace, True, np.ones((8, 64), bool)), 4, 4, 0, 0)
     assert every.acc == 4  # a mask of all lines is none
     measured_too = centre.copy()
     measured_too[0, 50] = True  # a line that was measured, but is zero
     thinned = low * (np.arange(64) % 3 > 0)[:, None]
-    assert measured(Series("a", thinned, True, measured_too), 4, 4, 0, 0).truth is None
+    assert measured(Series("a", thinned, True, measured_too), 4, 4, 0, 0).image is None
 
 
 def test_the_reconstruction_has_the_format_of_its_scan(tmp_path):

@@ -8,23 +8,23 @@ from helpers import ROOT
 from metrics import SCORES
 from report.page import render
 from tables import (
-    advantage_tables,
     as_markdown,
     finished,
-    lesion_tables,
+    more_tables,
     runs_page,
     score_tables,
 )
 from training.run_folder import (
     HISTORY,
     LESIONS,
+    METRICS,
     REPORT,
     read_config,
     write_config,
     write_metrics,
 )
 from util.errors import InputError
-from util.files import write_csv
+from util.files import read_csv, write_csv
 
 
 def save_run(folder, model: str, psnr: float, baseline: float = 22.0, accelerations=(6,)):
@@ -82,18 +82,19 @@ def test_a_table_for_each_acceleration(tmp_path):
 def test_the_advantage_over_the_best_training_free_method(tmp_path):
     first = save_run(tmp_path / "a", "unet", 28.0, accelerations=(4, 6))
     second = save_run(tmp_path / "b", "cascade", 21.0)
-    (table,) = advantage_tables([first, second])
-    lines = table.markdown()
-    assert lines[0].startswith("| minus the best training-free method | acceleration | PSNR (dB)")
-    same = "+0.000 (`zero_filled`)"
-    assert lines[2].startswith(f"| `unet`, a | 4 | +6.00 (`zero_filled`) | {same} |")
-    assert lines[4].startswith("| `cascade`, b | 6 | -1.00 (`zero_filled`) |")
-    assert len(lines) == 5
+    (table,) = more_tables([first, second])
+    title, _, heads, _, *lines = table.markdown()
+    assert title == "Minus the best training-free method of each score:"
+    assert heads.startswith("|  | PSNR (dB) | SSIM (3-D) |")
+    same = "+0.000 (zero_filled)"
+    assert lines[0].startswith(f"| unet, a, acceleration 4 | +6.00 (zero_filled) | {same} |")
+    assert lines[2].startswith("| cascade, b, acceleration 6 | -1.00 (zero_filled) |")
+    assert len(lines) == 3
 
 
 def test_lesions_have_a_table_where_they_were_tested(tmp_path):
     folder = save_run(tmp_path / "a", "unet", 28.0)
-    assert lesion_tables([folder]) == []
+    assert len(more_tables([folder])) == 1
     rows = [
         {"sample": sample, "acc": 6, "method": method, "diameter": 4.0, "contrast": 0.2}
         | {"frame": frame, "kept": kept + 0.1 * frame + 0.2 * sample, "ghost": float("nan")}
@@ -102,13 +103,25 @@ def test_lesions_have_a_table_where_they_were_tested(tmp_path):
         for frame in (0, 1)
     ]
     write_csv(folder / LESIONS, rows)
-    (table,) = lesion_tables([folder])
-    lines = table.markdown()
-    assert lines[0].startswith("| lesions, a: kept, worst, ghost | 3 pixels | 4 pixels |")
-    assert lines[2:] == [
-        "| `unet` | - | 0.65±0.14, 0.60, - | - | - |",
-        "| `view_sharing` | - | 0.85±0.14, 0.80, - | - | - |",
+    *_, table = more_tables([folder])
+    assert table.title == "Lesion test, a, acceleration 6: kept, worst, ghost"
+    assert [list(row) for row in table.rows] == [
+        ["unet", "-", "0.65±0.14 0.60 -", "-", "-"],
+        ["view_sharing", "-", "0.85±0.14 0.80 -", "-", "-"],
     ]
+
+
+def test_a_score_that_an_older_run_lacks_is_absent(tmp_path):
+    folder = save_run(tmp_path / "a", "unet", 28.0)
+    rows = read_csv(folder / METRICS)
+    write_csv(folder / METRICS, [{k: v for k, v in row.items() if k != "ssim"} for row in rows])
+    (table,) = score_tables([folder])
+    assert [row[:3] for row in map(list, table.rows)] == [
+        ["`unet`, a", "28.50 ± 0.71", "absent"],
+        ["`zero_filled`", "22.50 ± 0.71", "absent"],
+    ]
+    (advantage,) = more_tables([folder])
+    assert "SSIM (3-D)" not in advantage.heads
 
 
 def test_runs_of_other_test_samples_have_tables_of_their_own(tmp_path):
@@ -140,7 +153,7 @@ def test_command(tmp_path):
     done = subprocess.run([*command, "--html", str(page)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("| method | PSNR (dB) | SSIM (3-D) | SSIM (2-D) | moving PSNR")
-    assert "| `unet`, a | 6 | +6.00" in done.stdout
+    assert "| unet, a, acceleration 6 | +6.00" in done.stdout
     assert "28.50 ± 0.71" in page.read_text()
     csv = tmp_path / "a" / "metrics.csv"
     for arguments in ([str(tmp_path)], ["--html", str(csv)]):

@@ -18,11 +18,11 @@ from helpers import (
 from torch._dynamo.utils import counters
 
 import train as train_script
+from data import batches
 from evaluation import bench
 from methods.baselines import BASELINES, baseline
 from model import compile_parts
 from train import train
-from training import batches
 from training import checkpoint as ckpt
 from util import machine
 from util.errors import InputError
@@ -40,11 +40,12 @@ def test_training_learns(tmp_path, tiny_npz):
 def test_command_line_gives_the_same_bits_as_python(finished, tmp_path, tiny_npz, run_command):
     done = run_command(tmp_path / "again", data=tiny_npz, **TINY)
     assert done.returncode == 0, done.stderr
-    left = r"about .* left, on cpu: .* of training, .* of validation, .* of test and pictures"
-    assert re.search(left, done.stdout)
+    assert re.search(
+        r"about \S+ s of training left \(.* to .*, by the first 3 steps\)", done.stdout
+    )
     assert "\ntest, acceleration 4: 3 samples\n" in done.stdout
     assert re.search(
-        r"^Time: search .*, training .*, test .* \(3 of 4 results cached\);", done.stdout, re.M
+        r"^Time\n  search .*, training .*, test .* \(3 of 4 results cached\)$", done.stdout, re.M
     )
     for name in ("metrics.csv", "cine.gif", "mask.png"):
         assert (tmp_path / "again" / name).read_bytes() == (finished[0] / name).read_bytes(), name
@@ -183,7 +184,7 @@ def test_a_range_of_accelerations_is_trained_and_each_scored(tmp_path, tiny_npz)
     assert len(rows) == 3 * 3 * 4
     text = report_of(tmp_path / "run")
     for acc in ("3", "4.5", "6"):
-        assert re.search(rf"^acceleration {acc} +loss", text, re.MULTILINE)
+        assert re.search(rf"^Acceleration {acc}\nmethod +MSE", text, re.MULTILINE)
         of_view_sharing = [
             float(row["psnr"])
             for row in rows

@@ -14,6 +14,7 @@ from helpers import (
     TINY,
     report_of,
     rows_of,
+    sampling,
 )
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -63,7 +64,7 @@ def test_arrays_reproduce_the_scores_and_the_physics(finished, images):
         stored = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     index = stored["index"].tolist()
     assert np.array_equal(stored["target"].numpy(), images[index])
-    mask = torch.from_numpy(evaluation_masks(index, (8, 32), acc=(4, 4), sample_n=4, data_seed=0))
+    mask = torch.from_numpy(evaluation_masks(index, (8, 32), sampling(4), data_seed=0))
     assert torch.equal(stored["mask"], mask[..., 0].to(torch.uint8))
     torch.testing.assert_close(stored["aliased"], undersample(stored["target"], mask))
     for i, value in enumerate(psnr(stored["reconstruction"], stored["target"]).tolist()):
@@ -192,7 +193,7 @@ def test_scores_are_kept_if_the_report_page_cannot_be_made(tmp_path, tiny_npz, m
         raise OSError("no space")
 
     settings = TINY | {"num_epochs": 0, "split": (0, 0, 1)}
-    monkeypatch.setattr("train.write_page", fail)
+    monkeypatch.setattr("report.report.write_page", fail)
     with pytest.raises(OSError, match="no space"):
         train(str(tmp_path / "run"), data=str(tiny_npz), **settings)
     assert len(rows_of(tmp_path / "run")) == 9 * 3

@@ -13,7 +13,6 @@ import torch
 from helpers import (
     CASCADE,
     TINY,
-    StopAfter,
     command,
     copy_run,
     error_of,
@@ -21,12 +20,13 @@ from helpers import (
 )
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import train as train_script
 from evaluation import bench, lesion_score
 from report import pictures
 from train import train
 from training import checkpoint as ckpt
+from training import loop, step
 from training.run_folder import is_finished, read_config
+from util import machine
 from util.errors import EXIT_INTERRUPTED, InputError, Interrupted
 
 LONG = TINY | {"num_epochs": 30, "dropout": 0.1}  # long enough to be interrupted
@@ -84,15 +84,12 @@ def test_interrupted_and_resumed_is_bit_equal(tmp_path, tiny_npz, whole, number)
         assert [event.step for event in events.Scalars(tag)] == list(range(1, 31))
 
 
-@pytest.mark.parametrize("calls", [1, 2, 4, 12, 13])
-def test_resume_in_mid_epoch_is_bit_equal(finished, tmp_path, tiny_npz, monkeypatch, calls):
-    monkeypatch.setattr(train_script, "StopRequest", StopAfter)
-    monkeypatch.setattr(StopAfter, "calls", calls)
-    with pytest.raises(Interrupted, match="continue with: python train"):
-        train(str(tmp_path / "run"), data=str(tiny_npz), **TINY)
-    monkeypatch.undo()
+@pytest.mark.parametrize("max_steps", [1, 3, 11, 12])
+def test_resume_in_mid_epoch_is_bit_equal(finished, tmp_path, tiny_npz, max_steps):
+    with pytest.raises(Interrupted, match=r"stopped by max_steps .*; continue with: python train"):
+        train(str(tmp_path / "run"), data=str(tiny_npz), **TINY, max_steps=max_steps)
     state = ckpt.load_checkpoint(tmp_path / "run" / ckpt.LAST)
-    assert (state["epoch"], state["step"]) == divmod(min(calls - 1, 12), 3)  # 3 steps an epoch
+    assert (state["epoch"], state["step"]) == divmod(max_steps, 3)  # 3 steps an epoch
     returned = train(str(tmp_path / "run"), resume=True)
     assert returned == finished[1]
     assert (tmp_path / "run" / "metrics.csv").read_bytes() == (
@@ -100,14 +97,10 @@ def test_resume_in_mid_epoch_is_bit_equal(finished, tmp_path, tiny_npz, monkeypa
     ).read_bytes()
 
 
-@pytest.mark.parametrize("calls", [2, 15])
-def test_cascade_resumes_with_the_same_bits(tmp_path, tiny_npz, monkeypatch, calls):
+def test_cascade_resumes_with_the_same_bits(tmp_path, tiny_npz):
     returned = train(str(tmp_path / "whole"), data=str(tiny_npz), **CASCADE)
-    monkeypatch.setattr(train_script, "StopRequest", StopAfter)
-    monkeypatch.setattr(StopAfter, "calls", calls)
     with pytest.raises(Interrupted):
-        train(str(tmp_path / "broken"), data=str(tiny_npz), **CASCADE)
-    monkeypatch.undo()
+        train(str(tmp_path / "broken"), data=str(tiny_npz), **CASCADE, max_steps=14)
     assert train(str(tmp_path / "broken"), resume=True) == returned
     first, second = (
         ckpt.load_checkpoint(tmp_path / name / ckpt.LAST) for name in ("whole", "broken")
@@ -126,16 +119,13 @@ def test_max_minutes_stops_as_a_signal_does(tmp_path, tiny_npz, run_command):
 
 
 def test_resume_needs_no_initial_weights_and_says_what_changed(
-    tmp_path, tiny_npz, finished, monkeypatch, capsys
+    tmp_path, tiny_npz, finished, capsys
 ):
     start, folder = tmp_path / "start.pt", tmp_path / "run"
     start.write_bytes((finished[0] / ckpt.BEST).read_bytes())
     settings = TINY | {"data": str(tiny_npz), "init_features": 7, "initial_weights": str(start)}
-    monkeypatch.setattr(train_script, "StopRequest", StopAfter)
-    monkeypatch.setattr(StopAfter, "calls", 5)
     with pytest.raises(Interrupted):
-        train(str(folder), **settings)
-    monkeypatch.undo()
+        train(str(folder), **settings, max_steps=4)
     start.unlink()
     config = json.loads((folder / "config.json").read_text())
     config["device"] = "abacus"
@@ -169,13 +159,10 @@ def test_full_disk_in_training(tmp_path, tiny_npz, monkeypatch):
 def test_losses_that_are_read_later_and_batches_made_ahead_change_no_bit(
     finished, tmp_path, tiny_npz, monkeypatch, read_every
 ):
-    monkeypatch.setitem(train_script.READ_EVERY, "cpu", read_every)  # as on a GPU
-    monkeypatch.setitem(train_script.N_AHEAD, "cpu", 2)
-    with monkeypatch.context() as stopping:
-        stopping.setattr(train_script, "StopRequest", StopAfter)
-        stopping.setattr(StopAfter, "calls", 6)
-        with pytest.raises(Interrupted):
-            train(str(tmp_path / "run"), data=str(tiny_npz), **TINY)
+    monkeypatch.setitem(step.READ_EVERY, "cpu", read_every)  # as on a GPU
+    monkeypatch.setitem(step.N_AHEAD, "cpu", 2)
+    with pytest.raises(Interrupted):
+        train(str(tmp_path / "run"), data=str(tiny_npz), **TINY, max_steps=5)
     assert train(str(tmp_path / "run"), resume=True) == finished[1]
     first, second = (ckpt.load_checkpoint(f / ckpt.LAST) for f in (finished[0], tmp_path / "run"))
     losses = ([entry["train/loss"] for entry in state["history"]] for state in (first, second))
@@ -184,13 +171,13 @@ def test_losses_that_are_read_later_and_batches_made_ahead_change_no_bit(
 
 
 def test_non_finite_loss_keeps_the_last_good_checkpoint(tmp_path, tiny_npz, monkeypatch):
-    step = train_script.train_step
+    take_step = step.Stepper.step
 
-    def explode(settings, training, *arguments):
-        loss = step(settings, training, *arguments)
-        return loss * torch.nan if len(training.history) == 2 else loss
+    def explode(self, draws, batches):
+        loss = take_step(self, draws, batches)
+        return loss * torch.nan if len(self.training.history) == 2 else loss
 
-    monkeypatch.setattr(train_script, "train_step", explode)
+    monkeypatch.setattr(step.Stepper, "step", explode)
     with pytest.raises(InputError, match=r"loss is nan in epoch 3, step 1, on samples \d, \d;"):
         train(str(tmp_path / "run"), data=str(tiny_npz), **TINY)
     state = ckpt.load_checkpoint(tmp_path / "run" / ckpt.LAST)
@@ -198,18 +185,18 @@ def test_non_finite_loss_keeps_the_last_good_checkpoint(tmp_path, tiny_npz, monk
 
 
 def test_non_finite_weights_are_not_saved(tmp_path, tiny_npz, monkeypatch):
-    step = train_script.train_step
+    take_step = step.Stepper.step
 
-    def explode(settings, training, *arguments):
-        if len(training.history) < 2:
-            return step(settings, training, *arguments)
+    def explode(self, draws, batches):
+        if len(self.training.history) < 2:
+            return take_step(self, draws, batches)
         with torch.no_grad():
-            training.network.refiners[0].project.bias.fill_(torch.nan)
+            self.training.network.refiners[0].project.bias.fill_(torch.nan)
         return torch.tensor(0.1)
 
-    monkeypatch.setattr(train_script, "train_step", explode)
-    scores = {"loss": 0.1, "psnr": 10.0}
-    monkeypatch.setattr(train_script, "validate", lambda *a: (scores, []))
+    monkeypatch.setattr(step.Stepper, "step", explode)
+    scores = {"loss": 0.1, "psnr": 10.0, "ssim": 0.5}
+    monkeypatch.setattr(loop, "validate", lambda *a: (scores, []))
     with pytest.raises(InputError, match="weights are not finite after epoch 3"):
         train(str(tmp_path / "run"), data=str(tiny_npz), **TINY)
     assert ckpt.load_checkpoint(tmp_path / "run" / ckpt.LAST)["epoch"] == 2
@@ -305,11 +292,8 @@ def test_every_call_makes_progress_however_short_its_time(tmp_path, tiny_npz, mo
 
 def test_scored_batches_are_not_scored_again(tmp_path, tiny_npz, monkeypatch):
     settings = TINY | {"data": str(tiny_npz), "num_epochs": 0, "batch_size": 1}
-    monkeypatch.setattr(train_script, "StopRequest", StopAfter)
-    monkeypatch.setattr(StopAfter, "calls", 3)  # before the third of three batches
-    with pytest.raises(Interrupted, match="while testing"):
-        train(str(tmp_path / "run"), **settings)
-    monkeypatch.undo()
+    with pytest.raises(Interrupted, match="while testing"):  # before the third of three batches
+        train(str(tmp_path / "run"), **settings, max_steps=2)
     scored = []
     score = bench.score_batches
 
@@ -405,17 +389,14 @@ def test_the_precision_chosen_on_the_first_machine_is_recorded_and_kept(
     tmp_path, tiny_npz, monkeypatch
 ):
     settings = {k: v for k, v in TINY.items() if k != "precision"}
-    monkeypatch.setattr(train_script.machine, "fast_precision", lambda device: "bfloat16")
+    monkeypatch.setattr(machine, "fast_precision", lambda device: "bfloat16")
     train(str(tmp_path / "whole"), data=str(tiny_npz), **settings)
-    with monkeypatch.context() as patch:
-        patch.setattr(train_script, "StopRequest", StopAfter)
-        patch.setattr(StopAfter, "calls", 4)
-        with pytest.raises(Interrupted):
-            train(str(tmp_path / "broken"), data=str(tiny_npz), **settings)
+    with pytest.raises(Interrupted):
+        train(str(tmp_path / "broken"), data=str(tiny_npz), **settings, max_steps=3)
     assert read_config(tmp_path / "broken")["settings"]["precision"] == "bfloat16"
     assert "--precision bfloat16" in (tmp_path / "broken" / "settings.txt").read_text()
 
-    monkeypatch.setattr(train_script.machine, "fast_precision", lambda device: "float32")
+    monkeypatch.setattr(machine, "fast_precision", lambda device: "float32")
     train(str(tmp_path / "broken"), resume=True)
     assert ", cosine, bfloat16" in report_of(tmp_path / "broken")
     metrics = [(tmp_path / name / "metrics.csv").read_bytes() for name in ("whole", "broken")]

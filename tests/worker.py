@@ -5,19 +5,21 @@ python worker.py DATA OUTPUT: steps on the images in DATA; gradients and weights
 
 import itertools
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import torch
-from helpers import CASCADE, TINY
-from training.steps import train_step, training_forward
+from helpers import CASCADE, TINY, sampling
 
 from data.acquisition import Acquisition
-from data.batches import TrainingDraws, divided, shared, training_batch
+from data.batches import TrainingDraws, training_batch
 from model import architecture_settings, build_model, channels_last
 from train import train
+from training.checks import with_own_values
 from training.optimisation import make_optimizer
 from training.run import Training
+from training.step import Stepper
 from util.settings import defaults_of
 from util.world import World, torchrun_world
 
@@ -35,25 +37,30 @@ SETTINGS = {
 
 def gradients_and_weights(name: str, images: torch.Tensor, world: World) -> list[torch.Tensor]:
     """The gradients of the first step, then the weights after the last, of one network."""
-    s = SimpleNamespace(**defaults_of(train) | SETTINGS[name] | {"real_image": True})
+    given = defaults_of(train) | SETTINGS[name]
+    own = with_own_values(given) | {"real_image": True, "accumulation": ACCUMULATION}
+    s = SimpleNamespace(**own)
     torch.manual_seed(0)
     architecture = {key: getattr(s, key) for key in architecture_settings(s.model)}
     network = build_model(s.model, **architecture).train()
     channels_last(network)
     run = SimpleNamespace(settings=s, world=world, device=torch.device("cpu"))
-    forward = training_forward(run, network)
     training = Training(network, None, make_optimizer(network, 1e-3, 0.0))
-    acquisition = Acquisition((4, 4), 4, False, 0.0, 0)
-    draws_of = TrainingDraws(0, True, (), s.strip)
+    make_batch = partial(
+        training_batch,
+        images,
+        acquisition=Acquisition(sampling(4), False, 0.0, 0),
+        training=TrainingDraws(0, True, (), s.strip or None),
+        device="cpu",
+    )
+    stepper = Stepper(run, training, make_batch)
     found = []
-    for draws in STEPS:
-        parts = [shared(part, world) for part in divided(draws, ACCUMULATION)]
-        batches = [training_batch(images, d, acquisition, draws_of, "cpu") for d, _ in parts]
-        weighted = zip(batches, (weight for _, weight in parts), strict=True)
-        total = train_step(s, training, forward, weighted, len(parts), len(draws), world)
-        if not found:
-            found = [world.total(total)]
-            found += [parameter.grad.clone() for parameter in network.parameters()]
+    with stepper.batches(STEPS) as batches:
+        for draws in STEPS:
+            total = stepper.step(draws, batches)
+            if not found:
+                found = [world.total(total)]
+                found += [parameter.grad.clone() for parameter in network.parameters()]
     return found + [parameter.detach() for parameter in network.parameters()]
 
 

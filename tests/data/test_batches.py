@@ -2,13 +2,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import make_images
+from helpers import make_images, sampling
 
 from data.acquisition import Acquisition
 from data.augmentation import AUGMENTATIONS
 from data.batches import (
+    DeviceCache,
     EvaluationBatches,
-    KeptSamples,
     TrainingDraws,
     divided,
     epoch_draws,
@@ -20,7 +20,7 @@ from physics.fourier import fftc, undersample
 from physics.sense import aliased_by
 
 IMAGES = torch.from_numpy(make_images())  # (9, 8, 32, 36)
-ACQUISITION = Acquisition(acc=(4, 4), sample_n=4, phase=False, noise=0.0, data_seed=0)
+ACQUISITION = Acquisition(sampling(4), phase=False, noise=0.0, data_seed=0)
 DRAWS = TrainingDraws(seed=0, fresh_masks=True, augment=(), strip=None)
 RANDOM = {"augment": ("flips", "time"), "strip": 16, "phase": True, "noise": 0.01, "acc": (3, 6)}
 
@@ -246,7 +246,7 @@ def test_virtual_coils_are_fewer_and_hold_the_image():
 @pytest.mark.parametrize("strip", [None, 16])
 def test_kept_samples_are_augmented_and_acquired_on_their_device(settings, strip):
     """The device "meta" has no values, and takes none of another device, like a GPU."""
-    kept = KeptSamples(IMAGES, torch.device("meta"))
+    kept = DeviceCache(IMAGES, torch.device("meta"))
     settings = settings | {"strip": strip, "augment": AUGMENTATIONS}
     batch = batch_of([(0, 2), (1, 5)], kept, "meta", **settings)
     expected = batch_of([(0, 2), (1, 5)], **settings)
@@ -267,7 +267,7 @@ def test_kept_samples_are_read_once():
             return IMAGES[i]
 
     source = Source()
-    kept = KeptSamples(source, torch.device("cpu"))
+    kept = DeviceCache(source, torch.device("cpu"))
     draws = [(0, 2), (0, 5), (1, 2)]
     assert equal(batch_of(draws, kept, **RANDOM), batch_of(draws, **RANDOM))
     assert source.read == [2, 5]

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from helpers import make_images
+from helpers import make_images, quality_of
 
-from data.quality import band_of, check_range, data_notices, measure, score_notices
+from data.quality import band_of, check_range, data_notices, score_notices
 from phantom.scanner import phantom
 from physics.fourier import fftc, ifftc
 from util.errors import InputError
@@ -12,7 +12,7 @@ IMAGES = torch.from_numpy(make_images(6))
 
 
 def notices(images) -> str:
-    return "\n".join(data_notices(measure(images)))
+    return "\n".join(data_notices(quality_of(images)))
 
 
 def zero_padded(images: torch.Tensor) -> torch.Tensor:
@@ -27,14 +27,14 @@ def zero_padded(images: torch.Tensor) -> torch.Tensor:
 def test_nothing_is_said_of_plain_data():
     assert notices(IMAGES) == ""
     assert notices(torch.from_numpy(phantom(2, (6, 64, 64)))) == ""
-    quality = measure(IMAGES)
+    quality = quality_of(IMAGES)
     assert quality.narrowest == (0, 32)
     assert score_notices(quality, [0, 1]) == []
 
 
 def test_zero_padding_is_found_and_what_it_leaves():
     images = zero_padded(torch.from_numpy(phantom(2, (6, 64, 64))))
-    quality = measure(images)
+    quality = quality_of(images)
     first, end = quality.narrowest
     assert first == pytest.approx(32, abs=2)
     assert end == pytest.approx(96, abs=2)
@@ -46,7 +46,7 @@ def test_a_half_empty_kspace_is_found():
     kspace = fftc(IMAGES, axes=(-2,))
     kspace[..., 24:, :] = 0
     images = ifftc(kspace, axes=(-2,))
-    assert measure(images / images.abs().max()).narrowest == (0, 24)
+    assert quality_of(images / images.abs().max()).narrowest == (0, 24)
 
 
 def test_an_off_centre_kspace_is_found():
@@ -55,7 +55,7 @@ def test_an_off_centre_kspace_is_found():
     assert "off centre, by up to +5 lines: 0, 1, 2, 3, 4, 5;" in notices(
         images / images.abs().max()
     )
-    lines = score_notices(measure(images / images.abs().max()), [1])
+    lines = score_notices(quality_of(images / images.abs().max()), [1])
     assert "1 samples that have a k-space that is off centre (1)" in "\n".join(lines)
 
 
@@ -68,9 +68,9 @@ def test_a_smooth_fall_is_no_cliff():
 @pytest.mark.parametrize("factor", [1e-6, 0.1])
 def test_values_far_from_a_peak_of_one_are_refused(factor):
     with pytest.raises(InputError, match=r"largest magnitude is .*: --normalise divides every"):
-        check_range(measure(IMAGES * factor), "x.npz")
-    check_range(measure(IMAGES), "x.npz")
-    check_range(measure(IMAGES * 0), "x.npz")  # black: said elsewhere
+        check_range(quality_of(IMAGES * factor), "x.npz")
+    check_range(quality_of(IMAGES), "x.npz")
+    check_range(quality_of(IMAGES * 0), "x.npz")  # black: said elsewhere
 
 
 def test_dim_samples_and_bright_pixels_are_named():
@@ -81,7 +81,7 @@ def test_dim_samples_and_bright_pixels_are_named():
     text = notices(images)
     assert "maximum below 0.5, down to 0.19" in text or "maximum below 0.5, down to 0.2" in text
     assert "which a few bright pixels set: 4;" in text
-    lines = "\n".join(score_notices(measure(images), [2, 3, 4]))
+    lines = "\n".join(score_notices(quality_of(images), [2, 3, 4]))
     assert "1 samples that have a maximum below 0.5 (2): their PSNR is too high" in lines
     assert "1 samples that have a maximum that a few bright pixels set (4)" in lines
 
@@ -95,7 +95,7 @@ def test_black_still_and_dark_samples_are_named_with_their_scores():
     assert "samples of a single value: 0" in text
     assert "frames are all equal: 1" in text
     assert "frames that are all zero: 2" in text
-    lines = score_notices(measure(images), [0, 1, 5])
+    lines = score_notices(quality_of(images), [0, 1, 5])
     assert "the means include 1 samples that have a single value (0)" in lines[0]
     assert "1 samples that do not move (1)" in lines[1]
-    assert score_notices(measure(images), [5]) == []
+    assert score_notices(quality_of(images), [5]) == []

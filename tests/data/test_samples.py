@@ -10,7 +10,6 @@ import torch
 from helpers import ROOT, TINY, rows_of
 
 import dataset
-from data.quality import examine
 from data.samples import MappedImages
 from dataset import load_cine
 from train import train
@@ -30,10 +29,10 @@ def load(path, **changes):
 
 def both(path, monkeypatch, **changes):
     """The data mapped, and held."""
-    mapped = load(path, examine=examine, **changes)
+    mapped = load(path, **changes)
     with monkeypatch.context() as patch:
         patch.setattr(dataset, "MAPPED_FROM", np.inf)
-        return mapped, load(path, examine=examine, **changes)
+        return mapped, load(path, **changes)
 
 
 @pytest.mark.parametrize("normalise", [False, True])
@@ -54,7 +53,8 @@ def test_mapped_images_are_those_that_are_held(
     assert mapped.images.is_complex() == held.images.is_complex()
     assert len(mapped.images) == 7
     assert torch.equal(torch.stack(list(mapped.images)), held.images)
-    assert (mapped.hashes, mapped.findings) == (held.hashes, held.findings)
+    assert mapped.hashes == held.hashes
+    assert torch.equal(mapped.quality.thumbnails, held.quality.thumbnails)
     assert torch.equal(mapped.images[-1], held.images[-1])
     with pytest.raises(IndexError):
         mapped.images[7]
@@ -84,17 +84,18 @@ def test_bad_values_are_found_in_a_mapped_file(tmp_path, images):
 def test_a_file_is_checked_once_until_it_changes(tmp_path, monkeypatch, images):
     path = tmp_path / "some.npy"
     np.save(path, images)
-    first = load(path, examine=examine)
+    first = load(path)
     with monkeypatch.context() as patch:
         patch.setattr(dataset, "take", lambda *a: pytest.fail("was read again"))
-        again = load(path, examine=examine)
-        assert (again.hashes, again.findings) == (first.hashes, first.findings)
+        again = load(path)
+        assert again.hashes == first.hashes
+        assert again.quality.peaks.tolist() == first.quality.peaks.tolist()
         with pytest.raises(pytest.fail.Exception):
-            load(path, examine=examine, normalise=True)
+            load(path, normalise=True)
     about = path.stat()
     np.save(path, images[::-1])
     os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))  # as old as before, as large
-    assert load(path, examine=examine).hashes == first.hashes[::-1]
+    assert load(path).hashes == first.hashes[::-1]
 
 
 @pytest.mark.parametrize("name", ["some.npy", "some.npz"])
@@ -102,8 +103,6 @@ def test_only_what_the_code_covers_is_remembered(tmp_path, images, name):
     path = tmp_path / name
     np.save(path, images) if name.endswith(".npy") else np.savez(path, dataset=images)
     assert torch.equal(load(path).images[8], torch.from_numpy(images[8]))
-    assert load(path, examine=lambda sample: 1).findings == [1] * 9
-    assert load(path, examine=lambda sample: 2).findings == [2] * 9
 
 
 def test_a_run_on_a_mapped_file_gives_the_same_bits(tmp_path, finished, tiny_npz):
@@ -115,16 +114,16 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 import dataset
+from CS_mask import Sampling
 from data.acquisition import Acquisition
 from data.batches import TrainingDraws, training_batch
-from data.quality import examine
 from util.errors import InputError
 
 path, allowed = sys.argv[1], int(sys.argv[2])
 used = [line for line in Path("/proc/self/status").read_text().splitlines() if "VmData" in line]
 limit = int(used[0].split()[1]) * 1024 + allowed
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-given = path, None, False, False, 8, 0, examine
+given = path, None, False, False, 8, 0
 try:
     dataset.MAPPED_FROM = float("inf")
     dataset.load_cine(*given)
@@ -133,7 +132,8 @@ except InputError as error:
     assert "GB are free: save it with np.savez, uncompressed" in str(error), error
 dataset.MAPPED_FROM = 0
 images = dataset.load_cine(*given).images
-acquisition, draws = Acquisition((4, 4), 4, False, 0.0, 0), TrainingDraws(0, True, ("flips",), 32)
+acquisition = Acquisition(Sampling("gaussian", (4, 4), 4), False, 0.0, 0)
+draws = TrainingDraws(0, True, ("flips",), 32)
 for i in range(len(images)):
     batch = training_batch(images, [(0, i)], acquisition, draws, "cpu")
 print(len(images), float(batch.image.max()))

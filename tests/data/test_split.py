@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from helpers import quality_of
 
-from data.quality import measure
 from data.split import (
     leakage_notice,
     near_duplicates,
@@ -66,7 +66,7 @@ def test_impossible_splits(n_samples, ratios, groups, message):
 
 
 def thumbnails(images: torch.Tensor) -> torch.Tensor:
-    return measure(images).thumbnails
+    return quality_of(images).thumbnails
 
 
 def test_near_duplicates_are_found_and_reported(images):

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from data import stored
 from data.stored import GrowingArrays, Stored, stored_in
-from util import stored
 from util.errors import InputError
 
 ARRAY = np.arange(60, dtype=np.float32).reshape(5, 3, 4)

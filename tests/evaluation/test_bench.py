@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import make_images
+from helpers import make_images, quality_of
 
+from CS_mask import Sampling
 from data.acquisition import Acquisition
+from data.batches import EvaluationBatches
 from dataset import Cine
 from evaluation import bench as bench_module
 from evaluation.bench import Bench
@@ -21,10 +23,16 @@ def bench(tmp_path, monkeypatch) -> Bench:
     """6 training and 3 test samples, (8, 32, 36) each, and an empty cache."""
     monkeypatch.setenv("CINE_CACHE", str(tmp_path / "cache"))
     images = torch.from_numpy(make_images())
-    cine = Cine(images, None, [f"hash{i}" for i in range(9)], "tiny", [])
+    hashes = [f"hash{i}" for i in range(9)]
+    cine = Cine(images, None, hashes, "tiny", [], quality_of(images))
     parts = {"train": list(range(6)), "validation": [], "test": [6, 7, 8]}
-    acquisition = Acquisition(acc=(3, 6), sample_n=4, phase=False, noise=0.0, data_seed=0)
-    return Bench(cine, parts, acquisition, real_image=True, device=torch.device("cpu"))
+    acquisition = Acquisition(Sampling("gaussian", (3, 6), 4), phase=False, noise=0.0, data_seed=0)
+    return Bench(cine, parts, acquisition, True, size=2, device=torch.device("cpu"))
+
+
+def scored(bench, learned, tuned, acc=4, size=2, **more):
+    """Scores with these parameters of training-free methods."""
+    return replace(bench, size=size, tuned={acc: tuned}).score(learned, acc, **more)
 
 
 def must_not_run(*arguments, **keywords):
@@ -56,23 +64,22 @@ def test_scores_of_baselines_are_cached_and_those_of_networks_are_not(bench, mon
         calls.append(len(aliased))
         return aliased
 
-    first = bench.score({"mine": network}, {"zero_filled": {}}, 4, size=2)
+    first = scored(bench, {"mine": network}, {"zero_filled": {}})
     assert [row["sample"] for row in first if row["method"] == "mine"] == [6, 7, 8]
     assert calls == [2, 1]
     monkeypatch.setattr(bench_module, "baseline", lambda *a, **k: must_not_run)
-    second = bench.score({"mine": network}, {"zero_filled": {}}, 4, size=2)
+    second = scored(bench, {"mine": network}, {"zero_filled": {}})
     assert calls == [2, 1, 2, 1]
     assert sorted(map(str, first)) == sorted(map(str, second))
-    for other in ({"parameters": {"zero_filled": {"threshold": 1}}}, {"size": 3}, {"acc": 3}):
-        arguments = {"parameters": {"zero_filled": {}}, "acc": 4, "size": 2} | other
+    for other in ({"tuned": {"zero_filled": {"threshold": 1}}}, {"size": 3}, {"acc": 3}):
         with pytest.raises(AssertionError):  # other numbers, if only in the last digits
-            bench.score({"mine": network}, **arguments)
+            scored(bench, {"mine": network}, **{"tuned": {"zero_filled": {}}} | other)
 
 
 def test_what_was_spent_says_what_was_cached(bench, capsys):
     for _ in range(2):
         bench.parameters("kt_sparse", 4)
-        bench.score({"mine": lambda aliased, mask: aliased}, {"zero_filled": {}}, 4, size=2)
+        scored(bench, {"mine": lambda aliased, mask: aliased}, {"zero_filled": {}})
     search, test = bench.spent["search"], bench.spent["test"]
     assert (search.computed, search.cached) == (1, 1)
     assert (test.computed, test.cached) == (3, 1)
@@ -86,7 +93,7 @@ def test_what_was_spent_says_what_was_cached(bench, capsys):
 
 def test_a_network_cannot_have_the_name_of_a_baseline(bench):
     with pytest.raises(ValueError, match="zero_filled is the name of a training-free method"):
-        bench.score({"zero_filled": must_not_run}, {"zero_filled": {}}, 4, size=2)
+        scored(bench, {"zero_filled": must_not_run}, {"zero_filled": {}})
 
 
 def test_parameters_are_a_copy(bench):
@@ -98,7 +105,7 @@ def test_parameters_are_a_copy(bench):
 
 def test_every_batch_is_shown(bench):
     seen = []
-    bench.score({"mine": lambda aliased, mask: aliased}, {}, 4, 2, on_batch=seen.append)
+    scored(bench, {"mine": lambda aliased, mask: aliased}, {}, on_batch=seen.append)
     assert [scored.batch.samples for scored in seen] == [[6, 7], [8]]
     assert all(scored.images["mine"].dtype == torch.float32 for scored in seen)
 
@@ -108,16 +115,24 @@ def identity(bench, name="zero_filled", acc=4):
 
 
 def test_whatever_changes_the_measurement_has_numbers_of_its_own(bench):
-    """Every field of the acquisition, those to come included; `acc` is chosen by the call."""
-    others = {"noise": 0.1, "phase": True, "data_seed": 1, "sample_n": 2, "coils": 8,
-              "virtual_coils": 4}  # fmt: skip
-    for field in fields(bench.acquisition):
-        if field.name == "acc":
-            assert identity(bench, acc=5) != identity(bench)
-            continue
-        change = {field.name: others[field.name]}
-        changed = replace(bench, acquisition=replace(bench.acquisition, **change))
-        assert identity(changed) != identity(bench), field.name
+    """Every field of the acquisition and of its sampling, those to come included."""
+    others = {"noise": 0.1, "phase": True, "data_seed": 1, "coils": 8, "virtual_coils": 4,
+              "pattern": "other", "acc": (5.0, 5.0), "centre_lines": 2}  # fmt: skip
+    acquisition = bench.acquisition.at(4)
+    before = bench.identity("zero_filled", bench.batches("test", 4, size=1))
+
+    def identity_with(changed: Acquisition):
+        batches = EvaluationBatches(bench.cine.images, bench.parts["test"], changed, 1)
+        return bench.identity("zero_filled", batches)
+
+    assert identity_with(acquisition) == before
+    for field in fields(acquisition):
+        if field.name != "sampling":
+            change = {field.name: others[field.name]}
+            assert identity_with(replace(acquisition, **change)) != before, field.name
+    for field in fields(acquisition.sampling):
+        change = replace(acquisition.sampling, **{field.name: others[field.name]})
+        assert identity_with(replace(acquisition, sampling=change)) != before, field.name
 
 
 def test_other_samples_shapes_accelerations_and_methods_have_numbers_of_their_own(
@@ -160,8 +175,8 @@ def test_only_functions_whose_source_is_known_are_cached(bench, monkeypatch):
     for function in (mine, lambda measured: mine(measured), wraps(baselines.zero_filled)(mine)):
         monkeypatch.setitem(BASELINES, "zero_filled", Baseline(function, real_image=False))
         assert identity(bench) == {}
-        bench.score({}, {"zero_filled": {}}, 4, size=3)
-        assert bench.score({}, {"zero_filled": {}}, 4, size=3)
+        scored(bench, {}, {"zero_filled": {}}, size=3)
+        assert scored(bench, {}, {"zero_filled": {}}, size=3)
 
 
 def test_the_key_covers_all_code_that_numbers_depend_on(monkeypatch):

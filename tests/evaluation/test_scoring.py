@@ -3,10 +3,12 @@ import pytest
 import torch
 from helpers import make_images
 
+from CS_mask import Sampling
 from data.acquisition import Acquisition
 from data.batches import EvaluationBatches
 from evaluation.intervals import paired_differences
-from evaluation.scoring import mean_scores, psnr_by_stage, score, validate
+from evaluation.scoring import psnr_by_stage, score, validate
+from evaluation.summary import mean_scores
 from methods.cascade import Cascade
 from metrics import SCORES, psnr
 
@@ -14,7 +16,7 @@ IMAGES = torch.from_numpy(make_images())
 
 
 def batches(acc=(4, 4)) -> EvaluationBatches:
-    acquisition = Acquisition(acc=acc, sample_n=4, phase=False, noise=0.0, data_seed=0)
+    acquisition = Acquisition(Sampling("gaussian", acc, 4), phase=False, noise=0.0, data_seed=0)
     return EvaluationBatches(IMAGES, [1, 4, 7], acquisition, size=2)
 
 

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import make_images
+from helpers import make_images, sampling
 
 from data.acquisition import Acquisition
 from data.batches import EvaluationBatches
@@ -23,7 +23,7 @@ from phantom.scanner import phantom
 from util.errors import Interrupted
 from util.stop import StopRequest
 
-ACQUISITION = Acquisition(acc=(4, 4), sample_n=4, phase=False, noise=0.0, data_seed=0)
+ACQUISITION = Acquisition(sampling(4), phase=False, noise=0.0, data_seed=0)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from helpers import sampling
 
 from CS_mask import evaluation_masks
 from methods.averaging import AVERAGES, averaged
@@ -13,7 +14,7 @@ SIZES = [(6, 32, 24), (5, 33, 20)]
 
 def measured(shape):
     images = torch.from_numpy(phantom(2, (shape[0], 64, 64), seed=3))[..., : shape[1], : shape[2]]
-    mask = torch.from_numpy(evaluation_masks([0, 1], shape[:2], (3, 3), 4, data_seed=0))
+    mask = torch.from_numpy(evaluation_masks([0, 1], shape[:2], sampling(3), data_seed=0))
     return images, undersample(images, mask), mask
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers import sampling
 
 from CS_mask import evaluation_masks
 from methods.baselines import (
@@ -18,7 +19,7 @@ ITERATIVE = [name for name in ONE_COIL if BASELINES[name].grid]
 
 
 def masks(n_frames: int = 8, ny: int = 32) -> torch.Tensor:
-    return torch.from_numpy(evaluation_masks(range(3), (n_frames, ny), (4, 4), 4, data_seed=0))
+    return torch.from_numpy(evaluation_masks(range(3), (n_frames, ny), sampling(4), data_seed=0))
 
 
 def run(name: str, target: torch.Tensor, mask: torch.Tensor, real_image: bool) -> torch.Tensor:
@@ -203,7 +204,7 @@ def test_a_search_begins_in_its_grid():
 def test_patches_take_any_size_and_do_not_mix_samples(name, shape):
     """Also sizes smaller than a patch, or such as it does not divide, and single frames."""
     images = torch.rand(3, *shape, generator=torch.manual_seed(0))
-    mask = torch.from_numpy(evaluation_masks(range(3), shape[:2], (2, 2), 2, data_seed=0))
+    mask = torch.from_numpy(evaluation_masks(range(3), shape[:2], sampling(2, 2), data_seed=0))
     together = run(name, images, mask, False)
     alone = run(name, images[1:2], mask[1:2], False)
     torch.testing.assert_close(together[1:2], alone, atol=1e-4, rtol=0)

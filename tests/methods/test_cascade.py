@@ -1,5 +1,6 @@
 import pytest
 import torch
+from helpers import sampling
 
 from CS_mask import evaluation_masks
 from methods.cascade import Cascade, Stage
@@ -20,7 +21,7 @@ SETTINGS = {
 def example(n_frames: int = 8, ny: int = 32, nx: int = 24, batch: int = 1):
     """A random series in [0, 1], its mask and its aliased image."""
     target = torch.rand(batch, n_frames, ny, nx, generator=torch.manual_seed(0))
-    masks = evaluation_masks(range(batch), (n_frames, ny), (4, 4), 4, data_seed=0)
+    masks = evaluation_masks(range(batch), (n_frames, ny), sampling(4), data_seed=0)
     mask = torch.from_numpy(masks)
     return target, mask, undersample(target, mask)
 
@@ -33,13 +34,12 @@ def randomised(network: torch.nn.Module) -> torch.nn.Module:
     return network
 
 
-@pytest.mark.parametrize("memory", [True, False])
 @pytest.mark.parametrize("real_image", [True, False])
 @pytest.mark.parametrize(
     "size", [(16, 160, 144), (8, 33, 47), (3, 21, 17), (1, 16, 16), (2, 18, 9)]
 )
-def test_any_number_of_frames_and_any_size(real_image, size, memory):
-    settings = SETTINGS | {"real_image": real_image, "memory": memory}
+def test_any_number_of_frames_and_any_size(real_image, size):
+    settings = SETTINGS | {"real_image": real_image}
     network = randomised(build_model("cascade", **settings))
     _, mask, aliased = example(*size)
     with torch.no_grad():
@@ -82,12 +82,11 @@ def test_every_stage_keeps_the_measured_lines_and_the_last_is_the_output(real_im
 def test_an_image_that_is_rolled_along_y_is_reconstructed_alike():
     # a roll is a phase in k-space, so the same lines were measured
     target, mask, _ = example(ny=32)
-    for memory in (True, False):
-        network = randomised(Cascade(**SETTINGS | {"memory": memory}))
-        with torch.no_grad():
-            images = network(undersample(target, mask), mask)
-            rolled = network(undersample(target.roll(8, -2), mask), mask).roll(-8, -2)
-        assert torch.allclose(rolled, images, atol=1e-4, rtol=1e-4) is memory
+    network = randomised(Cascade(**SETTINGS))
+    with torch.no_grad():
+        images = network(undersample(target, mask), mask)
+        rolled = network(undersample(target.roll(8, -2), mask), mask).roll(-8, -2)
+    torch.testing.assert_close(rolled, images, atol=1e-4, rtol=1e-4)
 
 
 def test_stages_hand_their_features_on():
@@ -160,7 +159,7 @@ def test_weight_of_data_consistency():
 
 
 def test_stage_starts_at_zero_and_the_default_is_small():
-    correction, features = Stage(6, 2, 16, cyclic=True, memory=True)(torch.rand(2, 4, 6, 24, 20))
+    correction, features = Stage(6, 2, 16, first=False)(torch.rand(2, 4, 6, 24, 20))
     assert features.shape == (8, 16, 12, 12)
     assert correction.shape == (2, 4, 2, 24, 20)
     assert not correction.any()

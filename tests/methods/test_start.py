@@ -1,6 +1,6 @@
 import pytest
 import torch
-from helpers import UNET
+from helpers import UNET, sampling
 
 from CS_mask import evaluation_masks
 from methods.baselines import kt_sparse, view_sharing
@@ -12,7 +12,7 @@ from methods.start import (
     STARTS,
     VIEW_SHARING,
     ZERO_FILLED,
-    Start,
+    InitialImage,
     initial_images,
 )
 from model import build_model
@@ -29,7 +29,7 @@ def example(n_frames: int = 8, ny: int = 32, nx: int = 36, phase: bool = False):
     target = torch.rand(2, n_frames, ny, nx, generator=torch.manual_seed(0))
     if phase:
         target = target * torch.exp(1j * torch.linspace(0, 3, ny)[:, None])
-    mask = torch.from_numpy(evaluation_masks(range(2), (n_frames, ny), (4, 4), 4, data_seed=0))
+    mask = torch.from_numpy(evaluation_masks(range(2), (n_frames, ny), sampling(4), data_seed=0))
     return target, mask, undersample(target, mask)
 
 
@@ -98,7 +98,9 @@ def test_measured_lines_are_kept_exactly(model, start, real_image):
 def test_a_shift_in_time_shifts_a_start(start, real_image):
     _, mask, aliased = example()
     first, second = (
-        Start(start, aliased.roll(k, 1), mask.roll(k, 1), None, real_image, data_consistency=True)
+        InitialImage(
+            start, aliased.roll(k, 1), mask.roll(k, 1), None, real_image, data_consistency=True
+        )
         for k in (0, 3)
     )
     for before, after in zip(first.parts, second.parts, strict=True):
@@ -142,5 +144,7 @@ def test_a_gradient_reaches_every_parameter_after_some_steps(
 @BETTER
 def test_a_start_has_no_gradient(start, real_image):
     _, mask, aliased = example()
-    start = Start(start, aliased.requires_grad_(), mask, None, real_image, data_consistency=False)
+    start = InitialImage(
+        start, aliased.requires_grad_(), mask, None, real_image, data_consistency=False
+    )
     assert not any(part.requires_grad for part in start.parts)

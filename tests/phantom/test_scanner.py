@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from helpers import sampling
 
 from CS_mask import evaluation_masks
 from methods.baselines import BASELINES
@@ -102,7 +103,7 @@ def test_scanner_drops_what_lies_beyond_its_kspace(ny, nx):
 @pytest.mark.parametrize("method", REAL)
 def test_phantom_is_as_hard_as_real_cine(full_size, method):
     target = torch.from_numpy(full_size)
-    mask = torch.from_numpy(evaluation_masks(range(6), (20, 192), (6, 6), 10, data_seed=0))
+    mask = torch.from_numpy(evaluation_masks(range(6), (20, 192), sampling(6, 10), data_seed=0))
     baseline = BASELINES[method]
     measured = DataConsistency(undersample(target, mask), mask, baseline.real_image is None)
     reconstruction = baseline.reconstruct(measured, **baseline.usual).abs()

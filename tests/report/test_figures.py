@@ -123,7 +123,7 @@ def test_the_error_scale_fits_the_methods_and_not_zero_filling(images):
 
 def test_heart_figure_has_a_column_for_every_method(images):
     series, view = views(images)
-    figure = figures.heart_figure(series, view, sample=3)
+    figure = figures.heart_figure(series, view, "sample 3")
     titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
     assert titles == list(series)
     profile = figure.axes[4 * len(series)].get_images()[0]  # the fifth row
@@ -131,6 +131,8 @@ def test_heart_figure_has_a_column_for_every_method(images):
     np.testing.assert_array_equal(profile.get_array(), expected)
     assert "sample 3" in figure.get_suptitle()
     figure.savefig(io.BytesIO())
+    alone = figures.heart_figure(series, view, "sample 3", compared=False)
+    assert len(alone.axes) == 4 * len(series)  # without errors
 
 
 def test_progress_figure_has_the_same_scales_for_every_reconstruction(images):

@@ -12,8 +12,8 @@ from PIL import Image
 
 from evaluation.series_view import view_series
 from report.chart import Chart, Line
-from report.markdown import Table
 from report.page import TEMPLATES, Link, Page, player_data, render, write_page
+from report.tables import Table
 
 VOID = {"meta", "input", "br", "link", "img"}
 

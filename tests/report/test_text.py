@@ -1,26 +1,25 @@
 import pytest
 from helpers import ROWS
 
-from evaluation.bench import Spent
+from evaluation.bench import Effort, Reference
 from evaluation.lesion import DIAMETERS
 from metrics import SCORES
+from report.tables import Table, lesion_table, score_tables
 from report.text import (
+    as_text,
     epoch_header,
     epoch_line,
-    lesion_table,
     reference_lines,
-    score_table,
     time_line,
     verdict_lines,
-    wrapped,
-    write_output,
 )
-from training.run_folder import read_history
 
 
 def test_table_is_mean_and_sample_standard_deviation():
-    header, a, b = score_table(ROWS)
-    assert header.split() == ["acceleration", "6", *SCORES]
+    (table,) = score_tables(ROWS, list(SCORES), differences=False)
+    title, header, a, b = table.text()
+    assert title == "Acceleration 6"
+    assert header.startswith("method  MSE")
     assert a.split()[:5] == ["a", "2.00000", "2.00", "±", "1.41"]
     assert "2.00 ± 0.00" in b
 
@@ -37,8 +36,13 @@ def test_tables_are_at_most_a_hundred_columns_wide(method):
         for i in range(3)
         for d in DIAMETERS
     ]
-    for line in (*score_table(rows), *lesion_table(kept), *wrapped(["word " * 50])):
-        assert len(line) <= 100, line
+    (table,) = score_tables(rows, list(SCORES), differences=False)
+    text = as_text({"Test": [table, "word " * 50], "Lesions": [lesion_table(kept)], "Empty": []})
+    assert max(map(len, text.splitlines())) <= 100
+    for lines in (table.text(), lesion_table(kept).text()):
+        assert len(lines) == 3  # in columns
+    wide = Table(["method", "a", "b"], [["x", "word " * 12, "word " * 12]])
+    assert wide.text()[0].startswith("x: a word word")
 
 
 def rows_of(**methods) -> list[dict]:
@@ -71,7 +75,7 @@ def test_epochs_without_validation_have_a_dash():
 def test_epochs_are_compared_with_the_best_training_free_method():
     entry = {"epoch": 3, "train/loss": 0.5, "learning_rate": 1e-3, "seconds": 12345.6}
     validated = entry | {f"validation/{name}": 9.5 for name in ("loss", "psnr", "ssim")}
-    reference = ("kt_sparse", 35.87)
+    reference = Reference("kt_sparse", 35.87)
     header = epoch_header(reference)
     assert header.split()[3:5] == ["validation/psnr", "advantage"]
     for line, cells in (
@@ -85,25 +89,12 @@ def test_epochs_are_compared_with_the_best_training_free_method():
 
 
 def test_times_say_what_was_cached():
-    spent = {"search": Spent(30, 2, 1), "validation": Spent(30, 3, 0), "test": Spent(10, 0, 9)}
+    spent = {"search": Effort(30, 2, 1), "validation": Effort(30, 3, 0), "test": Effort(10, 0, 9)}
     history = [{"epoch": 1, "seconds": 40.0}, {"epoch": 2, "seconds": 60.0}]
     assert time_line(spent, history, 10.0, resumed=False) == (
-        "Time: search 60 s (1 of 6 results cached), training 1.7 min,"
-        " test 10 s (all results cached)"
+        "search 60 s (1 of 6 results cached), training 1.7 min, test 10 s (all results cached)"
     )
-    nothing = {name: Spent() for name in spent}
+    nothing = {name: Effort() for name in spent}
     assert time_line(nothing, [], 8.0, resumed=True) == (
-        "Time: search 0.0 s, test 8.0 s; search and test in the last call"
+        "search 0.0 s, test 8.0 s; search and test in the last call"
     )
-
-
-def test_the_report_writes_its_epochs_as_a_table(tmp_path):
-    history = [
-        {"epoch": 1, "train/loss": 0.5, "learning_rate": 1e-3, "seconds": 2.0},
-        {"epoch": 2, "train/loss": 0.2, "learning_rate": 1e-3, "seconds": 2.0},
-    ]
-    write_output(tmp_path, {"Data": ["some"]}, history)
-    assert read_history(tmp_path) == history
-    text = (tmp_path / "output.txt").read_text()
-    assert text.startswith("Data\n  some\n\nTraining\n")
-    assert "Caveats" not in text

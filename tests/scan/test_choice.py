@@ -13,7 +13,7 @@ IMAGES = phantom(1, (12, 64, 64), seed=5)[0]
 
 def scores(measurement, names) -> dict[str, float]:
     """The true PSNR of the methods."""
-    truth = measurement.truth.abs()
+    truth = measurement.image.abs()
     return {
         name: psnr(baseline(name, measurement.is_real)(*measurement.measured).abs(), truth).item()
         for name in names
@@ -36,7 +36,7 @@ def test_the_choice_is_near_the_best_by_the_truth(phase):
 def test_the_choice_needs_no_truth_and_follows_its_seed():
     measurement = from_images(IMAGES, 4, 6, seed=0, number=0, mask=None)
     before = best_training_free(measurement, seed=0)
-    measurement.truth = None
+    measurement.image = None
     assert best_training_free(measurement, seed=0) == before
     assert best_training_free(measurement, seed=1).errors != before.errors
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers import make_images
+from helpers import make_images, sampling
 
 from CS_mask import evaluation_masks
 from methods.baselines import view_sharing
@@ -19,7 +19,7 @@ from scan.measurement import (
 from util.errors import InputError
 
 IMAGES = make_images(1)[0]  # (8, 32, 36)
-MASK = evaluation_masks([0], (8, 32), (4, 4), 4, data_seed=0)  # (1, 8, 32, 1)
+MASK = evaluation_masks([0], (8, 32), sampling(4), data_seed=0)  # (1, 8, 32, 1)
 
 
 def measured_kspace(images: np.ndarray = IMAGES, mask: np.ndarray = MASK) -> np.ndarray:
@@ -56,7 +56,7 @@ def test_images_are_as_bright_as_those_that_networks_are_trained_on():
 
 def test_masks_are_those_of_train_py():
     found = from_images(IMAGES, 4, 4, 3, 7, mask=None)
-    expected = evaluation_masks([7], (8, 32), (4, 4), 4, data_seed=3)
+    expected = evaluation_masks([7], (8, 32), sampling(4), data_seed=3)
     assert np.array_equal(found.mask, expected)
 
 
@@ -84,7 +84,7 @@ def test_images_with_a_phase_are_told_from_real_ones(images, is_real):
 def test_complex_images_without_an_imaginary_part_are_real():
     found = from_images(IMAGES.astype(np.complex64), 4, 4, 0, 0, None)
     assert found.is_real
-    assert not found.truth.is_complex()
+    assert not found.image.is_complex()
 
 
 def test_lines_without_a_partner_prove_nothing():

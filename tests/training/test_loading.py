@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from data.batches import KeptSamples
+from data.batches import DeviceCache
 from training import loading
 
 
@@ -22,7 +22,7 @@ def run(monkeypatch):
 
 def test_images_to_train_on_stay_on_a_gpu_that_has_the_memory(run):
     kept = loading.images_for(run)
-    assert isinstance(kept, KeptSamples)
+    assert isinstance(kept, DeviceCache)
     assert kept.device == run.device
     assert kept.shape == (9, 4, 10, 10)
 

@@ -2,9 +2,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import make_images
+from helpers import make_images, quality_of
 
-from data.quality import measure
 from dataset import Cine
 from training.run import Run, acceleration_range, pass_size
 
@@ -28,11 +27,11 @@ SETTINGS = {
 
 def run(**settings) -> Run:
     """A run of 6 training and 3 test samples, (8, 32, 36) each."""
-    cine = Cine(torch.from_numpy(make_images()), None, [""] * 9, "tiny", [])
+    images = torch.from_numpy(make_images())
+    cine = Cine(images, None, [""] * 9, "tiny", [], quality_of(images))
     parts = {"train": list(range(6)), "validation": [], "test": [6, 7, 8]}
     s = SimpleNamespace(**SETTINGS | settings)
-    device, quality = torch.device("cpu"), measure(cine.images)
-    return Run(None, s, device, cine, parts, quality)  # type: ignore[arg-type]
+    return Run(None, s, torch.device("cpu"), cine, parts)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

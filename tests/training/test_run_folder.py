@@ -3,7 +3,7 @@ import json
 import pytest
 from helpers import ROWS
 
-from evaluation.scoring import mean_scores
+from evaluation.summary import mean_scores
 from metrics import SCORES
 from train import train
 from training import run_folder

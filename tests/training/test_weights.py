@@ -1,5 +1,6 @@
 import pytest
 import torch
+from helpers import sampling
 
 from CS_mask import evaluation_masks
 from data.acquisition import Acquisition
@@ -49,7 +50,7 @@ def test_weights_that_come_with_the_project_are_what_was_shipped(tmp_path, monke
 def test_weights_for_complex_images_beat_what_needs_no_training():
     """On a patient that they were not trained on, with a phase and noise."""
     images = torch.from_numpy(phantom(2, (16, 96, 112), seed=7))[1:]
-    acquisition = Acquisition((6, 6), 5, phase=True, noise=0.005, data_seed=7)
+    acquisition = Acquisition(sampling(6, 5), phase=True, noise=0.005, data_seed=7)
     (batch,) = EvaluationBatches(images.to(torch.complex64), [0], acquisition, 1, "cpu")
     network = ckpt.load_network("cascade_phantom_complex")
     with torch.no_grad():
@@ -65,7 +66,7 @@ def test_weights_for_complex_images_beat_what_needs_no_training():
 def test_weights_for_coils_beat_what_needs_no_training(n_coils):
     """On a patient that they were not trained on, with a phase and noise."""
     images = torch.from_numpy(phantom(2, (16, 96, 112), seed=7))[1:]
-    acquisition = Acquisition((8, 8), 5, phase=True, noise=0.005, data_seed=7, coils=n_coils)
+    acquisition = Acquisition(sampling(8, 5), phase=True, noise=0.005, data_seed=7, coils=n_coils)
     (batch,) = EvaluationBatches(images, [0], acquisition, 1, "cpu")
     network = ckpt.load_network("cascade_phantom_coils")
     with torch.no_grad():
@@ -79,7 +80,7 @@ def test_weights_for_coils_beat_what_needs_no_training(n_coils):
 def test_weights_beat_what_needs_no_training(network, acc):
     """On a patient that they were not trained on, at another size."""
     target = torch.from_numpy(phantom(2, (16, 96, 112), seed=7))[1:]
-    masks = evaluation_masks([1], (16, 96), (acc, acc), 5, data_seed=7)
+    masks = evaluation_masks([1], (16, 96), sampling(acc, 5), data_seed=7)
     mask = torch.from_numpy(masks)
     aliased = undersample(target, mask)
     with torch.no_grad():

@@ -1,12 +1,12 @@
 from evaluation.intervals import Interval
 from evaluation.lesion_score import KeptContrast
-from report.markdown import difference_text, kept_text, mean_and_spread, table
+from report.tables import Table, difference_text, kept_text, mean_and_spread
 
 NAN = float("nan")
 
 
 def test_table_rows_may_be_short():
-    assert table(["a", "b", "c"], [["1", "2", "3"], ["4"]]) == [
+    assert Table(["a", "b", "c"], [["1", "2", "3"], ["4"]]).markdown() == [
         "| a | b | c |",
         "|---|---|---|",
         "| 1 | 2 | 3 |",
@@ -27,6 +27,6 @@ def test_differences_have_a_sign_and_an_interval_if_there_is_one():
 
 
 def test_kept_contrast_in_words():
-    assert kept_text(KeptContrast(0.96, 0.02, 0.9, 0.01)) == "0.96±0.02, 0.90, 0.01"
-    assert kept_text(KeptContrast(0.96, NAN, 0.9, NAN)) == "0.96, 0.90, -"
+    assert kept_text(KeptContrast(0.96, 0.02, 0.9, 0.01)) == "0.96±0.02 0.90 0.01"
+    assert kept_text(KeptContrast(0.96, NAN, 0.9, NAN)) == "0.96 0.90 -"
     assert kept_text(None) == "-"
