@@ -11,7 +11,8 @@ from train import train
 from util.command_line import parse_command_line
 from util.settings import flag, settings_of
 
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("weights/*.md")])
+FOLDERS = (".", "docs", "dev", "weights")
+PAGES = sorted(page for folder in FOLDERS for page in (ROOT / folder).glob("*.md"))
 RECIPES = sorted(ROOT.glob("recipes/*.txt"))
 
 
