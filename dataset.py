@@ -140,10 +140,10 @@ def load_cine(
         patients = np.arange(len(array))  # each sample is one of its own
         images, quality = torch.from_numpy(array), Quality.of(measured)
         return Cine(images, patients, hashes, PHANTOM, [SYNTHETIC], quality)
-    return read_file(Path(data), n_samples, complex_pairs, normalise)
+    return read_data_file(Path(data), n_samples, complex_pairs, normalise)
 
 
-def read_file(path: Path, n_samples: int | None, complex_pairs: bool, normalise: bool) -> Cine:
+def read_data_file(path: Path, n_samples: int | None, complex_pairs: bool, normalise: bool) -> Cine:
     """The content of a data file; see `load_cine`."""
     try:
         if path.exists() and not path.is_file():

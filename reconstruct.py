@@ -111,7 +111,7 @@ def reconstruct_scan(
     if on.type == "cpu":
         machine.reuse_memory(STEP_BYTES if adapt else 0)
     path = os.fspath(scan)
-    found = opened(path, axes, mask)
+    found = open_scan(path, axes, mask)
     load_named = cache(lambda name: load_scan_weights(name, on))
 
     def weights_for(measurement: Measurement) -> Weights:
@@ -201,7 +201,7 @@ def check_given(given: Mapping[str, Any]) -> None:
             raise InputError(f"{flag(name)} is {given[name]!r}, expected {expected}")
 
 
-def opened(path: str, axes: str | None, mask: str | None) -> Scan:
+def open_scan(path: str, axes: str | None, mask: str | None) -> Scan:
     """The scan that the arguments name.
 
     Raises:

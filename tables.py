@@ -68,7 +68,7 @@ def of_equal_tests(folders: Sequence[Path]) -> list[list[Path]]:
     return list(groups.values())
 
 
-def score_tables(folders: Sequence[Path], scores: Sequence[str] | None = None) -> list[Table]:
+def run_tables(folders: Sequence[Path], scores: Sequence[str] | None = None) -> list[Table]:
     """A table for each acceleration, best PSNR first; tables of their own for runs that were tested
     on other samples, whose scores cannot be compared."""
     names = dict(unique_names(folders))
@@ -191,7 +191,7 @@ def from_command_line() -> None:
     if page is not None and page.suffix != ".html":
         raise InputError(f"--html is {page}, expected the name of a file that ends in .html")
     runs = finished(arguments.runs)
-    tables = score_tables(runs, arguments.scores) + more_tables(runs)
+    tables = run_tables(runs, arguments.scores) + more_tables(runs)
     if page is not None:
         write_page(page, runs_page(runs, tables, page.parent))
     print(as_markdown(tables))

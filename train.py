@@ -173,7 +173,7 @@ def train(
             network = make_network(run, initial, path)
             report = announce(run)
             try:
-                bench = tune(run, report, stop)
+                bench = tune_baselines(run, report, stop)
                 if network is not None and run.settings.num_epochs:
                     report.compare_with(bench.reference())
                     network = fit(run, network, report, stop)
@@ -217,7 +217,7 @@ def prepare(
         )
     check_range(cine.quality, cine.source)
     if initial is None:
-        s = SimpleNamespace(**checks.with_frames(vars(s), explicit.get(), cine))
+        s = SimpleNamespace(**checks.with_channels(vars(s), explicit.get(), cine))
     s.real_image = checks.real_image_prior(s.real_image, s.phase or s.coils is not None, cine)
     parts = split_samples(len(cine.images), s.split, s.data_seed, cine.groups)
     run = Run(folder, s, device, cine, parts, world)
@@ -281,7 +281,7 @@ def baselines_of(run: Run) -> list[str]:
     return available_baselines(s.baselines, s.real_image, run.n_coils is not None)
 
 
-def tune(run: Run, report: Report, stop: StopRequest) -> Bench:
+def tune_baselines(run: Run, report: Report, stop: StopRequest) -> Bench:
     """The bench of the run, with its training-free methods tuned on training samples."""
     s = run.settings
     bench = Bench(

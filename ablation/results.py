@@ -17,7 +17,7 @@ from evaluation.intervals import NOTHING, Interval, mean_interval, spread
 from evaluation.summary import mean_scores
 from methods.baselines import BASELINES
 from metrics import SCORES
-from training.run_folder import peak_memory, read_config, read_history, read_metrics
+from training.run_folder import highest_peak, read_config, read_history, read_metrics
 from util.errors import InputError
 
 
@@ -91,7 +91,7 @@ def read_result(folder: Path) -> Result:
         scores=scores,
         baselines={name: means[name]["psnr"] for name in means if name in BASELINES},
         minutes=sum(entry["seconds"] for entry in history) / 60,
-        peak_memory=peak_memory(history),
+        peak_memory=highest_peak(history),
     )
 
 

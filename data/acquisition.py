@@ -16,7 +16,7 @@ from torch import Tensor
 from CS_mask import Sampling
 from data.samples import Images
 from phantom.coils import receive_coils
-from physics.coils import combine, compression, expand, mixed, sensitivity_maps, time_average
+from physics.coils import average_lines, combine, compression, expand, mixed, sensitivity_maps
 from physics.fourier import fftc, ifftc, undersample
 from physics.simulation import smooth_phase, white_noise
 from util.machine import to_device
@@ -106,7 +106,7 @@ def _measured_by_coils(
             noise = count.sqrt() * white_noise(tuple(kspace.shape), a.noise, rng)
             kspace += mixed(mixing, noise)
         total = ifftc(kspace, axes=(-2,))
-    average = time_average(total[None], mask[None])
+    average = average_lines(total[None], mask[None])
     if a.virtual_coils is not None and a.virtual_coils < len(total):
         matrix, _ = compression(average[0], a.virtual_coils)
         part, aliased = mixed(matrix, part), mixed(matrix, aliased)

@@ -56,7 +56,7 @@ def tune(
     method = BASELINES[name]
     if not method.grid or not len(batches):
         return dict(method.usual)
-    strips = [middle(batch) for batch in batches]
+    strips = [middle_columns(batch) for batch in batches]
     with tqdm(desc=f"tuning {name}", unit="candidate", disable=None) as bar:
 
         def mean_psnr(parameters: Parameters) -> float:
@@ -140,7 +140,7 @@ def beyond_grid(grid: Mapping[str, Sequence[float]], values: Mapping[str, float]
     return [k for k, axis in grid.items() if not min(axis) <= values[k] <= max(axis)]
 
 
-def middle(batch: Batch) -> Batch:
+def middle_columns(batch: Batch) -> Batch:
     """The middle half of the columns."""
     image = batch.truth
     nx = image.shape[-1]

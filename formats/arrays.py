@@ -150,7 +150,7 @@ def as_numbers(array: np.ndarray) -> np.ndarray:
     return array.astype(np.complex64 if array.dtype.kind == "c" else np.float32)
 
 
-def joined_pairs(variable: Variable) -> Variable:
+def complex_variable(variable: Variable) -> Variable:
     """The variable with its last axis, of real and imaginary part, as complex values."""
 
     def take(part: tuple[slice, ...]) -> np.ndarray:
@@ -167,7 +167,7 @@ def understand(variables: Sequence[Variable], form: Form, axes: str | None, path
     named = is_kspace_name(variable.name)
     is_real = variable.dtype.kind in "biuf"
     if is_real and variable.shape[-1:] == (2,) and (named or len(variable.shape) == 5):
-        variable, is_real = joined_pairs(variable), False
+        variable, is_real = complex_variable(variable), False
         notes.append("its last axis, of length 2, is taken as real and imaginary part")
     if variable.dtype == np.uint8 and variable.shape[-1] in COLOURS and axes is None:
         raise InputError(

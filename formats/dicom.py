@@ -71,7 +71,7 @@ def read_dicom(path: Path, axes: str | None, files: Sequence[Path]) -> Scan:
 
     def load() -> Iterator[Series]:
         for of_slice in slices:
-            yield series_of(pydicom, of_slice)
+            yield dicom_series(pydicom, of_slice)
 
     write = partial(dicom_files, slices)
     return Scan(path, "DICOM folder", [s.name for s in slices], load, notes, write)
@@ -237,7 +237,7 @@ def pixels_of(pydicom: Any, file: Path) -> np.ndarray:
     return (scaled + np.float64(0 if intercept is None else intercept)).astype(np.float32)
 
 
-def series_of(pydicom: Any, of_slice: Slice) -> Series:
+def dicom_series(pydicom: Any, of_slice: Slice) -> Series:
     """Read a slice."""
     n_bytes = 4 * len(of_slice.files) * of_slice.shape[0] * of_slice.shape[1]
     require_memory(n_bytes, f"a slice has {n_bytes / 1e9:.1f} GB", MEMORY_REMEDY)

@@ -75,7 +75,7 @@ def hdf5_variables(path: Path) -> tuple[list[Variable], Form]:
         header = file["ismrmrd_header"][()] if "ismrmrd_header" in datasets else None
         is_fastmri = not is_matlab and any(key in datasets for key in FASTMRI_KEYS)
     variables = [
-        variable_of(h5py, path, name, shape, dtype, is_matlab)
+        hdf5_variable(h5py, path, name, shape, dtype, is_matlab)
         for name, (shape, dtype, _) in datasets.items()
     ]
     if is_matlab:
@@ -101,7 +101,7 @@ def fastmri_axes(n_slices: int, variable: Variable, is_kspace: bool) -> str | No
     return order
 
 
-def variable_of(
+def hdf5_variable(
     h5py: Any, path: Path, name: str, shape: Sequence[int], dtype: np.dtype, reverse: bool
 ) -> Variable:
     """An array of a file, read when asked for; with `reverse` its axes are reversed."""

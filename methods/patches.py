@@ -74,7 +74,7 @@ def shrink_patches(
     space = patch_transform(PATCH).to(images)
     weight = torch.where(harmonic > 0, harmonic.clamp(min=1) ** harmonic_power, mean_weight)
 
-    pixels = divided(images, PATCH, PATCH, shift)  # (B, T, N P)
+    pixels = patches_of(images, PATCH, PATCH, shift)  # (B, T, N P)
     n_patches = pixels.shape[2] // PATCH**2
     limits = threshold * weight[:, None] * fineness(PATCH, n_patches).to(images.device)  # (T, N P)
     coefficients = _times(basis @ pixels, space.T)
@@ -98,7 +98,7 @@ def shrink_components(images: Tensor, threshold: float, shift: tuple[int, int]) 
     inside = (BLOCK // BLOCK_PATCH) ** 2  # patches in a block
     limits = threshold * fineness(BLOCK_PATCH, inside).to(images.device)  # (144,)
 
-    pixels = divided(images, BLOCK, BLOCK_PATCH, shift).unflatten(2, (-1, BLOCK**2))
+    pixels = patches_of(images, BLOCK, BLOCK_PATCH, shift).unflatten(2, (-1, BLOCK**2))
     blocks = pixels.transpose(1, 2).contiguous()  # (B, N, T, 144)
     basis = eigenvectors(blocks @ blocks.mH)  # (B, N, T, T)
     coefficients = _times(basis.mH @ blocks, space.T)
@@ -140,7 +140,7 @@ def eigenvectors(matrices: Tensor) -> Tensor:
     return vectors.to(matrices)
 
 
-def divided(images: Tensor, block: int, patch: int, shift: tuple[int, int]) -> Tensor:
+def patches_of(images: Tensor, block: int, patch: int, shift: tuple[int, int]) -> Tensor:
     """The pixels of images (B, T, Y, X) in the order block, patch, pixel: (B, T, N block^2).
 
     Blocks of `block` x `block` pixels begin at `shift`, and each is divided into patches.
@@ -156,7 +156,7 @@ def divided(images: Tensor, block: int, patch: int, shift: tuple[int, int]) -> T
 def joined(
     pixels: Tensor, shape: torch.Size, block: int, patch: int, shift: tuple[int, int]
 ) -> Tensor:
-    """The inverse of `divided`: pixels to images of a shape (B, T, Y, X)."""
+    """The inverse of `patches_of`: pixels to images of a shape (B, T, Y, X)."""
     _, back = patch_pixels(tuple(shape[2:]), block, patch)
     moved = back.roll(shift, dims=(0, 1)).flatten().to(pixels.device)
     return pixels.flatten(0, 1).index_select(1, moved).view(shape)

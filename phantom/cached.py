@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from phantom.scanner import checked, phantom
+from phantom.scanner import checked_shape, phantom
 from util.cache import cache_folder, source_hash
 
 CODE = source_hash(  # of everything that makes the images
@@ -30,7 +30,7 @@ def load_phantom(
     made. If the folder cannot be written, a notice goes to standard error, and the data are
     returned all the same.
     """
-    shape = checked(n_samples, shape, seed)
+    shape = checked_shape(n_samples, shape, seed)
     folder = cache_folder() / "phantom"
     path = folder / f"{CODE}_seed{seed}_{'x'.join(map(str, shape))}.npy"
     samples = _read(path, n_samples, shape)

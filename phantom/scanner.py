@@ -64,7 +64,7 @@ def phantom(
     Raises:
         ValueError: an argument is out of range.
     """
-    n_frames, ny, nx = checked(n_samples, shape, seed)
+    n_frames, ny, nx = checked_shape(n_samples, shape, seed)
     samples = np.empty((n_samples, n_frames, ny, nx), dtype=np.float32)
 
     def scan(i: int) -> None:
@@ -82,7 +82,7 @@ def phantom(
     return samples
 
 
-def checked(n_samples: int, shape: Sequence[int], seed: int) -> tuple[int, ...]:
+def checked_shape(n_samples: int, shape: Sequence[int], seed: int) -> tuple[int, ...]:
     """`shape` as a tuple of ints; ValueError if an argument is out of range."""
     possible = len(shape) == 3 and shape[0] >= 1 and min(shape[1:]) >= SMALLEST
     if not possible or n_samples < 0 or seed < 0:

@@ -46,7 +46,7 @@ def combine(coils: Tensor, maps: Tensor) -> Tensor:
     return torch.stack([(maps.conj() * frame).sum(1) for frame in coils.unbind(1)], dim=1)
 
 
-def time_average(total: Tensor, mask: Tensor) -> Tensor:
+def average_lines(total: Tensor, mask: Tensor) -> Tensor:
     """The time-averaged coil images of a cine, (B, C, Y, X) complex64.
 
     Each line of k-space is the mean over the frames that measured it, so that nearly all lines are
@@ -64,7 +64,7 @@ def time_average(total: Tensor, mask: Tensor) -> Tensor:
 def estimated_maps(aliased: Tensor, mask: Tensor) -> Tensor:
     """Sensitivity maps (B, C, Y, X) from aliased coil images (B, T, C, Y, X) and their centred mask
     (B, T, Y, 1)."""
-    return sensitivity_maps(time_average(aliased.sum(dim=1), mask))
+    return sensitivity_maps(average_lines(aliased.sum(dim=1), mask))
 
 
 def sensitivity_maps(average: Tensor) -> Tensor:

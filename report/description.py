@@ -110,7 +110,7 @@ def machine_of(run: Run) -> str:
     return several + hardware(run.device) + rounding(run.device)
 
 
-def summary(run: Run, n_epochs: int) -> str:
+def run_summary(run: Run, n_epochs: int) -> str:
     """What was done, in two sentences; `n_epochs` that were trained."""
     s, parts = run.settings, run.parts
     done = "Training-free methods were compared; there was no network."

@@ -80,11 +80,11 @@ def render(page: Page) -> str:
         script=script,
         player=player_data(page.views),
         views=[view_section(view) for view in page.views],
-        charts=[drawn(chart) for chart in page.curves],
+        charts=[drawn_chart(chart) for chart in page.curves],
     )
 
 
-def drawn(chart: Chart) -> dict[str, Any]:
+def drawn_chart(chart: Chart) -> dict[str, Any]:
     """A chart as the template takes it."""
     dashes = [DASHES[line.colour % len(DASHES)] for line in chart.lines]
     return {"chart": chart, "svg": Markup(svg(chart)), "dashes": dashes}
@@ -98,7 +98,7 @@ def view_section(view: SeriesView) -> dict[str, Any]:
     if view.psnr and view.n_frames > 1:
         lines = [Line(k, frames, v.tolist(), colours[k]) for k, v in view.psnr.items()]
         charts.append(Chart(PSNR_TITLE, "frame", "PSNR (dB)", lines, by_frame=True))
-    return {"title": view.title, "charts": [drawn(chart) for chart in charts]}
+    return {"title": view.title, "charts": [drawn_chart(chart) for chart in charts]}
 
 
 def line_colours(view: SeriesView) -> dict[str, int]:
@@ -136,9 +136,9 @@ def player_view(view: SeriesView, heart_zoom: float, whole_zoom: float) -> dict[
             {"name": name, "role": view.roles.get(name, ""), "psnr": finite(view.psnr.get(name))}
             for name in view.images
         ],
-        "heart": part_of(hearts, highest(heart.crop(reference)), heart_zoom)
+        "heart": player_part(hearts, highest(heart.crop(reference)), heart_zoom)
         | {"top": heart.top, "left": heart.left},
-        "whole": part_of(view.images, limit, whole_zoom) | {"top": 0, "left": 0},
+        "whole": player_part(view.images, limit, whole_zoom) | {"top": 0, "left": 0},
         "window": heart.window,
         "limit": limit,
         "error": error,
@@ -149,7 +149,7 @@ def player_view(view: SeriesView, heart_zoom: float, whole_zoom: float) -> dict[
     }
 
 
-def part_of(images: Mapping[str, np.ndarray], peak: float, zoom: float) -> dict[str, Any]:
+def player_part(images: Mapping[str, np.ndarray], peak: float, zoom: float) -> dict[str, Any]:
     """All series (T, Y, X) of a part of the image, as pictures in which `peak` is white."""
     n_frames, ny, nx = next(iter(images.values())).shape
     size = [max(1, round(zoom * n)) for n in (ny, nx)] if zoom < 1 else [ny, nx]

@@ -9,7 +9,7 @@ from evaluation.series_view import SeriesView
 from evaluation.summary import Rows, best_baseline, by_acceleration, means_of, networks_of
 from metrics import SCORES, definitions
 from report.chart import Chart, Line
-from report.description import caveats, summary
+from report.description import caveats, run_summary
 from report.page import BEST, NETWORK, Page
 from report.tables import (
     ABSENT,
@@ -53,7 +53,7 @@ def run_page(
     return Page(
         title=f"Cardiac cine reconstruction: {run.folder.resolve().name}",
         score=score,
-        summary=summary(run, n_epochs),
+        summary=run_summary(run, n_epochs),
         verdict=verdict,
         views=list(views.values()),
         pictures_note=(

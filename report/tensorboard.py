@@ -50,14 +50,14 @@ class TensorBoard:
         self.root = folder / TENSORBOARD
         there = [path.parent for path in self.root.rglob("events.*")]
         there.sort(key=lambda path: (len(path.parts), path.name))  # the run before those beside it
-        self.path = there[0] if there else self.root / as_text(folder.resolve().name)
+        self.path = there[0] if there else self.root / setting_text(folder.resolve().name)
         self.settings, self.epoch = settings, epoch
         self.writers: dict[str, SummaryWriter] = {}
         if there:
             # Readers order files by the second and process in their names: await the next second.
             time.sleep(1 - time.time() % 1)
             return
-        rows = [[name, as_text(value)] for name, value in settings.items()]
+        rows = [[name, setting_text(value)] for name, value in settings.items()]
         with self.explained():
             writer = self.writer()
             writer.add_text("settings", "\n".join(Table(["setting", "value"], rows).markdown()))
@@ -165,13 +165,13 @@ def hyperparameters(settings: Mapping[str, Any]) -> dict[str, float | str]:
     of_models = {name for model in MODELS for name in architecture_settings(model)}
     unused = {*NOT_HYPERPARAMETERS, *of_models} - {*architecture_settings(settings["model"])}
     return {
-        name: value if type(value) in (int, float) else as_text(value)
+        name: value if type(value) in (int, float) else setting_text(value)
         for name, value in of_the_run(settings).items()
         if name not in unused
     }
 
 
-def as_text(value: Any) -> str:
+def setting_text(value: Any) -> str:
     """A setting as it is given as a flag; file names that are not text are escaped."""
     words = value if isinstance(value, tuple) else (value,)
     text = " ".join("none" if word is None else str(word) for word in words) or "none"

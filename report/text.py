@@ -7,7 +7,7 @@ from evaluation.intervals import advantages
 from evaluation.summary import Rows, by_acceleration, means_of, n_samples_of
 from metrics import SCORES
 from report.tables import Groups, Table, difference_text, wrapped
-from training.run_folder import peak_memory
+from training.run_folder import highest_peak
 from util.progress import duration
 
 ADVANTAGE = "advantage"  # of the network over the best training-free method, a column
@@ -106,7 +106,7 @@ def test_lines(n_samples: int, history: History) -> list[str]:
         validated = [entry for entry in history if "validation/psnr" in entry]
         best = max(validated, key=lambda entry: entry["validation/psnr"])
         title += f"; the network of epoch {best['epoch']:.0f}, chosen by validation PSNR"
-    peak = peak_memory(history)
+    peak = highest_peak(history)
     return [title + (f"; peak memory {peak / 1e9:.2f} GB" if peak else "")]
 
 

@@ -89,7 +89,7 @@ def hold_out(measurement: Measurement, real_image: bool, rng: np.random.Generato
     """Hold out a share of the lines outside the centre; `real_image`: a line determines its
     conjugate-symmetric partner."""
     outside = measurement.mask.bool() & ~centre_lines(measurement.mask)
-    lines = outside & drawn(outside, HELD_OUT, rng)
+    lines = outside & random_lines(outside, HELD_OUT, rng)
     seen = measurement.mask * ~lines
     given = undersample(measurement.aliased, of_coils(seen, measurement.maps))
     often = measurement.mask.mean(dim=1, keepdim=True)
@@ -215,7 +215,7 @@ def adaptation_step(
         return torch.cat([images[..., start : start + width] for start in starts])
 
     strips, before = strips_of(lines.given), strips_of(lines.before)
-    hidden = torch.cat([lines.free & drawn(lines.free, HIDDEN, rng) for _ in starts])
+    hidden = torch.cat([lines.free & random_lines(lines.free, HIDDEN, rng) for _ in starts])
     seen = lines.seen * ~hidden
     optimizer.zero_grad(set_to_none=True)
     maps = None if lines.maps is None else strips_of(lines.maps)
@@ -264,7 +264,7 @@ def centre_lines(mask: Tensor) -> Tensor:
     return lines | hermitian_mirror(lines)
 
 
-def drawn(lines: Tensor, share: float, rng: np.random.Generator) -> Tensor:
+def random_lines(lines: Tensor, share: float, rng: np.random.Generator) -> Tensor:
     """Random lines of every frame, (1, T, Y, 1) bool, a line and its conjugate-symmetric partner
     always together: with the real-image prior one gives the other."""
     n_frames, ny = lines.shape[1:3]

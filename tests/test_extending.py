@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from metrics import SCORES, Score
 from model import MODELS
-from tables import more_tables, score_tables
+from tables import more_tables, run_tables
 from train import train
 from training.run_folder import METRICS, read_config, read_history
 from util.files import read_csv, write_csv
@@ -41,7 +41,7 @@ def test_a_new_score_is_in_every_file_and_absent_from_older_runs(
     assert all(entry["validation/edges"] > 0 for entry in read_history(folder))
     events = EventAccumulator(str(folder / "tensorboard" / "run")).Reload()
     assert [event.step for event in events.Scalars("Validation/edges")] == [1, 2, 3, 4]
-    (table,) = score_tables([folder, finished[0]])
+    (table,) = run_tables([folder, finished[0]])
     assert "edge error" in table.heads
     cells = {row[0]: row[list(table.heads).index("edge error")] for row in table.rows}
     assert cells[f"`unet_resnet`, {finished[0]}"] == "absent"

@@ -11,8 +11,8 @@ from tables import (
     as_markdown,
     finished,
     more_tables,
+    run_tables,
     runs_page,
-    score_tables,
 )
 from training.run_folder import (
     HISTORY,
@@ -47,7 +47,7 @@ def save_run(folder, model: str, psnr: float, baseline: float = 22.0, accelerati
 def test_one_row_for_each_network_and_one_for_a_shared_baseline(tmp_path):
     first = save_run(tmp_path / "a", "unet", 28.0)
     second = save_run(tmp_path / "b", "cascade", 36.0)
-    (table,) = score_tables([first, second], ["psnr", "ssim"])
+    (table,) = run_tables([first, second], ["psnr", "ssim"])
     assert table.markdown() == [
         "| method | PSNR (dB) | SSIM (3-D) |",
         "|---|---|---|",
@@ -60,7 +60,7 @@ def test_one_row_for_each_network_and_one_for_a_shared_baseline(tmp_path):
 def test_a_baseline_with_other_scores_keeps_its_run(tmp_path):
     first = save_run(tmp_path / "a", "unet", 28.0)
     second = save_run(tmp_path / "b", "unet", 28.0, baseline=25.0)
-    text = as_markdown(score_tables([first, second]))
+    text = as_markdown(run_tables([first, second]))
     assert "| `zero_filled` | 22.50" in text
     assert "| `zero_filled`, b | 25.50" in text
 
@@ -69,12 +69,12 @@ def test_runs_of_one_name_are_told_apart(tmp_path):
     for name in "abc":
         (tmp_path / name).mkdir()
     runs = [save_run(tmp_path / name / "run", "unet", 20.0 + i) for i, name in enumerate("abc")]
-    (table,) = score_tables(runs)
+    (table,) = run_tables(runs)
     assert len(table.rows) == 3 + 1
 
 
 def test_a_table_for_each_acceleration(tmp_path):
-    tables = score_tables([save_run(tmp_path / "a", "unet", 28.0, accelerations=(10, 4))])
+    tables = run_tables([save_run(tmp_path / "a", "unet", 28.0, accelerations=(10, 4))])
     assert [table.title for table in tables] == ["Acceleration 4", "Acceleration 10"]
     assert as_markdown(tables).startswith("Acceleration 4:\n\n| method |")
 
@@ -115,7 +115,7 @@ def test_a_score_that_an_older_run_lacks_is_absent(tmp_path):
     folder = save_run(tmp_path / "a", "unet", 28.0)
     rows = read_csv(folder / METRICS)
     write_csv(folder / METRICS, [{k: v for k, v in row.items() if k != "ssim"} for row in rows])
-    (table,) = score_tables([folder])
+    (table,) = run_tables([folder])
     assert [row[:3] for row in map(list, table.rows)] == [
         ["`unet`, a", "28.50 ± 0.71", "absent"],
         ["`zero_filled`", "22.50 ± 0.71", "absent"],
@@ -130,7 +130,7 @@ def test_runs_of_other_test_samples_have_tables_of_their_own(tmp_path):
     config = read_config(second)
     config["data"]["hash"] = "other"
     write_config(second, config)
-    assert [table.title for table in score_tables([first, second], ["psnr"])] == [
+    assert [table.title for table in run_tables([first, second], ["psnr"])] == [
         "Tested on the same 2 samples: a", "Tested on the same 2 samples: b"
     ]  # fmt: skip
 
@@ -171,7 +171,7 @@ def test_page_of_runs_has_tables_curves_settings_and_links(tmp_path):
     write_config(runs[1], config | {"settings": config["settings"] | {"seed": 1}})
     history = [{"epoch": epoch, "validation/psnr": 27.0 + epoch} for epoch in (1, 2)]
     write_csv(runs[0] / HISTORY, history)
-    tables = score_tables(runs)
+    tables = run_tables(runs)
     text = render(runs_page(runs, tables, tmp_path / "pages"))
     assert text.count("<table>") == 2
     assert re.findall('href="([^"]*)"', text) == ["../a/report.html"]

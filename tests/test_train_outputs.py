@@ -26,7 +26,7 @@ from physics.fourier import undersample
 from report.figures import PANEL
 from train import train
 from training import checkpoint as ckpt
-from training.run_folder import peak_memory, read_history
+from training.run_folder import highest_peak, read_history
 from util.files import read_csv
 
 
@@ -283,7 +283,7 @@ def test_history_is_a_table_of_the_epochs(finished):
     for entry, kept in zip(history, stored, strict=True):
         assert entry == pytest.approx(kept, rel=1e-6)
         assert entry["peak_memory"] > 1e8  # bytes: more than the interpreter with torch
-    assert peak_memory(history) == max(entry["peak_memory"] for entry in history)
+    assert highest_peak(history) == max(entry["peak_memory"] for entry in history)
 
 
 def test_pictures_are_as_many_as_asked_for(tmp_path, tiny_npz):

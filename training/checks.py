@@ -155,7 +155,7 @@ def with_own_values(settings: Settings) -> dict[str, Any]:
     return {**settings, **{name: own[name] for name in own if settings[name] is None}}
 
 
-def with_frames(settings: Settings, named: Collection[str], cine: Cine) -> dict[str, Any]:
+def with_channels(settings: Settings, named: Collection[str], cine: Cine) -> dict[str, Any]:
     """The settings with the data's number of frames as channels, unless these were `named`."""
     n_frames, _, _ = cine.shape
     free = [

@@ -194,6 +194,6 @@ def _read_numbers(path: Path) -> list[dict[str, Any]]:
         raise InputError(f"{path} is damaged ({error}): start a new run") from None
 
 
-def peak_memory(history: Sequence[Mapping[str, float]]) -> float:
+def highest_peak(history: Sequence[Mapping[str, float]]) -> float:
     """Peak memory over all sessions of a run, in bytes; 0 if it could not be measured."""
     return max((entry.get("peak_memory", 0.0) for entry in history), default=0.0)

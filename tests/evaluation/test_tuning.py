@@ -13,7 +13,7 @@ from evaluation.tuning import (
     available_baselines,
     beyond_grid,
     is_fixed,
-    middle,
+    middle_columns,
     search,
     tune,
 )
@@ -34,7 +34,7 @@ def batches():
 def mean_psnr(batches, name: str, **parameters: float) -> float:
     """On the columns that are searched on."""
     method = baseline(name, real_image=True, **parameters)
-    scores = [psnr(method(*b.measured).abs(), b.target) for b in map(middle, batches)]
+    scores = [psnr(method(*b.measured).abs(), b.target) for b in map(middle_columns, batches)]
     return torch.cat(scores).mean().item()
 
 

@@ -11,10 +11,10 @@ from methods.patches import (
     BLOCK,
     BLOCK_PATCH,
     PATCH,
-    divided,
     garrote,
     joined,
     patch_transform,
+    patches_of,
     shift_of,
     shrink_components,
     shrink_patches,
@@ -53,16 +53,16 @@ def test_the_temporal_transform_is_orthonormal_and_has_the_energies_of_the_fft(n
 def test_all_pixels_are_in_patches_and_return(shape, block, patch):
     images = real_series(*shape)
     for shift in ((0, 0), (1, 3), (block - 1, 2)):
-        pixels = divided(images, block, patch, shift)
+        pixels = patches_of(images, block, patch, shift)
         assert pixels.shape[2] % block**2 == 0
         assert torch.equal(joined(pixels, images.shape, block, patch, shift), images)
 
 
 def test_a_patch_holds_neighbouring_pixels_from_its_shift_on():
     image = torch.arange(8.0 * 12).view(1, 1, 8, 12)
-    first = divided(image, 4, 4, (1, 2))[0, 0, :16]
+    first = patches_of(image, 4, 4, (1, 2))[0, 0, :16]
     assert torch.equal(first.view(4, 4), image[0, 0, 1:5, 2:6])
-    blocks = divided(image, 4, 2, (0, 0))[0, 0, :16].view(4, 2, 2)
+    blocks = patches_of(image, 4, 2, (0, 0))[0, 0, :16].view(4, 2, 2)
     assert torch.equal(blocks[1], image[0, 0, :2, 2:4])  # of the first block, along X first
 
 

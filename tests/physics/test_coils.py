@@ -7,13 +7,13 @@ from helpers import random_complex
 from phantom.coils import noise_mixing, receive_coils
 from phantom.scanner import phantom
 from physics.coils import (
+    average_lines,
     combine,
     compression,
     expand,
     mixed,
     noise_covariance,
     sensitivity_maps,
-    time_average,
     whitening,
 )
 from physics.fourier import fftc, undersample
@@ -46,7 +46,7 @@ def test_the_time_average_is_the_mean_over_the_frames_that_measured_a_line():
     mask = torch.zeros(1, 3, 8, 1)
     mask[0, 0, 2] = mask[0, 2, 2] = mask[0, 1, 5] = 1
     aliased = undersample(coils, mask[:, :, None])
-    found = fftc(time_average(aliased.sum(dim=1), mask), axes=(-2,))
+    found = fftc(average_lines(aliased.sum(dim=1), mask), axes=(-2,))
     lines = fftc(coils, axes=(-2,))
     expected = torch.zeros_like(found)
     expected[:, :, 2] = (lines[:, 0, :, 2] + lines[:, 2, :, 2]) / 2

@@ -117,7 +117,7 @@ def test_one_coil_of_sensitivity_1_is_the_projection_of_one_coil(weight):
     "name",
     [
         "zero_filled",
-        "time_average",
+        "average_lines",
         "view_sharing",
         "kt_sparse",
         "low_rank_sparse",

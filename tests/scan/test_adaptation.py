@@ -13,10 +13,10 @@ from scan.adaptation import (
     adapt,
     centre_lines,
     divided_lines,
-    drawn,
     held_out_error,
     line_error,
     line_weights,
+    random_lines,
 )  # fmt: skip
 from scan.measurement import from_images
 from training.checkpoint import load_network
@@ -35,7 +35,9 @@ def cascade() -> Cascade:
 
 def test_a_line_and_its_partner_are_hidden_together():
     for ny in (32, 33):
-        lines = drawn(torch.ones(1, 8, ny, 1, dtype=torch.bool), 0.3, np.random.default_rng(0))
+        lines = random_lines(
+            torch.ones(1, 8, ny, 1, dtype=torch.bool), 0.3, np.random.default_rng(0)
+        )
         assert lines.shape == (1, 8, ny, 1)
         partner = (2 * (ny // 2) - torch.arange(ny)) % ny
         if ny % 2:
@@ -47,7 +49,7 @@ def test_a_line_and_its_partner_are_hidden_together():
 
 def test_hidden_lines_cannot_be_seen_by_symmetry():
     mask = MEASUREMENT.mask
-    hidden = mask.bool() & ~centre_lines(mask) & drawn(mask, 0.3, np.random.default_rng(0))
+    hidden = mask.bool() & ~centre_lines(mask) & random_lines(mask, 0.3, np.random.default_rng(0))
     seen = DataConsistency(MEASUREMENT.aliased, mask * ~hidden, real_image=True)
     all_lines = DataConsistency(MEASUREMENT.aliased, mask, real_image=True)
     lost = (all_lines.known & ~seen.known).sum()
@@ -182,7 +184,9 @@ def test_a_limit_or_a_request_to_stop_ends_it(minutes):
 
 def test_what_is_given_to_the_network_lacks_the_hidden_lines():
     """The strips that a step trains on agree with undersampling the whole series."""
-    hidden = MEASUREMENT.mask.bool() & drawn(MEASUREMENT.mask, 0.25, np.random.default_rng(1))
+    hidden = MEASUREMENT.mask.bool() & random_lines(
+        MEASUREMENT.mask, 0.25, np.random.default_rng(1)
+    )
     seen = MEASUREMENT.mask * ~hidden
     whole = undersample(MEASUREMENT.aliased, seen)
     strip = undersample(MEASUREMENT.aliased[..., 8:24], seen)

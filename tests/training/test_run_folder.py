@@ -10,7 +10,7 @@ from training import run_folder
 from training.run_folder import (
     CONFIG,
     HISTORY,
-    peak_memory,
+    highest_peak,
     read_config,
     read_history,
     read_metrics,
@@ -41,7 +41,7 @@ def test_history_round_trip(tmp_path):
     history = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25, "validation/psnr": 30.0}]
     write_csv(tmp_path / HISTORY, history)
     assert read_history(tmp_path) == history
-    assert peak_memory(history) == 0
+    assert highest_peak(history) == 0
     (tmp_path / HISTORY).write_text("epoch,loss\n1,x\n")
     with pytest.raises(InputError, match=r"history\.csv is damaged"):
         read_history(tmp_path)
