@@ -4,7 +4,6 @@ The runs of a row are in `row.folder`: `seed0/` is a run's folder, `seed0.log` i
 `seed0.failure` the reason why it has no result.
 """
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,9 +73,8 @@ def read_runs(rows: Sequence[Row], defaults: Mapping[str, Any]) -> None:
 def last_failure(row: Row) -> str:
     """The reason why the last of the failed seeds of a row has no result; "" if none has failed."""
     for record in sorted(row.folder.glob(f"*{FAILURE}"), key=seed_of, reverse=True):
-        with contextlib.suppress(FileNotFoundError):  # another process has just removed it
-            if not is_finished(record.with_suffix("")):
-                return record.read_text()
+        if not is_finished(record.with_suffix("")):
+            return record.read_text()
     return ""
 
 
