@@ -13,11 +13,13 @@ from train import train
 from training.run_folder import ARRAYS, METRICS, read_config
 from util.errors import Interrupted
 
-CALL = {**SMALL, "num_epochs": 6, "validate_every": 6, "baselines": ("zero_filled",)}
+CALL = {**SMALL, "num_epochs": 10, "validate_every": 10, "baselines": ("zero_filled",)}
 CALL |= {"only": ("batch_norm",), "seeds": 1, "jobs": 2}
 
 
-def test_a_stopped_and_a_killed_run_end_as_if_they_had_not_been(tmp_path, tiny_npz, monkeypatch):
+def test_a_stopped_run_ends_as_if_it_had_not_been_and_a_killed_one_is_resumed(
+    tmp_path, tiny_npz, monkeypatch
+):
     folder, processes, start_process = tmp_path / "out", [], jobs.start_process
     runs = [
         folder / "runs" / row / "seed0" for row in ("model=unet", "batch_norm=False,model=unet")
@@ -46,6 +48,5 @@ def test_a_stopped_and_a_killed_run_end_as_if_they_had_not_been(tmp_path, tiny_n
         kept = {path.name for path in run.iterdir()}
         assert {"output.txt", "checkpoint_best.pt"} <= kept
         assert not kept & {"checkpoint_last.pt", ARRAYS}
-        whole = tmp_path / run.parent.name
-        train(str(whole), **read_config(run)["settings"])
-        assert (run / METRICS).read_bytes() == (whole / METRICS).read_bytes()
+    train(str(tmp_path / "whole"), **read_config(runs[0])["settings"])
+    assert (runs[0] / METRICS).read_bytes() == (tmp_path / "whole" / METRICS).read_bytes()
