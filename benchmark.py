@@ -1,25 +1,24 @@
-"""Measure how fast the networks and the pipeline are on this machine, and how their cost grows.
+"""Measure how fast the networks are on this machine, how much memory they take, and how both grow.
 
     python benchmark.py output_folder [--setting value ...]
 
-Networks are compared to a plain network of the reference's shape, timed in turn with them (see
-`timing/`). The threads are those of torch: set OMP_NUM_THREADS to change them.
+Networks are compared to a plain network of the reference's shape (see `timing/`). The threads are
+those of torch: set OMP_NUM_THREADS to change them.
 """
 
 import os
 import sys
 import time
 from collections.abc import Mapping
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
+from multiprocessing import set_forkserver_preload
+from pathlib import Path
 from typing import Any
 
-import torch
-
-from model import MODELS, architecture_settings
+from model import MODELS
 from timing.benchmark_report import FILES, write_report
-from timing.clock import Clock, Row
-from timing.pipeline import epoch_seconds, pipeline_rows
-from timing.speed import CONTROL, GROWING, Setup, growth_rows, prepare, speed_rows
+from timing.speed import CONTROL, GROWING, START_METHOD, Setup, Timing, measure, varied
 from train import train
 from util.command_line import as_flags, main, parse_command_line
 from util.errors import InputError
@@ -30,8 +29,6 @@ from util.settings import defaults_of, flag, typed
 
 CHOICES = {"models": tuple(MODELS), "precision": ("float32", "bfloat16")}
 MULTIPLE, SMALLEST = 16, 32  # of image sizes: the control's four poolings
-SPEED_SHARE, GROWTH_SHARE = 0.65, 0.9  # of max_minutes, at the end of these measurements
-LONGEST_SHARE = 0.05  # of max_minutes, for a training step
 
 
 def benchmark(
@@ -39,18 +36,17 @@ def benchmark(
     *,
     # -- what is measured
     models: tuple[str, ...] | None = None,  # networks; None: all
-    init_features: tuple[int, ...] = (16, 64),  # of the U-Nets and of the control
+    init_features: int = 16,  # of the U-Nets and of the control
     precision: tuple[str, ...] | None = None,  # None: the fastest here, and float32
     batch_size: int = 2,  # samples in a step; growth begins at 1
     frames: int = 20,  # of a sample
     size: int = 192,  # lines and columns of a sample, a multiple of 16
-    n_samples: int = 32,  # in the file that is loaded and searched
     # -- how
-    repeats: int = 5,  # rounds that count, after one that does not
-    max_minutes: float = 10.0,  # about; fewer rounds if these would take longer
+    seconds: float = 2.0,  # for which a call is repeated, after a warm-up
+    max_minutes: float = 15.0,  # what is not measured by then is left out
     device: str | None = None,  # 'cpu', 'cuda', 'cuda:1', 'mps'; None: the best available
-) -> list[Row]:
-    """Measure the speed and memory of networks and pipeline, and how their cost grows.
+) -> list[Timing]:
+    """Measure time and memory of the networks in training and inference, and how both grow.
 
     Returns:
         a dict for each measurement, as in `benchmark.csv`.
@@ -61,38 +57,31 @@ def benchmark(
     given = {name: value for name, value in locals().items() if name != "output_folder"}
     given = typed(benchmark, given)
     check_given(given)
-    started, settings, on = time.monotonic(), defaults_of(train), pick_device(device)
-    widths = given["init_features"]
+    settings, on, deadline = defaults_of(train), pick_device(device), time.monotonic()
+    deadline += 60 * max_minutes
+    libraries = ", ".join(f"{name} {version}" for name, version in versions().items())
+    machine = f"Machine: {processor()}, {hardware(on)}; {libraries}; commit {git_commit()}."
+    facts = [machine, "", f"Settings: `{' '.join(as_flags(given))}`."]
+
     precisions = given["precision"] or tuple(dict.fromkeys((fast_precision(on), "float32")))
+    control = Setup(CONTROL, "float32", init_features, batch_size, frames, size)
+    cases = [("", control)]
+    for name in given["models"] or MODELS:
+        cases += [("", replace(control, model=name, precision=p)) for p in precisions]
+    for name in (name for name in GROWING if name in (given["models"] or MODELS)):
+        cases += varied(replace(control, model=name, precision=precisions[0]))
 
-    def clock(share: float) -> Clock:
-        return Clock(on, repeats, started + 60 * share * max_minutes)
-
-    def setup(model: str, width: int, batch_size: int = batch_size) -> Setup:
-        if "features" in (() if model == CONTROL else architecture_settings(model)):
-            width = settings["features"]
-        return Setup(model, width, batch_size, frames, size)
-
-    rows: list[Row] = []
+    if START_METHOD == "forkserver":  # imports once for all; determinism needs the second module
+        set_forkserver_preload([Path(__file__).stem, "torch._inductor.config"])
+    rows: list[Timing] = []
+    measured = cache(lambda setup: measure(setup, settings, on, seconds, deadline))
     with claimed_folder(os.fspath(output_folder), partial(require_only, ())) as folder:
-
-        def add(new: list[Row]) -> None:
-            rows.extend(new)
-            write_report(folder, rows, facts_about(on, given))
-
-        prepare(on)
-        names = given["models"] or tuple(MODELS)
-        for number, width in enumerate(widths, start=1):
-            setups = [setup(name, width) for name in (CONTROL, *names)]
-            share = SPEED_SHARE * number / len(widths)
-            longest = 60 * LONGEST_SHARE * max_minutes
-            add(speed_rows(setups, precisions, settings, clock(share), longest))
-        bases = [setup(name, min(widths), 1) for name in GROWING if name in names]
-        add(growth_rows(bases, precisions[0], settings, clock(GROWTH_SHARE)))
-        network, epoch = setup(settings["model"], max(widths)), epoch_seconds(rows, settings)
-        add(pipeline_rows(folder, n_samples, network, settings, epoch, clock(1)))
-        minutes = (time.monotonic() - started) / 60
-        say(f"{minutes:.1f} minutes; written: {', '.join(FILES)} in {folder}")
+        for number, (varies, setup) in enumerate(cases, start=1):
+            words = ", ".join(f"{name} {value}" for name, value in vars(setup).items())
+            say(f"[{number}/{len(cases)}] {words}")
+            rows += [{"varies": varies, **row} for row in measured(setup)]
+            write_report(folder, rows, facts)
+        say(f"written: {', '.join(FILES)} in {folder}")
     return rows
 
 
@@ -102,29 +91,17 @@ def check_given(given: Mapping[str, Any]) -> None:
         for item in given[name] or ():
             if item not in choices:
                 raise InputError(f"{flag(name)} is {item!r}, expected some of {', '.join(choices)}")
-    if not given["init_features"]:
-        raise InputError("--init-features is empty: give at least one width, such as 16")
-    for name in ("init_features", "batch_size", "frames", "n_samples", "repeats"):
-        least = min(given[name]) if isinstance(given[name], tuple) else given[name]
-        if least < 1:
+    for name in ("init_features", "batch_size", "frames"):
+        if given[name] < 1:
             raise InputError(f"{flag(name)} is {given[name]}, expected at least 1")
     if given["size"] < SMALLEST or given["size"] % MULTIPLE:
         raise InputError(
             f"--size is {given['size']}, expected a multiple of {MULTIPLE} of at least {SMALLEST},"
             " which the control needs: try 192"
         )
-    if given["max_minutes"] <= 0:
-        raise InputError(f"--max-minutes is {given['max_minutes']}, expected more than 0")
-
-
-def facts_about(device: torch.device, given: Mapping[str, Any]) -> list[str]:
-    """Machine, versions and settings, a line each."""
-    libraries = ", ".join(f"{name} {version}" for name, version in versions().items())
-    return [
-        f"Machine: {processor()}, {hardware(device)}; {libraries}; commit {git_commit()}.",
-        "",
-        f"Settings: `{' '.join(as_flags(given))}`.",
-    ]
+    for name in ("seconds", "max_minutes"):
+        if given[name] <= 0:
+            raise InputError(f"{flag(name)} is {given[name]}, expected more than 0")
 
 
 def from_command_line() -> None:

@@ -5,8 +5,7 @@
 A row is one setting of `train()` changed in its control; settings given here hold for all rows.
 Every row runs with several seeds, each in a process of its own, in `runs/`; the split and the test
 masks are the same for all. Rows with equal settings share their runs, finished runs are kept, and
-the same command continues where an earlier one was stopped. Given several times at once, also on
-several machines that share the folder, it shares the runs out (see `ablation/jobs.py`). The tables
+the same command continues where an earlier one was stopped (see `ablation/jobs.py`). The tables
 show mean, spread and the paired difference to the control (see `ablation/results.py`).
 """
 
@@ -18,23 +17,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ablation.groups import GROUPS, MEMORY, RATES, Row
+from ablation.groups import GROUPS, MEMORY, RATES, Experiment
 from ablation.jobs import Jobs
 from ablation.runs import RUNS, folder_name, read_runs
 from ablation.summary import FILES, write_rates, write_report
+from model import about_models
 from train import train
 from training.checks import CHOICES, check_settings
 from util.command_line import main, parse_command_line
 from util.errors import InputError, Interrupted
-from util.files import claimed_folder, locked_file, require_only
+from util.files import claimed_folder, require_only
 from util.machine import environments, fast_precision, pick_device
 from util.progress import say
 from util.settings import defaults_of, flag, typed
-from util.stop import StopRequest
+from util.stop import StopRequest, recorded_signals
 
 KNOWN = (RUNS, *FILES)  # what its folder may hold
-REPORT_LOCK = "report.lock"  # in RUNS: one process at a time writes the report
-EACH_RUN = {"num_pictures": 0, "arrays": "none"}  # of all rows, unless given
+RUN_DEFAULTS = {"num_pictures": 0, "arrays": "none"}  # of all rows, unless given
 # settings that cannot be given for all rows
 NOT_SHARED = ("output_folder", "resume", "initial_weights", "arrays")
 DEFAULTS = defaults_of(train)
@@ -65,9 +64,7 @@ def experiments(
     device = pick_device(settings.get("device"))
     settings["precision"] = settings.get("precision") or fast_precision(device)
     only_known = partial(require_only, KNOWN)
-    with (
-        claimed_folder(os.fspath(output_folder), only_known, shared=True) as folder,
-    ):
+    with claimed_folder(os.fspath(output_folder), only_known) as folder:
         stop = StopRequest(max_minutes, SAME_COMMAND)
         stop.progressed()  # no piece of work is awaited: runs save their own state
         rows = [row for name in GROUPS for row in planned(folder, name, settings)]
@@ -83,14 +80,12 @@ def experiments(
             s = DEFAULTS | settings
             write_rates(folder, s["initial_lr"], s["warmup_epochs"], s["num_epochs"])
         try:
-            n_held = Jobs(wanted, DEFAULTS, environments(jobs, device), stop).run()
+            Jobs(wanted, DEFAULTS, environments(jobs, device), stop).run()
         except (InputError, Interrupted):
             with contextlib.suppress(InputError):  # which must not hide why it ended
                 report(folder, rows, settings)
             raise
         report(folder, rows, settings)
-        if n_held:
-            say(f"runs that other processes hold, not yet in the report: {n_held}")
         say(f"written: {', '.join(name for name in FILES if (folder / name).exists())} in {folder}")
 
 
@@ -120,34 +115,34 @@ def check_given(
     return groups
 
 
-def planned(folder: Path, name: str, given: dict[str, Any]) -> list[Row]:
+def planned(folder: Path, name: str, given: dict[str, Any]) -> list[Experiment]:
     """The rows of a group, with all their settings; InputError if these make no sense."""
-    common = DEFAULTS | EACH_RUN | given
+    common = DEFAULTS | RUN_DEFAULTS | given
     of_group = common | GROUPS[name].base
     rows = []
     for label, changes in GROUPS[name].rows.items():
         settings = of_group | {k: v(of_group) if callable(v) else v for k, v in changes.items()}
         check_settings(settings)
         changed = {k: v for k, v in settings.items() if v != common[k]}
-        rows.append(Row(name, label, settings, folder / RUNS / folder_name(changed)))
+        rows.append(Experiment(name, label, settings, folder / RUNS / folder_name(changed)))
     return rows
 
 
-def report(folder: Path, rows: Sequence[Row], settings: dict[str, Any]) -> None:
-    """Read the runs again and write the report of all that are finished.
-
-    One process at a time: the last one to come writes all.
-    """
+def report(folder: Path, rows: Sequence[Experiment], settings: dict[str, Any]) -> None:
+    """Read the runs again and write the report of all that are finished."""
     if (folder / RUNS).exists():
-        with locked_file(folder / RUNS / REPORT_LOCK, wait=True):
-            read_runs(rows, DEFAULTS)
-            write_report(folder, rows, settings)
+        read_runs(rows, DEFAULTS)
+        write_report(folder, rows, settings)
 
 
 def from_command_line() -> None:
     """`experiments()` with the arguments of the command line."""
     choices = CHOICES | {"only": GROUP_NAMES}
-    experiments(**parse_command_line(experiments, None, train, NOT_SHARED, choices))
+    given = parse_command_line(
+        experiments, None, train, NOT_SHARED, choices, prefix_of=about_models
+    )
+    with recorded_signals():
+        experiments(**given)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ PRECISIONS = {name: {"precision": name} for name in ("float32", "bfloat16")}
 UNET, UNET_RESNET = {"model": "unet"}, {"model": "unet_resnet"}
 CASCADE = {  # its small gradients need another rate, and no weight decay
     "model": "cascade", "strip": 32, "initial_lr": 2e-3, "weight_decay": 0.0,
-    "clip_gradient": 0.01, "ema": 0.99,
+    "clip_gradient": 0.01, "ema": 0.99, "stage_loss": 0.0,
 }  # fmt: skip
 
 
@@ -37,7 +37,7 @@ class Group:
 
 
 @dataclass
-class Row:
+class Experiment:
     """A row of a group: its settings, its runs and their results."""
 
     group: str

@@ -4,21 +4,22 @@ The runs of a row are in `row.folder`: `seed0/` is a run's folder, `seed0.log` i
 `seed0.failure` the reason why it has no result.
 """
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ablation.groups import GROUPS, MEMORY, Row
+from ablation.groups import GROUPS, MEMORY, Experiment
 from ablation.results import Result, read_result
 from model import architecture_settings, count_cost
 from training.checkpoint import LAST
+from training.checks import with_own_values
 from training.run import pass_size
 from training.run_folder import ARRAYS, is_finished, is_run, of_the_run, read_config
 from util.errors import InputError
 from util.machine import available_memory
 from util.settings import flag
 
+BY_DATA = ("real_image", "in_channels", "out_channels")  # unless they are given
 RUNS = "runs"  # the folder of all runs, in the output folder of the experiments
 FAILURE = ".failure"  # suffix of the file with the reason why a seed has no result
 
@@ -32,7 +33,7 @@ def folder_name(changed: Mapping[str, Any]) -> str:
     return ",".join(parts) or "as_given"
 
 
-def too_large(row: Row, wanted: Sequence[tuple[Row, int]]) -> str:
+def too_large(row: Experiment, wanted: Sequence[tuple[Experiment, int]]) -> str:
     """The reason why a training step of a row cannot fit into memory; "" if it may fit, or on a
     GPU, where torch raises an error. It is judged by finished runs on the same data."""
     same_data = (  # the memory group uses other data than the rest
@@ -40,7 +41,7 @@ def too_large(row: Row, wanted: Sequence[tuple[Row, int]]) -> str:
     )
     results = (result for other in same_data for result in other.results.values())
     known: Result | None = next(results, None)
-    s, free = row.settings, available_memory()
+    s, free = with_own_values(row.settings), available_memory()
     on_cpu = known is not None and known.config["device"].startswith("cpu")
     if known is None or not on_cpu or free is None or s["gradient_checkpointing"]:
         return ""
@@ -57,7 +58,7 @@ def too_large(row: Row, wanted: Sequence[tuple[Row, int]]) -> str:
     return f"not run: {counted / 1e9:.3g} GB of activations counted, {free / 1e9:.3g} GB are free"
 
 
-def read_runs(rows: Sequence[Row], defaults: Mapping[str, Any]) -> None:
+def read_runs(rows: Sequence[Experiment], defaults: Mapping[str, Any]) -> None:
     """Fill in the rows' finished runs, or the reason why there is none.
 
     `defaults`: of `train()`; a setting that is newer than a run has its default there.
@@ -71,16 +72,15 @@ def read_runs(rows: Sequence[Row], defaults: Mapping[str, Any]) -> None:
     check_same_data(rows)
 
 
-def last_failure(row: Row) -> str:
+def last_failure(row: Experiment) -> str:
     """The reason why the last of the failed seeds of a row has no result; "" if none has failed."""
     for record in sorted(row.folder.glob(f"*{FAILURE}"), key=seed_of, reverse=True):
-        with contextlib.suppress(FileNotFoundError):  # another process has just removed it
-            if not is_finished(record.with_suffix("")):
-                return record.read_text()
+        if not is_finished(record.with_suffix("")):
+            return record.read_text()
     return ""
 
 
-def check_same_data(rows: Sequence[Row]) -> None:
+def check_same_data(rows: Sequence[Experiment]) -> None:
     """Raise InputError unless the runs of each group have the same data and split."""
     for group in GROUPS:
         seen: dict[str, Path] = {}
@@ -95,18 +95,17 @@ def check_same_data(rows: Sequence[Row]) -> None:
             )
 
 
-def finished_runs(row: Row, defaults: Mapping[str, Any]) -> dict[int, Result]:
+def finished_runs(row: Experiment, defaults: Mapping[str, Any]) -> dict[int, Result]:
     """The finished runs of a row, by seed; InputError if a run has other settings."""
     results = {}
     for folder in sorted(filter(is_run, row.folder.glob("seed*")), key=seed_of):
         stored = read_config(folder)["settings"]
         known = {**defaults, **stored}
-        seed = int(stored["seed"])
+        seed, wanted = int(stored["seed"]), with_own_values(row.settings)
         differing = [
             f"{flag(name)} {value} (the run has {known[name]})"
-            for name, value in of_the_run(row.settings | {"seed": seed}).items()
-            if known[name] != value
-            and not (name == "real_image" and value is None)  # the data decide
+            for name, value in of_the_run(wanted | {"seed": seed}).items()
+            if known[name] != value and not (name in BY_DATA and value == defaults[name])
         ]
         if differing:
             raise InputError(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ablation.groups import GROUPS, MEMORY, Row
+from ablation.groups import GROUPS, MEMORY, Experiment
 from ablation.results import Comparison, Result, compare
 from evaluation.intervals import FEWEST_CLEAR, compared_scores
 from metrics import SCORES
@@ -34,7 +34,7 @@ Best training-free: the training-free method with the highest mean PSNR on the s
 masks."""
 
 
-def write_report(folder: Path, rows: Sequence[Row], given: Mapping[str, Any]) -> None:
+def write_report(folder: Path, rows: Sequence[Experiment], given: Mapping[str, Any]) -> None:
     """Write tables and figure of all rows that have results; nothing if there are no results."""
     results = [result for row in rows for result in row.results.values()]
     if not results:
@@ -98,7 +98,7 @@ def header_lines(results: Sequence[Result], given: Mapping[str, Any]) -> list[st
     ]
 
 
-def summary_rows(rows: Sequence[Row], control: Mapping[int, Result]) -> list[list[str]]:
+def summary_rows(rows: Sequence[Experiment], control: Mapping[int, Result]) -> list[list[str]]:
     """The cells of a group's rows in the table of all groups."""
     table_rows = []
     for row in rows:
@@ -118,7 +118,7 @@ def summary_rows(rows: Sequence[Row], control: Mapping[int, Result]) -> list[lis
     return table_rows
 
 
-def group_table(rows: Sequence[Row], control: Mapping[int, Result]) -> list[str]:
+def group_table(rows: Sequence[Experiment], control: Mapping[int, Result]) -> list[str]:
     """The table of a group, in Markdown."""
     table_rows = []
     for row in rows:
@@ -158,7 +158,7 @@ def heads() -> list[str]:
     ]
 
 
-def memory_table(rows: Sequence[Row]) -> list[str]:
+def memory_table(rows: Sequence[Experiment]) -> list[str]:
     """Peak memory of the models, in Markdown."""
     table_rows = []
     for row in rows:
@@ -168,7 +168,7 @@ def memory_table(rows: Sequence[Row]) -> list[str]:
     return Table(["model", "peak memory (GB)", "seconds"], table_rows).markdown()
 
 
-def csv_rows(row: Row, control: Mapping[int, Result]) -> list[dict[str, Any]]:
+def csv_rows(row: Experiment, control: Mapping[int, Result]) -> list[dict[str, Any]]:
     """The lines of `experiments.csv` for a row, one for each score."""
     if not row.results:
         return []
@@ -199,7 +199,9 @@ def csv_rows(row: Row, control: Mapping[int, Result]) -> list[dict[str, Any]]:
     ]
 
 
-def difference(comparison: Comparison, score: str, row: Row, control: Mapping[int, Result]) -> str:
+def difference(
+    comparison: Comparison, score: str, row: Experiment, control: Mapping[int, Result]
+) -> str:
     """ "+0.50 [0.10, 0.90]", bold if the interval clearly excludes zero; "" for the control."""
     if row.results is control or not comparison.difference.n_units:
         return ""

@@ -56,7 +56,7 @@ COMPRESSION = 1  # of zlib: the fastest
 
 
 @dataclass(frozen=True)
-class Row:
+class ConvertedSeries:
     """What became of a series, or of a scan that could not be read."""
 
     source: str
@@ -75,7 +75,7 @@ class Outcome:
 
     series: str
     patient: str
-    result: str  # as of a `Row`
+    result: str  # as of a `ConvertedSeries`
     notes: list[str]
     sample: np.ndarray | None  # (T, Y, X), or (T, C, Y, X) of coils; None: it is skipped
 
@@ -93,7 +93,7 @@ def convert(
     axes: str | None = None,  # order of the axes in all files, such as 'x y t'
     # -- patients
     keep_names: bool = False,  # write the names of patients; default: pseudonyms
-) -> tuple[list[Row], list[str]]:
+) -> tuple[list[ConvertedSeries], list[str]]:
     """Convert scans of any format to one training file.
 
     Returns:
@@ -130,7 +130,7 @@ def convert(
             " it was measured: leave them out"
         )
 
-    rows: list[Row] = []
+    rows: list[ConvertedSeries] = []
     groups: list[str] = []
     notes: Counter[str] = Counter()
     scans, others = find_scans(inputs)
@@ -147,7 +147,7 @@ def convert(
                         samples.write(found.sample.data)
                         patient = found.patient if keep_names else pseudonym(found.patient)
                         groups.append(patient)
-                    rows.append(Row(str(source), found.series, patient, found.result))
+                    rows.append(ConvertedSeries(str(source), found.series, patient, found.result))
             if not groups:
                 reasons = rows[0].result if rows else "there is no scan"
                 raise InputError(f"nothing could be read from {', '.join(inputs)}: {reasons}")
@@ -405,7 +405,7 @@ def write_npz(
                 npy_format.write_array(member, array, allow_pickle=False)
 
 
-def summary(rows: Sequence[Row], notes: Sequence[str]) -> list[str]:
+def summary(rows: Sequence[ConvertedSeries], notes: Sequence[str]) -> list[str]:
     """The table of what was read and skipped, and why, then the notes."""
     read = [row for row in rows if row.was_read]
     widths = [max((len(text) for text in texts), default=0) for texts in (

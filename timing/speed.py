@@ -1,214 +1,164 @@
-"""The speed and memory of networks, beside the control, and how their cost grows."""
+"""Time and peak memory of networks in training and inference.
+
+Every network is measured in a process of its own, so that its peak memory is that of the
+interpreter, the network and the batch; on a GPU it is that of tensors alone.
+"""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
+from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from CS_mask import lines_per_frame
-from data.acquisition import Acquisition
-from data.batches import Batch, TrainingDraws, training_batch
+from CS_mask import GAUSSIAN, Sampling, lines_per_frame, training_masks
 from model import architecture_settings, build_model, channels_last, run_network
-from timing.clock import Clock, Row, in_own_process
+from physics.fourier import undersample
 from timing.control import Control
 from training.optimisation import make_optimizer, training_loss
 from training.run import acceleration_range
 from util.machine import make_deterministic, peak_memory, reuse_memory
-from util.progress import say
 
 CONTROL = "control"
-TRAINING, INFERENCE = MODES = ("training", "inference")
-PASSES = {TRAINING: 3, INFERENCE: 1}  # the backward pass takes twice the arithmetic of the forward
-FACTORS = {  # of the base, for the growth of cost
-    "batch_size": (1, 2, 4),
-    "frames": (1 / 4, 1 / 2, 1),
-    "size": (1 / 4, 1 / 2, 1),
-    "width": (1 / 2, 1, 2),
-}
-GROWING = ("unet_resnet", "cascade")
+INFERENCE, TRAINING = MODES = ("inference", "training")
+PASSES = {INFERENCE: 1, TRAINING: 3}  # the backward pass takes twice the arithmetic of the forward
+GROWING = ("unet_resnet", "cascade")  # networks whose growth of cost is measured
+FACTORS = {"batch_size": (1, 2, 4), "frames": (1 / 4, 1 / 2, 1), "size": (1 / 4, 1 / 2, 1)}
+START_METHOD = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
 
 Settings = Mapping[str, Any]  # the defaults of train()
+Timing = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Setup:
-    """A network and the size of its batch."""
+    """A network and its batch."""
 
     model: str  # a name in MODELS, or CONTROL
-    width: int  # init_features, or features of the cascade
+    precision: str  # "float32" or "bfloat16"
+    init_features: int  # of networks that have them
     batch_size: int
     frames: int
     size: int  # lines and columns
 
 
+def varied(base: Setup) -> list[tuple[str, Setup]]:
+    """What varies, and the setup: of one sample, with other batch sizes, frames and image sizes."""
+    one = replace(base, batch_size=1)
+    return [
+        (name, replace(one, **{name: max(1, round(factor * getattr(one, name)))}))
+        for name, factors in FACTORS.items()
+        for factor in factors
+    ]
+
+
 class Subject:
-    """A network with its optimiser and a batch, to be timed."""
+    """A network with its optimiser and a batch on the device, to be measured."""
 
     def __init__(self, setup: Setup, settings: Settings, device: torch.device):
-        self.network = build(setup, settings).to(device)
+        s, self.precision, self.loss = settings, setup.precision, settings["loss"]
+        self.network = build(setup, s).to(device)
         if setup.model != CONTROL:
             channels_last(self.network)
-        self.optimizer = make_optimizer(
-            self.network, settings["initial_lr"], settings["weight_decay"]
-        )
-        images = torch.rand(setup.batch_size, setup.frames, setup.size, setup.size)
-        self.loss, self.batch = settings["loss"], random_batch(images, settings, device)
+        self.optimizer = make_optimizer(self.network, s["initial_lr"], s["weight_decay"])
+        shape = (setup.batch_size, setup.frames, setup.size, setup.size)
+        self.image = torch.rand(shape, device=device)
+        draws, acc = [(0, i) for i in range(setup.batch_size)], acceleration_range(s["acc"])
+        centre_lines = min(s["sample_n"], lines_per_frame(setup.size, acc[1]))
+        sampling = Sampling(GAUSSIAN, acc, centre_lines)
+        masks = training_masks(draws, shape[1:3], sampling, seed=0)
+        self.mask = torch.from_numpy(masks).to(device)
+        self.aliased = undersample(self.image, self.mask)
 
-    def step(self, mode: str, precision: str) -> None:
+    def step(self, mode: str) -> None:
         """A training step on the batch, or an inference."""
         self.network.train(mode == TRAINING)
         self.optimizer.zero_grad(set_to_none=True)
         with torch.set_grad_enabled(mode == TRAINING):
-            images = run_network(self.network, *self.batch.measured, precision=precision)
+            images = run_network(self.network, self.aliased, self.mask, precision=self.precision)
             if mode == TRAINING:
-                training_loss(images, self.batch.image, self.loss).mean().backward()
+                training_loss(images, self.image, self.loss).mean().backward()
                 self.optimizer.step()
 
 
 def build(setup: Setup, settings: Settings) -> nn.Module:
-    """The network with the default architecture of `train()`, of this width, for real images."""
+    """The network with the default architecture of `train()` otherwise, for real images."""
+    frames, width = setup.frames, setup.init_features
     if setup.model == CONTROL:
-        return Control(setup.frames, setup.width)
-    width, frames = setup.width, setup.frames
-    changed = {"init_features": width, "features": width, "real_image": True}
-    settings = {**settings, **changed, "in_channels": frames, "out_channels": frames}
-    return build_model(
-        setup.model, **{name: settings[name] for name in architecture_settings(setup.model)}
-    )
+        return Control(frames, width)
+    changed = {"in_channels": frames, "out_channels": frames, "init_features": width}
+    settings = {**settings, **changed, "real_image": True}
+    names = architecture_settings(setup.model)
+    return build_model(setup.model, **{name: settings[name] for name in names})
 
 
-def acquisition_of(settings: Settings, n_lines: int) -> Acquisition:
-    """The default acquisition, with fewer lines in the centre if there are few lines."""
-    acc = acceleration_range(settings["acc"])
-    sample_n = min(settings["sample_n"], lines_per_frame(n_lines, acc[1]))
-    return Acquisition(acc, sample_n, phase=False, noise=0.0, data_seed=0)
-
-
-def random_batch(images: Tensor, settings: Settings, device: torch.device) -> Batch:
-    """Images (B, T, Y, X) with training masks."""
-    acquisition = acquisition_of(settings, images.shape[2])
-    draws = TrainingDraws(seed=0, fresh_masks=True, augment=(), strip=None)
-    return training_batch(images, [(0, i) for i in range(len(images))], acquisition, draws, device)
-
-
-def count(setup: Setup, settings: Settings) -> tuple[int, int]:
-    """Parameters, and multiply-accumulates of a forward pass of one sample (see `count_cost`)."""
-    shape = (1, setup.frames, setup.size, setup.size)
-    with torch.device("meta"):
-        network = build(setup, settings)
-        aliased, mask = torch.empty(shape, dtype=torch.complex64), torch.empty((*shape[:3], 1))
-    with FlopCounterMode(display=False) as flops, torch.no_grad():
-        network(aliased, mask)
-    return sum(p.numel() for p in network.parameters()), flops.get_total_flops() // 2
-
-
-def peaks(setup: Setup, precision: str, settings: Settings, device: torch.device) -> Row:
-    """The peak memory of an inference and of training in bytes, for a process of its own."""
-    prepare(device)
-    subject = Subject(setup, settings, device)
-    subject.step(INFERENCE, precision)
-    found = {INFERENCE: peak_memory(device)}
-    for _ in range(2):  # the moments of Adam are there from the second step on
-        subject.step(TRAINING, precision)
-    return {**found, TRAINING: peak_memory(device)}
-
-
-def prepare(device: torch.device) -> None:
-    """Compute as `train()` does: deterministically, and on CPUs with freed memory used again."""
-    make_deterministic(seed=0)
-    if device.type == "cpu":
-        reuse_memory(needed=0)
-
-
-def speed_rows(
-    setups: Sequence[Setup],
-    precisions: Sequence[str],
-    settings: Settings,
-    clock: Clock,
-    longest: float,
-) -> list[Row]:
-    """Time networks in all modes and precisions, in turn with the control.
+def measure(
+    setup: Setup, settings: Settings, device: torch.device, seconds: float, deadline: float
+) -> list[Timing]:
+    """Measure a network in a process of its own, which is ended at the deadline.
 
     Args:
-        setups: of the control, then of the networks.
-        precisions: of the networks; the control always has float32.
-        longest: networks whose training step takes more seconds than this, even at the machine's
-            peak, are left out.
+        seconds: for which a call is repeated, after a warm-up.
+        deadline: of `time.monotonic`.
+
+    Returns:
+        for each mode the setup, `macs` (multiply-accumulates of a sample), `seconds` (of a call,
+        median), `spread` (half the interquartile range) and `peak_memory` (bytes); or the setup
+        and the `failure` in words.
     """
-    products = {name: clock.product(name) for name in dict.fromkeys((*precisions, "float32"))}
-    rates = {
-        name: macs / min(clock.once(call) for _ in range(3))
-        for name, (call, macs) in products.items()
-    }
-    rows: list[Row] = []
-    calls: dict[Any, Callable[[], Any]] = {name: call for name, (call, _) in products.items()}
-    for setup in setups:
-        parameters, macs = count(setup, settings)
-        subject = cache(partial(Subject, setup, settings, clock.device))
-        for precision in ("float32",) if setup.model == CONTROL else precisions:
-            least = PASSES[TRAINING] * macs * setup.batch_size / rates[precision]
-            if least > longest:
-                memory = {"failure": f"left out: at least {least:.0f} s for a training step"}
-            else:
-                say(f"memory of {setup.model}, width {setup.width}, {precision}")
-                memory = in_own_process(peaks, setup, precision, settings, clock.device)
-            for mode in MODES:
-                row = {"group": "speed", "control_width": setups[0].width, **asdict(setup)}
-                row |= {"mode": mode, "precision": precision, "parameters": parameters}
-                row |= {"macs": PASSES[mode] * macs, "peak_memory": memory.get(mode)}
-                if "failure" in memory:
-                    row["failure"] = memory["failure"]
-                else:
-                    calls[len(rows)] = partial(_step, subject, mode, precision)
-                rows.append(row)
-    results = clock.in_turn(calls, f"speed, width {setups[0].width}")
-    for number, row in enumerate(rows):
-        row |= results.get(number, {})
-        control, product = rows[MODES.index(row["mode"])], results[row["precision"]]
-        if "seconds" in row:
-            row["of_control"] = control.get("seconds", math.nan) / row["seconds"]
-            peak = products[row["precision"]][1] / product["fastest"]
-            row["of_peak"] = row["macs"] * row["batch_size"] / row["seconds"] / peak
-    return rows
+    context: Any = get_context(START_METHOD)
+    receiver, sender = context.Pipe(duplex=False)
+    arguments = (sender, setup, settings, device, seconds)
+    process = context.Process(target=send_measurements, args=arguments)
+    process.start()
+    sender.close()  # here, so that it is closed when the process ends
+    rows: list[Timing] = []
+    try:
+        while len(rows) < len(MODES) and receiver.poll(max(0, deadline - time.monotonic())):
+            rows.append(receiver.recv())
+        failure = "left out: no time left"
+    except EOFError:
+        failure = "killed, perhaps out of memory"
+    finally:
+        process.kill()
+        process.join()
+    rows += [{"failure": failure}] * (len(MODES) - len(rows))
+    return [asdict(setup) | {"mode": mode, **row} for mode, row in zip(MODES, rows, strict=True)]
 
 
-def _step(subject: Callable[[], Subject], mode: str, precision: str) -> None:
-    """Make the network, if this is its first step, and run it."""
-    subject().step(mode, precision)
+def send_measurements(
+    sender: Connection, setup: Setup, settings: Settings, device: torch.device, seconds: float
+) -> None:
+    """Measure each mode, and send its row as soon as there is one."""
 
+    def clock() -> float:
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
+        return time.perf_counter()
 
-def growth_rows(
-    bases: Sequence[Setup], precision: str, settings: Settings, clock: Clock
-) -> list[Row]:
-    """Time networks, and measure their memory, while batch size, frames, image size and width vary,
-    one at a time."""
-    subject = cache(partial(Subject, settings=settings, device=clock.device))
-    cases = [
-        (axis, replace(base, **{axis: max(1, round(factor * getattr(base, axis)))}), mode)
-        for base in bases
-        for axis, factors in FACTORS.items()
-        for factor in factors
-        for mode in MODES
-    ]
-    results = clock.in_turn(
-        {
-            (setup, mode): partial(_step, partial(subject, setup), mode, precision)
-            for _, setup, mode in cases
-        },
-        "growth",
-    )
-    memory = {}
-    for setup in dict.fromkeys(setup for _, setup, _ in cases):
-        say(f"memory of {setup.model}: " + ", ".join(f"{k} {getattr(setup, k)}" for k in FACTORS))
-        memory[setup] = in_own_process(peaks, setup, precision, settings, clock.device)
-    return [
-        {"group": "growth", "axis": axis, "value": getattr(setup, axis), **asdict(setup)}
-        | {"mode": mode, "precision": precision, "peak_memory": memory[setup].get(mode)}
-        | results[setup, mode]
-        for axis, setup, mode in cases
-    ]
+    try:
+        make_deterministic(seed=0)  # as `train()` does
+        if device.type == "cpu":
+            reuse_memory(needed=0)
+        subject = Subject(setup, settings, device)
+        with FlopCounterMode(display=False) as flops:
+            subject.step(INFERENCE)
+        macs, names = flops.get_total_flops() // 2 // setup.batch_size, {"step": subject.step}
+        for mode in MODES:
+            timer = Timer(
+                f"step({mode!r})", "", "", clock, names, num_threads=torch.get_num_threads()
+            )
+            times = timer.blocked_autorange(min_run_time=seconds)
+            spread = times.iqr / 2 if len(times.times) > 1 else math.nan
+            row = {"macs": PASSES[mode] * macs, "seconds": times.median, "spread": spread}
+            sender.send(row | {"peak_memory": peak_memory(device)})
+    except Exception as error:  # other networks can still be measured
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        for _ in MODES:  # of which those that have no row yet take it
+            sender.send({"failure": reason})

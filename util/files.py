@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, CSV tables, locked files and claimed folders."""
+"""Files that are written whole or not at all, CSV tables and claimed folders."""
 
 import contextlib
 import csv
@@ -88,16 +88,13 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 @contextlib.contextmanager
-def claimed_folder(
-    name: str, check_content: Callable[[Path], None], shared: bool = False
-) -> Iterator[Path]:
+def claimed_folder(name: str, check_content: Callable[[Path], None]) -> Iterator[Path]:
     """The output folder, made if it does not exist, and locked against a second process.
 
     Folders that were made here and stay empty, because the run could not start, are removed.
 
     Args:
         check_content: raises InputError if the folder holds what a new run would mix with.
-        shared: lock it only against processes that do not share it.
 
     Raises:
         InputError: the folder cannot be written, is in use, or was refused by `check_content`.
@@ -117,7 +114,7 @@ def claimed_folder(
             handle = os.open(folder, os.O_RDONLY)
             stack.callback(os.close, handle)
             try:
-                fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise InputError(f"{folder} is in use by another run: name another") from None
         try:
@@ -129,50 +126,6 @@ def claimed_folder(
             for path in made:
                 with contextlib.suppress(OSError):  # it is not empty
                     path.rmdir()
-
-
-def in_use(folder: Path) -> bool:
-    """Whether another process has claimed the folder."""
-    if fcntl is None or not folder.exists():
-        return False
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False
-
-
-def locked_file(path: Path, wait: bool = False) -> IO[bytes]:
-    """A file opened to append and read, and locked against other processes.
-
-    The lock ends when this file is closed, here and in the processes that it was handed to, or when
-    these were killed. Unlike the lock of a folder, it holds on all machines that share a network
-    file system (NFS); this needs a file that is open for writing.
-
-    Args:
-        wait: until the other process ends its lock.
-
-    Raises:
-        BlockingIOError: another process has locked it, and `wait` is false.
-        InputError: the file cannot be opened, or the file system has no locks.
-    """
-    with contextlib.ExitStack() as stack:
-        try:
-            file = stack.enter_context(path.open("a+b"))
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise
-        except OSError as error:
-            raise InputError(
-                f"{path} cannot be opened and locked ({error.strerror}): name a folder that can be"
-                " written to, on a file system with locks"
-            ) from None
-        stack.pop_all()
-        return file
 
 
 def require_only(known: Collection[str], folder: Path) -> None:

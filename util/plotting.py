@@ -14,11 +14,10 @@ _backend = os.environ.pop("MPLBACKEND", None)
 import matplotlib  # noqa: E402
 from matplotlib import style  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.axis import Axis  # noqa: E402
 from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
 from matplotlib.figure import Figure, FigureBase  # noqa: E402
-from matplotlib.patches import Patch, Rectangle  # noqa: E402
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator  # noqa: E402
+from matplotlib.patches import Rectangle  # noqa: E402
+from matplotlib.ticker import MaxNLocator  # noqa: E402
 
 if _backend is not None:
     os.environ["MPLBACKEND"] = _backend
@@ -28,15 +27,10 @@ if _backend is not None:
 
 __all__ = [
     "Axes",
-    "Axis",
     "Figure",
     "FigureBase",
     "FigureCanvasAgg",
-    "FixedLocator",
-    "FuncFormatter",
     "MaxNLocator",
-    "NullLocator",
-    "Patch",
     "Rectangle",
     "matplotlib",
     "style",

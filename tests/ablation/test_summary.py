@@ -4,22 +4,22 @@ import pytest
 from helpers import save_result
 from PIL import Image
 
-from ablation.groups import Row
+from ablation.groups import Experiment
 from ablation.summary import RATES_FIGURE, write_rates, write_report
 from training.optimisation import learning_rate
 
 
-def row(tmp_path, group, name, *psnr, failure="", **how) -> Row:
+def row(tmp_path, group, name, *psnr, failure="", **how) -> Experiment:
     """A row whose seeds scored `psnr`, a list of samples each."""
     results = {
         seed: save_result(tmp_path / group / name / f"seed{seed}", values, **how)
         for seed, values in enumerate(psnr)
     }
-    return Row(group, name, {}, tmp_path, results, failure)
+    return Experiment(group, name, {}, tmp_path, results, failure)
 
 
 @pytest.fixture
-def rows(tmp_path) -> list[Row]:
+def rows(tmp_path) -> list[Experiment]:
     return [
         row(tmp_path, "batch_norm", "with batch norm", 2 * [30, 31, 32], 2 * [30.2, 31.2, 32.2]),
         row(tmp_path, "batch_norm", "without", 2 * [29, 31, 31], 2 * [28.8, 30.8, 30.8]),
@@ -96,7 +96,7 @@ def test_intervals_are_over_patients_where_these_are_known(tmp_path):
 
 
 def test_nothing_is_written_of_nothing(tmp_path):
-    write_report(tmp_path, [Row("cnn3d", "3-D U-Net", {}, tmp_path, failure="no")], {})
+    write_report(tmp_path, [Experiment("cnn3d", "3-D U-Net", {}, tmp_path, failure="no")], {})
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,5 +1,3 @@
-import subprocess
-
 import pytest
 
 from training.run_folder import require_empty
@@ -7,8 +5,6 @@ from util import files
 from util.errors import InputError
 from util.files import (
     claimed_folder,
-    in_use,
-    locked_file,
     read_csv,
     require_only,
     write_bytes,
@@ -39,48 +35,14 @@ def test_a_run_killed_as_it_began_leaves_a_usable_folder(tmp_path):
 
 
 def test_a_claimed_folder_is_in_use(tmp_path):
-    assert not in_use(tmp_path / "missing")
-    assert not in_use(tmp_path)
-    with claimed_folder(str(tmp_path), require_empty):
-        assert in_use(tmp_path)
-    assert not in_use(tmp_path)
-
-
-def test_a_shared_folder_is_locked_only_against_others(tmp_path):
-    with claimed_folder(str(tmp_path / "a"), require_empty, shared=True):
-        with claimed_folder(str(tmp_path / "a"), require_empty, shared=True):
-            pass  # it finds nothing to do, and removes no folder that it has not made
-        with (
-            pytest.raises(InputError, match="a is in use by another run"),
-            claimed_folder(str(tmp_path / "a"), require_empty),
-        ):
-            pass
-    with claimed_folder(str(tmp_path / "a"), require_empty):
+    with (
+        claimed_folder(str(tmp_path), require_empty),
+        pytest.raises(InputError, match="is in use by another run"),
+        claimed_folder(str(tmp_path), require_empty),
+    ):
         pass
-
-
-def test_a_file_is_locked_until_it_is_closed_here_and_in_the_process_that_has_it(tmp_path):
-    first = locked_file(tmp_path / "log")
-    with pytest.raises(BlockingIOError):
-        locked_file(tmp_path / "log")
-    process = subprocess.Popen(["sleep", "60"], stdout=first)
-    first.close()
-    with pytest.raises(BlockingIOError):
-        locked_file(tmp_path / "log")
-    process.kill()
-    process.wait()
-    with locked_file(tmp_path / "log") as file:
-        file.write(b"more")
-    assert (tmp_path / "log").read_bytes() == b"more"
-
-
-def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
-    def flock(file, how):
-        raise OSError(38, "Function not implemented")
-
-    monkeypatch.setattr(files.fcntl, "flock", flock)
-    with pytest.raises(InputError, match=r"log cannot be opened and locked \(Function not impl"):
-        locked_file(tmp_path / "log")
+    with claimed_folder(str(tmp_path), require_empty):
+        pass
 
 
 def test_half_a_file_is_never_left(tmp_path, monkeypatch):
