@@ -86,7 +86,7 @@ class Cine:
     groups: np.ndarray | None  # (n_samples,) patient of each sample, if known
     hashes: list[str]  # of each sample's float32 values
     source: str  # the file's name, or "phantom"
-    notices: list[str]  # what the user should know about the data, a line each
+    notices: list[str]  # warnings and notes about the data, one per line
     quality: Quality  # measured properties of all samples
 
     @property
@@ -102,7 +102,7 @@ class Cine:
 
     @property
     def origin(self) -> list[str]:
-        """What scores on these data must say of them, a line each."""
+        """The origin of the data, which every report of scores names, one per line."""
         return [SYNTHETIC] if self.source == PHANTOM else []
 
     @property
@@ -164,13 +164,13 @@ def read_data_file(path: Path, n_samples: int | None, complex_pairs: bool, norma
             check_samples(shape[0], groups, n_samples, str(path))
             n = n_samples or shape[0]
             mapped = stored.can_be_mapped and stored.n_bytes >= MAPPED_FROM
-            found: Found
+            result: ReadSamples
             if contents.is_kspace:
-                found = read_kspace(contents, n, mapped, path)
+                result = read_kspace(contents, n, mapped, path)
             elif mapped:
-                found = mapped_images(contents, n, complex_pairs, normalise, path)
+                result = mapped_images(contents, n, complex_pairs, normalise, path)
             else:
-                found = read_images(contents, n, complex_pairs, normalise, path)
+                result = read_images(contents, n, complex_pairs, normalise, path)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; {EXPECTED}: {REMEDY}") from None
     except OSError as error:
@@ -179,9 +179,9 @@ def read_data_file(path: Path, n_samples: int | None, complex_pairs: bool, norma
     if groups is not None and groups.dtype.kind == "S":
         groups = np.char.decode(groups, "utf-8", "backslashreplace")  # as JSON wants names
     groups = None if groups is None else groups[:n_samples]
-    notices = [*contents.notices, *found.notices]
-    quality = Quality.of(found.measured)
-    return Cine(found.images, groups, found.hashes, path.name, notices, quality)
+    notices = [*contents.notices, *result.notices]
+    quality = Quality.of(result.measured)
+    return Cine(result.images, groups, result.hashes, path.name, notices, quality)
 
 
 @dataclass
@@ -254,7 +254,7 @@ def contents_of_npz(file: IO[bytes], path: Path) -> Contents:
 
 
 @dataclass
-class Found:
+class ReadSamples:
     """The samples of a data file, and what was found in them."""
 
     images: Images
@@ -269,7 +269,7 @@ def read_images(
     complex_pairs: bool,
     normalise: bool,
     path: Path,
-) -> Found:
+) -> ReadSamples:
     """The first samples of stored images, checked, in single precision."""
     stored, data = contents.images, str(path)
     shape, dtype = stored.shape, stored.dtype
@@ -282,7 +282,7 @@ def read_images(
         samples = complex_samples(samples)
     images = np.empty((n_samples, *shape[1:]), single(dtype))
     hashes, measured = take(checked(samples, images.dtype, normalise, data), images)
-    return Found(torch.from_numpy(images), hashes, measured)
+    return ReadSamples(torch.from_numpy(images), hashes, measured)
 
 
 def mapped_images(
@@ -291,7 +291,7 @@ def mapped_images(
     complex_pairs: bool,
     normalise: bool,
     path: Path,
-) -> Found:
+) -> ReadSamples:
     """The first samples of stored images, read when they are used; checked once."""
     stored = contents.images
     images = MappedImages(stored, n_samples, complex_pairs, normalise)
@@ -308,7 +308,7 @@ def mapped_images(
         return {"hashes": hashes, "measured": measured}
 
     settings = [complex_pairs, normalise]
-    return Found(images, **remembered(find, path, stored, n_samples, settings, CODE))
+    return ReadSamples(images, **remembered(find, path, stored, n_samples, settings, CODE))
 
 
 def read_kspace(
@@ -316,7 +316,7 @@ def read_kspace(
     n_samples: int,
     mapped: bool,
     path: Path,
-) -> Found:
+) -> ReadSamples:
     """The coil images of the first samples of stored k-space; of a mapped file, made when they are
     used, and checked once."""
     stored, noise, where = contents.stored, contents.noise, str(path)
@@ -336,12 +336,12 @@ def read_kspace(
             None if noise is None else [hashlib.sha256(noise.tobytes()).hexdigest(), *noise.shape]
         )
         known = remembered(find, path, stored, n_samples, scans, CODE)
-        found = CoilFindings.of_json(known)
-        images = CoilSamples(stored, found.whiten, found.scales)
+        result = CoilFindings.of_json(known)
+        images = CoilSamples(stored, result.whiten, result.scales)
     else:
         images = torch.empty(n_samples, n_frames, n_coils, ny, nx, dtype=torch.complex64)
-        found = read_coils(stored, noise, n_samples, images, where)
-    return Found(images, found.hashes, found.measured, found.notices)
+        result = read_coils(stored, noise, n_samples, images, where)
+    return ReadSamples(images, result.hashes, result.measured, result.notices)
 
 
 def take(samples: Iterable[np.ndarray], images: np.ndarray | None) -> tuple[list[str], list[Any]]:
@@ -399,7 +399,7 @@ def check_axes(shape: tuple[int, ...], dtype: np.dtype, data: str) -> None:
 def check_samples(
     n_stored: int, groups: np.ndarray | None, n_samples: int | None, data: str
 ) -> None:
-    """InputError unless there are so many samples, and groups name the patient of each."""
+    """InputError unless `n_samples` are stored, and groups name the patient of each."""
     if n_samples is not None and n_samples > n_stored:
         raise InputError(f"{data} holds {n_stored} samples, --n-samples asks for {n_samples}")
     if groups is None:

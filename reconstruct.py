@@ -111,7 +111,7 @@ def reconstruct_scan(
     if on.type == "cpu":
         machine.reuse_memory(STEP_BYTES if adapt else 0)
     path = os.fspath(scan)
-    found = open_scan(path, axes, mask)
+    source = open_scan(path, axes, mask)
     load_named = cache(lambda name: load_scan_weights(name, on))
 
     def weights_for(measurement: Measurement) -> Weights:
@@ -132,7 +132,7 @@ def reconstruct_scan(
             say(choices[kind].line)
         return choices[kind]
 
-    facts = {"Scan": scan_lines(found), "Reconstruction": how_lines(given, precision, on)}
+    facts = {"Scan": scan_lines(source), "Reconstruction": how_lines(given, precision, on)}
     results: list[Reconstruction] = []
     views: list[SeriesView] = []
     adapted: dict[bool, Adapted] = {}  # to real-valued, and to complex series
@@ -143,14 +143,14 @@ def reconstruct_scan(
         stop = StopRequest(None, "the same command with another folder")
         for line in (*facts["Scan"], *facts["Reconstruction"]):
             say(line)
-        to_adapt_to = some_of_each_kind(found, measurement_of) if adapt else {}
+        to_adapt_to = some_of_each_kind(source, measurement_of) if adapt else {}
         for is_real, some in to_adapt_to.items():
             *_, used = map(weights_for, some)  # which must fit all
             adapted[is_real] = adapt_to(
                 used.network, some, used.needs_real, adapt, precision, seed, stop
             )
         del to_adapt_to
-        for number, series in enumerate(progress(found, "series", len(found), lambda _: 1)):
+        for number, series in enumerate(progress(source, "series", len(source), lambda _: 1)):
             started = time.perf_counter()
             measurement = measurement_of(number, series)
             used = weights_for(measurement)
@@ -161,7 +161,7 @@ def reconstruct_scan(
             truth = measurement.true_images
             result = Reconstruction(
                 name=series.name,
-                patient=series.patient or ("" if found.one_patient else series.name),
+                patient=series.patient or ("" if source.one_patient else series.name),
                 notes=[*series.notes, *measurement.notes],
                 measurement=measurement,
                 weights=used,
@@ -180,13 +180,13 @@ def reconstruct_scan(
             result.keep_network()
             if stop.requested():
                 break
-        write_like(found, {r.name: r.images[r.network].numpy() for r in results}, folder)
-        page = scan_page(found.path.name, facts, results, views)
+        write_like(source, {r.name: r.images[r.network].numpy() for r in results}, folder)
+        page = scan_page(source.path.name, facts, results, views)
         write_page(folder / REPORT, page)
         for line in verdict_of(results):
             say(line)
-        if len(results) < len(found):
-            stop.check(f"after {len(results)} of {len(found)} series, which are in {folder}")
+        if len(results) < len(source):
+            stop.check(f"after {len(results)} of {len(source)} series, which are in {folder}")
     return [row for result in results for row in result.rows]
 
 

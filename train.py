@@ -95,7 +95,7 @@ def train(
     dropout: float = 0.0,  # probability of dropping an activation
     batch_norm: bool = True,  # batch normalisation
     data_consistency: bool = False,  # put the measured lines back at the end
-    start: str = "zero_filled",  # image that is corrected: also 'view_sharing', 'kt_sparse'
+    start: str = "zero_filled",  # corrected image: 'zero_filled', 'view_sharing' or 'kt_sparse'
     branches: str = "separate",  # U-Nets of the two parts: 'separate', 'shared' or 'stacked'
     attention: bool = False,  # channel and spatial attention at the bottom
     stages: int = 4,  # number of stages
@@ -120,7 +120,7 @@ def train(
     ema: float | None = None,  # decay of the weights' moving average; 0: none; None: network's own
     augment: tuple[str, ...] = (),  # 'flips', 'time', 'shift', and others: docs/settings.md
     strip: int | None = None,  # columns of a training strip; 0: whole images; None: network's own
-    precision: str | None = None,  # of the networks: 'float32', 'bfloat16'; None: the faster here
+    precision: str | None = None,  # of the networks: 'float32' or 'bfloat16'; None: the faster here
     compile: bool = False,  # compile U-Nets and refiners before the first step
     cuda_graph: bool = False,  # on a GPU: launch each training step at once, for small networks
     gradient_checkpointing: bool = False,  # recompute activations in the backward pass

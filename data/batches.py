@@ -128,7 +128,7 @@ def epoch_draws(
 
 
 def divided(draws: Draws, n_parts: int) -> list[Draws]:
-    """The draws of an optimiser step in at most so many parts, for one forward pass each."""
+    """The draws of an optimiser step in at most `n_parts`, for one forward pass each."""
     size = math.ceil(len(draws) / n_parts)
     return [draws[i : i + size] for i in range(0, len(draws), size)]
 

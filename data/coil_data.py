@@ -81,7 +81,7 @@ def read_coils(
     Raises:
         InputError: a sample cannot be used.
     """
-    found = CoilFindings()
+    result = CoilFindings()
     shown = progress(stored.samples(n_samples), "reading k-space", n_samples, lambda sample: 1)
     for i, sample in enumerate(shown):
         of_sample = f"{where}, sample {i}"
@@ -97,18 +97,18 @@ def read_coils(
         coils = coil_images(kspace, matrix)
         image = combined(coils)
         scale = 1 / image.abs().max().item()
-        found.whiten.append(matrix)
-        found.scales.append(scale)
+        result.whiten.append(matrix)
+        result.scales.append(scale)
         digest = hashlib.sha256(kspace.data)
         if scan is not None:
             digest.update(scan.tobytes())  # which decides how it is whitened
-        found.hashes.append(digest.hexdigest()[:16])
-        found.measured.append(measure(scale * image))
+        result.hashes.append(digest.hexdigest()[:16])
+        result.measured.append(measure(scale * image))
         if images is not None:
             torch.mul(coils, scale, out=images[i])
-        if note not in found.notices:
-            found.notices.append(note)
-    return found
+        if note not in result.notices:
+            result.notices.append(note)
+    return result
 
 
 def require_noise_of(noise: np.ndarray | None, n_samples: int, n_coils: int, where: str) -> None:
@@ -120,7 +120,7 @@ def require_noise_of(noise: np.ndarray | None, n_samples: int, n_coils: int, whe
 
 
 def coil_memory(shape: Sequence[int], n_kept: int, n_bytes_whole: int = 0) -> int:
-    """Bytes that are taken at most while k-space (N, T, C, Y, X) is read: so many samples, and
+    """Bytes that are taken at most while k-space (N, T, C, Y, X) is read: `n_kept` samples, and
     copies of one. `n_bytes_whole`: of an array in Fortran order, which is read whole."""
     n_bytes = math.prod(shape[1:]) * np.dtype(np.complex64).itemsize
     return (n_kept + COPIES) * n_bytes + n_bytes_whole

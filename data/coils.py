@@ -105,7 +105,7 @@ def whitened(kspace: np.ndarray, noise: np.ndarray | None, where: str) -> tuple[
 
 
 def require_noise(noise: np.ndarray, n_coils: int, where: str) -> None:
-    """Raise InputError unless noise can be a scan (C, N) of so many coils."""
+    """Raise InputError unless noise can be a scan (C, N) of `n_coils` coils."""
     fits = noise.dtype.kind in "biufc" and noise.ndim == 2 and len(noise) == n_coils
     if not fits or not np.isfinite(noise).all():
         raise InputError(

@@ -216,7 +216,7 @@ def start_of(file: IO[bytes], info: zipfile.ZipInfo) -> int:
 
 
 def require_memory(needed: int, what: object, remedy: str) -> None:
-    """Raise InputError unless so many bytes are free; `what` needs them, such as a `Stored`."""
+    """Raise InputError unless `needed` bytes are free; `what` needs them, such as a `Stored`."""
     memory = available_memory()
     if memory is not None and needed > memory:
         raise InputError(

@@ -70,7 +70,7 @@ class Variable:
 
 
 @dataclass(frozen=True)
-class Form:
+class FileLayout:
     """What a format says about its arrays."""
 
     kind: str  # in words, such as "NumPy file"
@@ -80,7 +80,7 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenArray:
     """The array of a file that is the cine."""
 
     variable: Variable
@@ -160,7 +160,9 @@ def complex_variable(variable: Variable) -> Variable:
     return Variable(variable.name, variable.shape[:-1], np.dtype(np.complex64), take)
 
 
-def understand(variables: Sequence[Variable], form: Form, axes: str | None, path: Path) -> Choice:
+def understand(
+    variables: Sequence[Variable], form: FileLayout, axes: str | None, path: Path
+) -> ChosenArray:
     """Choose the array of a file and find out its axes and whether it is k-space."""
     variable, notes = choose(variables, path)
     where = f"{path}: '{variable.name}'"
@@ -183,7 +185,7 @@ def understand(variables: Sequence[Variable], form: Form, axes: str | None, path
     order, of_axes = order_of(variable, form, axes, where)
     either = not is_real and last_part(variable.name) not in IMAGE_NAMES
     is_kspace = True if named else None if either else False
-    return Choice(variable, order, is_kspace, notes + of_axes)
+    return ChosenArray(variable, order, is_kspace, notes + of_axes)
 
 
 def require_readable(variable: Variable, where: str) -> None:
@@ -194,7 +196,9 @@ def require_readable(variable: Variable, where: str) -> None:
     require_memory(n_bytes, f"{where} is {variable.shape} {variable.dtype}", MEMORY_REMEDY)
 
 
-def order_of(variable: Variable, form: Form, axes: str | None, where: str) -> tuple[str, list[str]]:
+def order_of(
+    variable: Variable, form: FileLayout, axes: str | None, where: str
+) -> tuple[str, list[str]]:
     """The order of the axes: as given, as the format has it, or guessed; and notes."""
     is_kspace = is_kspace_name(variable.name)
     order = form.known(variable, is_kspace)
@@ -232,11 +236,11 @@ def sampled_along_x(block: np.ndarray, order: str) -> bool:
 
 def scan_of_arrays(
     path: Path,
-    form: Form,
+    form: FileLayout,
     variables: Sequence[Variable],
     axes: str | None,
     mask: Variable | None = None,
-) -> tuple[Scan, Choice]:
+) -> tuple[Scan, ChosenArray]:
     """The scan that a file of named arrays holds, and which array it is.
 
     Args:

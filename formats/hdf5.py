@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from formats.arrays import Choice, Form, Variable, last_part, scan_of_arrays
+from formats.arrays import ChosenArray, FileLayout, Variable, last_part, scan_of_arrays
 from formats.ismrmrd import number, parse_header
 from formats.series import Scan, damage_explained, optional
 
@@ -39,12 +39,12 @@ def cmrxrecon_axes(variable: Variable, is_kspace: bool) -> str | None:
     return None
 
 
-MATLAB = Form("MATLAB file", MATLAB_ORDERS, cmrxrecon_axes)
+MATLAB = FileLayout("MATLAB file", MATLAB_ORDERS, cmrxrecon_axes)
 
 
 def read_hdf5(
     path: Path, axes: str | None, mask: Variable | None = None
-) -> tuple[Scan, Choice, bool]:
+) -> tuple[Scan, ChosenArray, bool]:
     """The scan in an HDF5 file, its array, and whether MATLAB wrote it; `mask`: to use instead of
     its own.
 
@@ -55,7 +55,7 @@ def read_hdf5(
     return *scan_of_arrays(path, form, variables, axes, mask), form is MATLAB
 
 
-def hdf5_variables(path: Path) -> tuple[list[Variable], Form]:
+def hdf5_variables(path: Path) -> tuple[list[Variable], FileLayout]:
     """The arrays of an HDF5 file, and what its layout says about them.
 
     Raises:
@@ -81,9 +81,9 @@ def hdf5_variables(path: Path) -> tuple[list[Variable], Form]:
     if is_matlab:
         form = MATLAB
     elif is_fastmri:
-        form = Form("fastMRI file", (), partial(fastmri_axes, n_slices_in(header, path)))
+        form = FileLayout("fastMRI file", (), partial(fastmri_axes, n_slices_in(header, path)))
     else:
-        form = Form("HDF5 file", ("tyx", "styx"), lambda variable, is_kspace: None)
+        form = FileLayout("HDF5 file", ("tyx", "styx"), lambda variable, is_kspace: None)
     return variables, form
 
 
@@ -94,7 +94,7 @@ def n_slices_in(header: Any, path: Path) -> int:
 
 
 def fastmri_axes(n_slices: int, variable: Variable, is_kspace: bool) -> str | None:
-    """The order of an array of a fastMRI file of so many slices; None: unknown."""
+    """The order of an array of a fastMRI file of `n_slices` slices; None: unknown."""
     order = FASTMRI.get(len(variable.shape))
     if order is not None and variable.shape[0] == n_slices > 1:
         return order.replace("t", "s")

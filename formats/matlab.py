@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from data.stored import require_memory
-from formats.arrays import MEMORY_REMEDY, Choice, Variable, scan_of_arrays
+from formats.arrays import MEMORY_REMEDY, ChosenArray, Variable, scan_of_arrays
 from formats.axes import from_frames
 from formats.hdf5 import MATLAB
 from formats.series import Scan, damage_explained, in_order, optional
@@ -56,7 +56,7 @@ def mat5_variables(path: Path) -> list[Variable]:
     ]
 
 
-def mat_writer(scan: Scan, choice: Choice):
+def mat_writer(scan: Scan, choice: ChosenArray):
     """What makes a `.mat` file of reconstructions, in the order of axes of the scan's array."""
     return partial(mat_file, scan.path.stem, tuple(scan.names), choice.axes)
 

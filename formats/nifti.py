@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from formats.arrays import Choice, Form, Variable, scan_of_arrays
+from formats.arrays import ChosenArray, FileLayout, Variable, scan_of_arrays
 from formats.axes import from_frames
 from formats.series import Scan, damage_explained, in_order, optional
 from util.errors import InputError
@@ -36,7 +36,7 @@ def read_nifti(path: Path, axes: str | None) -> Scan:
     read = partial(part_of, image, path)
     single = np.dtype(np.complex64 if dtype.kind == "c" else np.float32)
     variable = Variable("image", shape, single, read)
-    form = Form("NIfTI file", (), lambda variable, is_kspace: order)
+    form = FileLayout("NIfTI file", (), lambda variable, is_kspace: order)
     scan, choice = scan_of_arrays(path, form, [variable], axes)
     scan.write = partial(nifti_file, path, tuple(scan.names), choice)
     return scan
@@ -59,7 +59,10 @@ def part_of(image: Any, path: Path, part: tuple[slice, ...]) -> np.ndarray:
 
 
 def nifti_file(
-    path: Path, names: tuple[str, ...], choice: Choice, reconstructions: Mapping[str, np.ndarray]
+    path: Path,
+    names: tuple[str, ...],
+    choice: ChosenArray,
+    reconstructions: Mapping[str, np.ndarray],
 ) -> dict[str, bytes]:
     """The content of a NIfTI file by its name: shape, affine and header as in the file at `path`,
     compressed if that is."""

@@ -11,7 +11,7 @@ from data.stored import MAGIC, Stored, stored_in
 from formats.arrays import (
     CINE_NAME,
     IMAGE_NAMES,
-    Form,
+    FileLayout,
     Variable,
     is_kspace_name,
     is_mask_name,
@@ -35,7 +35,7 @@ def cine_axes(variable: Variable, is_kspace: bool) -> str | None:
     return None if 2 * nx <= min(n_frames, ny) else "styx"
 
 
-FORM = Form("NumPy file", ("tyx", "styx"), cine_axes, one_patient=False)
+FORM = FileLayout("NumPy file", ("tyx", "styx"), cine_axes, one_patient=False)
 
 
 def read_numpy(path: Path, axes: str | None, mask: Variable | None = None) -> Scan:

@@ -72,7 +72,7 @@ def sensitivity_maps(average: Tensor) -> Tensor:
 
     Walsh's method: at each point the dominant eigenvector of the covariances of the coils, averaged
     over its neighbourhood. Maps are smooth: they are computed on a coarse grid and interpolated,
-    and where signal is low (lungs) they lean on a larger neighbourhood.
+    and where signal is low (lungs) a larger neighbourhood is averaged.
     """
     peak = average.abs().amax(dim=(1, 2, 3), keepdim=True)
     average = average / peak.clamp(min=TINY)

@@ -140,7 +140,7 @@ class TensorBoard:
         Args:
             rows: of `metrics.csv`.
             shown: the method whose scores are logged as numbers.
-            verdict: the results in short, a line each.
+            verdict: the results in short, one per line.
         """
         means = mean_scores(rows)[shown]
         logged = [name for name, score in SCORES.items() if score.logged and score.compared]

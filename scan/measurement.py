@@ -130,11 +130,11 @@ def from_coils(
     """
     _, n_coils, ny, nx = kspace.shape
     require_coils(kspace, where)
-    found = measured_lines(kspace, where)
+    measured = measured_lines(kspace, where)
     white, note = whitened(kspace, noise, where)
     coils = coil_images(kspace, white)[None]
     if drawn is None:
-        lines, aliased = torch.from_numpy(found.astype(np.float32))[None, ..., None], coils
+        lines, aliased = torch.from_numpy(measured.astype(np.float32))[None, ..., None], coils
     else:
         lines, aliased = drawn, undersample(coils, drawn[:, :, None])
     if maps is None:
@@ -167,10 +167,10 @@ def from_kspace(kspace: np.ndarray, mask: np.ndarray | None, number: int = 0) ->
         InputError: the values are not finite or all zero, or the zeros are not whole lines.
     """
     require_values(kspace, "k-space")
-    found = measured_lines(kspace[:, None], "k-space")
+    measured = measured_lines(kspace[:, None], "k-space")
     if mask is not None:
-        require_mask(mask, found, kspace.shape)
-    lines = torch.from_numpy(found.astype(np.float32))[None, ..., None]
+        require_mask(mask, measured, kspace.shape)
+    lines = torch.from_numpy(measured.astype(np.float32))[None, ..., None]
     aliased = ifftc(torch.from_numpy(np.ascontiguousarray(kspace)))[None]
     is_real = contradiction(aliased, lines) < REAL_SHARE
     return _scaled(aliased, lines, None, is_real, None, number)

@@ -23,7 +23,7 @@ def say(line: str) -> None:
 
 
 def log(line: str) -> None:
-    """Print a line where there are no bars, so that a log shows that the program lives."""
+    """Print a line where there are no bars, so that a log shows progress."""
     if sys.stderr is None or not sys.stderr.isatty():  # as tqdm decides
         say(line)
 
