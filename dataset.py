@@ -72,6 +72,7 @@ MEMORY_REMEDY = (
     " use a larger machine"
 )
 COPIES = 5  # of one sample, while it is checked and measured
+MEASURED_BYTES = 8192  # of the properties of a sample, with its thumbnail
 CODE = source_hash("dataset")  # of this file and all that it imports
 MAPPED_FROM = 1e9  # bytes of an uncompressed array from which it is not held, but mapped
 
@@ -365,7 +366,8 @@ def memory_needed(
     """
     kept = single(dtype).itemsize
     n_bytes_each = n_samples * kept + COPIES * max(kept, dtype.itemsize)  # of a value of a sample
-    return math.prod(shape[1:]) * n_bytes_each + n_bytes_whole
+    measured = n_samples * MEASURED_BYTES
+    return math.prod(shape[1:]) * n_bytes_each + measured + n_bytes_whole
 
 
 def check_axes(shape: tuple[int, ...], dtype: np.dtype, data: str) -> None:

@@ -41,10 +41,11 @@ def too_large(row: Experiment, wanted: Sequence[tuple[Experiment, int]]) -> str:
     )
     results = (result for other in same_data for result in other.results.values())
     known: Result | None = next(results, None)
-    s, free = with_own_values(row.settings), available_memory()
+    free = available_memory()
     on_cpu = known is not None and known.config["device"].startswith("cpu")
-    if known is None or not on_cpu or free is None or s["gradient_checkpointing"]:
+    if known is None or not on_cpu or free is None or row.settings["gradient_checkpointing"]:
         return ""
+    s = with_own_values(row.settings)
     _, n_frames, ny, nx = known.config["data"]["shape"]
     settings = s | {"real_image": known.config["settings"]["real_image"]}
     architecture = {name: settings[name] for name in architecture_settings(s["model"])}
@@ -100,7 +101,7 @@ def finished_runs(row: Experiment, defaults: Mapping[str, Any]) -> dict[int, Res
     results = {}
     for folder in sorted(filter(is_run, row.folder.glob("seed*")), key=seed_of):
         stored = read_config(folder)["settings"]
-        known = {**defaults, **stored}
+        known = with_own_values({**defaults, **stored})
         seed, wanted = int(stored["seed"]), with_own_values(row.settings)
         differing = [
             f"{flag(name)} {value} (the run has {known[name]})"

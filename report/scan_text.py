@@ -48,7 +48,7 @@ def verdict_of(results: Sequence[Reconstruction]) -> list[str]:
     """The mean PSNR of each method, and each network against the best training-free method; nothing
     where no truth is known."""
     rows = [row for result in results for row in result.rows]
-    return verdict_lines(rows, [result.patient for result in results])
+    return verdict_lines(rows, [result.patient for result in results], unit="series")
 
 
 def series_table(results: Sequence[Reconstruction]) -> Table:

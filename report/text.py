@@ -74,7 +74,11 @@ def stage_lines(psnr: Sequence[float], acc: float) -> list[str]:
 
 
 def verdict_lines(
-    rows: Rows, groups: Groups, remedies: Sequence[str] = (), origin: Sequence[str] = ()
+    rows: Rows,
+    groups: Groups,
+    remedies: Sequence[str] = (),
+    origin: Sequence[str] = (),
+    unit: str = "test sample",
 ) -> list[str]:
     """The scores in order, and the networks against the best training-free method, for each
     acceleration; first the `origin` of the data, last the `remedies` of a network that is behind.
@@ -84,8 +88,8 @@ def verdict_lines(
         ranked = ", ".join(f"{name} {mean:.2f}" for name, mean in means_of(own).items())
         n_samples = n_samples_of(own)
         lines.append(
-            f"acceleration {float(acc):g}, mean PSNR of {n_samples} test"
-            f" sample{'s' * (n_samples > 1)} in dB: {ranked}"
+            f"acceleration {float(acc):g}, mean PSNR of {n_samples} {unit}"
+            f"{'s' * (n_samples > 1 and not unit.endswith('s'))} in dB: {ranked}"
         )
         for difference in advantages(own, groups):
             if difference.score == "psnr":

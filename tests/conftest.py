@@ -9,9 +9,11 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from helpers import TINY, command, make_images
+from forked import Command
+from helpers import TINY, make_images
 
 from train import train
+from util.command_line import as_flags
 
 matplotlib.use("agg")
 
@@ -53,14 +55,8 @@ def run_command(tmp_path) -> Callable[..., subprocess.CompletedProcess]:
     """Run `python train.py` for real, in an empty working folder."""
 
     def run(output_folder: Path, extra: Sequence[str] = (), **settings):
-        return subprocess.run(
-            [*command(output_folder, **settings), *extra],
-            cwd=tmp_path,
-            env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "agg"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        words = [output_folder, *as_flags(settings), *extra]
+        return Command("train.py", words, tmp_path).finished()
 
     return run
 

@@ -7,6 +7,7 @@ from helpers import ROOT
 
 from experiments import experiments
 from methods.baselines import BASELINES
+from model import about_models
 from train import train
 from util.command_line import parse_command_line
 from util.settings import flag, settings_of
@@ -57,7 +58,7 @@ def test_settings_page_has_every_setting_as_the_signature_has_it():
     """Its lines `**--flag** (default) meaning` are made from the signature of `train()`."""
     text = (ROOT / "docs" / "settings.md").read_text()
     expected = [
-        f"**`{flag(s.name)}`** (default: {s.default_text}): {s.help}"
+        f"**`{flag(s.name)}`** (default: {s.default_text}): {about_models(s.name)}{s.help}"
         for s in settings_of(train)
         if s.has_default
     ]

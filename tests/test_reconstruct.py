@@ -1,8 +1,5 @@
 import csv
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import nibabel
@@ -10,7 +7,8 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
-from helpers import ROOT, make_images
+from forked import Command
+from helpers import make_images
 from PIL import Image
 from scans import write_dicom_folder
 
@@ -25,10 +23,6 @@ from util.settings import settings_of
 
 IMAGES = phantom(2, (8, 64, 72), seed=5)  # two series
 QUICK = {"acc": 4, "sample_n": 4, "picture_dpi": 30, "device": "cpu", "precision": "float32"}
-
-
-def command(*words) -> list[str]:
-    return [sys.executable, "-W", "error", str(ROOT / "reconstruct.py"), *map(str, words)]
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +45,8 @@ def test_a_trial_is_scored_beside_training_free_methods(trial):
     assert [float(row["psnr"]) for row in written] == pytest.approx([r["psnr"] for r in rows])
     assert len({row["series"] for row in written}) == 2
     text = (folder / "output.txt").read_text()
-    assert text.startswith("Verdict\n  mean PSNR of 2 series in dB: ")
-    assert "cascade minus the best training-free method of each score" in text
+    assert text.startswith("Verdict\n  acceleration 4, mean PSNR of 2 series in dB: ")
+    assert "Minus the best training-free method of each score" in text
     assert "undersampled retrospectively" in text
     assert "trained on the phantom alone" in text
     assert "8 frames, the weights were trained with 20" in text
@@ -60,7 +54,7 @@ def test_a_trial_is_scored_beside_training_free_methods(trial):
     page = (folder / "report.html").read_text()
     assert "Reconstruction of mine.npz" in page
     assert "2 fully sampled series, undersampled retrospectively, at acceleration 4.0." in page
-    assert "cascade minus the best training-free method" in page
+    assert "cascade minus patch_low_rank: " in page
 
 
 def test_images_have_the_units_of_the_input(trial):
@@ -198,30 +192,24 @@ def test_a_call_on_arrays_can_adapt(monkeypatch):
 
 
 def test_the_command_with_the_phantom(tmp_path):
-    done = subprocess.run(
-        command("phantom", "out", "--picture-dpi", "30"), cwd=tmp_path, capture_output=True,
-        text=True, timeout=300, env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "agg"},
-    )  # fmt: skip
+    done = Command("reconstruct.py", ["phantom", "out", "--picture-dpi", 30], tmp_path).finished()
     assert done.returncode == 0, done.stderr
-    assert "cascade minus the best training-free method" in done.stdout
+    assert "cascade minus patch_low_rank: " in done.stdout
     assert (tmp_path / "out" / "phantom" / "cine.gif").exists()
     assert not list((tmp_path / "out").glob("*.tmp"))
 
 
 def test_a_stop_leaves_the_series_that_were_finished(tmp_path):
     np.savez(tmp_path / "many.npz", dataset=make_images(40))
-    with subprocess.Popen(
-        command("many.npz", "out", "--acc", 4, "--sample-n", 4, "--picture-dpi", 30),
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "agg"},
-    ) as process:  # fmt: skip
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and not (tmp_path / "out" / "output.txt").exists():
-            time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == EXIT_INTERRUPTED, errors
-    assert "of 40 series, which are in out" in errors
+    words = ["many.npz", "out", "--acc", 4, "--sample-n", 4, "--picture-dpi", 30]
+    command = Command("reconstruct.py", words, tmp_path)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (tmp_path / "out" / "output.txt").exists():
+        time.sleep(0.05)
+    command.signal(signal.SIGTERM)
+    done = command.finished()
+    assert done.returncode == EXIT_INTERRUPTED, done.stderr
+    assert "of 40 series, which are in out" in done.stderr
     finished = [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
     assert 0 < len(finished) < 40
     assert all((path / "cine.gif").exists() for path in finished)

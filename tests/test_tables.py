@@ -1,9 +1,7 @@
 import re
-import subprocess
-import sys
 
 import pytest
-from helpers import ROOT
+from forked import Command
 
 from metrics import SCORES
 from report.page import render
@@ -148,16 +146,15 @@ def test_unfinished_runs_are_named_with_the_way_on(tmp_path, capsys):
 
 def test_command(tmp_path):
     save_run(tmp_path / "a", "unet", 28.0)
-    command = [sys.executable, "-W", "error", str(ROOT / "tables.py"), str(tmp_path / "a")]
     page = tmp_path / "page.html"
-    done = subprocess.run([*command, "--html", str(page)], capture_output=True, text=True)
+    done = Command("tables.py", ["a", "--html", page], tmp_path).finished()
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("| method | PSNR (dB) | SSIM (3-D) | SSIM (2-D) | moving PSNR")
     assert "| unet, a, acceleration 6 | +6.00" in done.stdout
     assert "28.50 ± 0.71" in page.read_text()
     csv = tmp_path / "a" / "metrics.csv"
-    for arguments in ([str(tmp_path)], ["--html", str(csv)]):
-        refused = subprocess.run([*command, *arguments], capture_output=True, text=True)
+    for arguments in ([tmp_path], ["--html", csv]):
+        refused = Command("tables.py", ["a", *arguments], tmp_path).finished()
         assert refused.returncode == 2
         assert refused.stderr.startswith("tables.py: error: ")
         assert refused.stderr.count("\n") == 1

@@ -146,7 +146,7 @@ def test_the_mean_over_flips_is_a_second_network_in_the_report(tmp_path, tiny_np
     text = " ".join(text.split())
     assert re.search(r"scores: cascade \d+\.\d\d, cascade_average4 \d+\.\d\d", text)
     for network in ("cascade", "cascade_average4"):
-        assert f"{network} minus the best training-free method" in text
+        assert f"{network} minus view_sharing: " in text
         assert f"{network}, acceleration 4" in (tmp_path / "out" / "report.html").read_text()
     with pytest.raises(InputError, match="--average is 3, expected one of 1, 2, 4, 8"):
         train(tmp_path / "none", data=tiny_npz, **settings | {"average": 3})

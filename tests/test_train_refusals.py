@@ -55,7 +55,7 @@ from util.files import claimed_folder
         ({"ema": 1.0}, "--ema is 1.0"),
         ({"augment": ("rotation",)}, "--augment is 'rotation', expected one of flips, time"),
         ({"noise": -0.1}, "--noise is -0.1, expected at least 0"),
-        ({"strip": 0}, "--strip is 0, expected at least 1"),
+        ({"strip": -1}, "--strip is -1, expected at least 0"),
         ({"learn_dc_weight": True}, "--learn-dc-weight needs a --dc-weight"),
         ({"dc_weight": 0.0}, "--dc-weight is 0.0, expected at least 1e-06"),
         ({"real_image": True, "phase": True}, "--real-image"),
@@ -180,8 +180,8 @@ def test_frames_that_the_initial_weights_do_not_take(tmp_path, images, finished)
 
 
 def test_advice_on_memory_names_what_can_be_changed():
-    settings = {"batch_size": 2, "init_features": 8, "accumulation": 1, "strip": None}
+    settings = {"batch_size": 2, "init_features": 8, "accumulation": 1, "strip": 0}
     unet = settings | {"model": "unet", "initial_weights": None}
     assert "--init-features (8)" in memory_advice(unet)
     assert "--init-features" not in memory_advice(unet | {"initial_weights": "x.pt"})
-    assert "--strip (whole images)" in memory_advice(unet | {"model": "cascade"})
+    assert "--strip (32)" in memory_advice(unet | {"model": "cascade", "strip": 32})

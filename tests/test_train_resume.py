@@ -1,19 +1,17 @@
 """Stopping a run at any moment, and continuing it with the same bits."""
 
 import json
-import os
 import re
 import signal
-import subprocess
 import time
 
 import numpy as np
 import pytest
 import torch
+from forked import Command
 from helpers import (
     CASCADE,
     TINY,
-    command,
     copy_run,
     error_of,
     report_of,
@@ -27,19 +25,20 @@ from training import checkpoint as ckpt
 from training import loop, step
 from training.run_folder import is_finished, read_config
 from util import machine
+from util.command_line import as_flags
 from util.errors import EXIT_INTERRUPTED, InputError, Interrupted
 
 LONG = TINY | {"num_epochs": 30, "dropout": 0.1}  # long enough to be interrupted
 
 
-def wait_for_epoch(folder, epoch: int, process) -> None:
+def wait_for_epoch(folder, epoch: int, command: Command) -> None:
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and command.process.is_alive():
         text = (folder / "output.txt").read_text() if (folder / "output.txt").exists() else ""
         if re.search(rf"^ +{epoch}  ", text, re.MULTILINE):
             return
         time.sleep(0.01)
-    pytest.fail(f"epoch {epoch} never came: {process.communicate()}")
+    pytest.fail(f"epoch {epoch} never came: {command.finished()}")
 
 
 @pytest.fixture(scope="module")
@@ -53,23 +52,18 @@ def whole(tmp_path_factory, tiny_npz):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_interrupted_and_resumed_is_bit_equal(tmp_path, tiny_npz, whole, number):
     broken = tmp_path / "broken"
-    with subprocess.Popen(
-        command(broken, data=tiny_npz, **LONG),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"MPLBACKEND": "agg"},
-    ) as process:
-        wait_for_epoch(broken, 2, process)
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
+    words = [broken, *as_flags({"data": tiny_npz, **LONG})]
+    command = Command("train.py", words, tmp_path)
+    wait_for_epoch(broken, 2, command)
+    command.signal(number)
+    done = command.finished()
     if number == signal.SIGKILL:
-        assert process.returncode == -number
+        assert done.returncode == -number
     else:
-        assert process.returncode == EXIT_INTERRUPTED
-        assert f"stopped by {signal.Signals(number).name} in epoch" in errors
-        assert "--resume" in errors
-        assert errors.count("\n") == 1
+        assert done.returncode == EXIT_INTERRUPTED
+        assert f"stopped by {signal.Signals(number).name} in epoch" in done.stderr
+        assert "--resume" in done.stderr
+        assert done.stderr.count("\n") == 1
     assert ckpt.load_checkpoint(broken / ckpt.LAST)["epoch"] >= 1
     assert not (broken / "metrics.csv").exists()
 

@@ -84,10 +84,8 @@ def test_a_first_failure_is_judged_when_the_runs_beside_it_have_ended(rows, begi
 def test_a_stop_reaches_every_run(rows, begin, monkeypatch):
     begin(a=math.inf, b=math.inf)
     places = [str(row.folder / "seed0") for row in rows[:2]]
-    with (
-        StopRequest(1e-9) as stop,
-        pytest.raises(Interrupted, match=re.escape(f"max_minutes in {', '.join(places)}; ")),
-    ):
+    stop = StopRequest(max_steps=0)
+    with pytest.raises(Interrupted, match=re.escape(f"max_steps in {', '.join(places)}; ")):
         session(rows, [{}, {}], stop).run()
     by_signal = {"c": FakeProcess(75, 2), "d": FakeProcess(0, math.inf)}
     monkeypatch.setattr(jobs, "start_process", lambda row, *others: by_signal[row.name])

@@ -4,6 +4,7 @@ import pytest
 import torch
 from helpers import make_images, sampling
 
+from CS_mask import Sampling
 from data.acquisition import Acquisition
 from data.augmentation import AUGMENTATIONS
 from data.batches import (
@@ -22,7 +23,9 @@ from physics.sense import aliased_by
 IMAGES = torch.from_numpy(make_images())  # (9, 8, 32, 36)
 ACQUISITION = Acquisition(sampling(4), phase=False, noise=0.0, data_seed=0)
 DRAWS = TrainingDraws(seed=0, fresh_masks=True, augment=(), strip=None)
-RANDOM = {"augment": ("flips", "time"), "strip": 16, "phase": True, "noise": 0.01, "acc": (3, 6)}
+BETWEEN = Sampling("gaussian", (3.0, 6.0), 4)
+RANDOM = {"augment": ("flips", "time"), "strip": 16, "phase": True, "noise": 0.01}
+RANDOM |= {"sampling": BETWEEN}
 
 
 def batch_of(draws, images=IMAGES, device="cpu", **settings):
@@ -147,9 +150,13 @@ def test_evaluation_is_fixed_and_whole(settings):
 
 
 def test_a_batch_knows_its_acceleration():
-    batches = EvaluationBatches(IMAGES, [6], replace(ACQUISITION, acc=(3, 6)), size=1)
+    batches = EvaluationBatches(
+        IMAGES, [6], replace(ACQUISITION, sampling=Sampling("gaussian", (3, 6), 4)), size=1
+    )
     assert batches[0].acc is None  # each sample has its own
-    at = EvaluationBatches(IMAGES, [6], replace(ACQUISITION, acc=(3, 6)).at(4), size=1)[0]
+    at = EvaluationBatches(
+        IMAGES, [6], replace(ACQUISITION, sampling=Sampling("gaussian", (3, 6), 4)).at(4), size=1
+    )[0]
     assert at.acc == 4
     assert at.mask.sum(dim=-2).unique().item() == 8
 

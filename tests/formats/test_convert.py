@@ -1,5 +1,4 @@
 import os
-import subprocess
 import sys
 import tracemalloc
 
@@ -8,7 +7,8 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
-from helpers import ROOT, error_of, make_images
+from forked import Command
+from helpers import error_of, make_images
 from scans import fft2c, with_phase, write_dicom_folder
 
 import formats.convert
@@ -211,10 +211,7 @@ def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
 
 
 def run_convert(folder, *words):
-    return subprocess.run(
-        [sys.executable, "-W", "error", str(ROOT / "dataset.py"), *words],
-        cwd=folder, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    return Command("dataset.py", words, folder).finished()
 
 
 def test_the_real_command(mixed, tmp_path):

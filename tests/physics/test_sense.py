@@ -117,7 +117,7 @@ def test_one_coil_of_sensitivity_1_is_the_projection_of_one_coil(weight):
     "name",
     [
         "zero_filled",
-        "average_lines",
+        "time_average",
         "view_sharing",
         "kt_sparse",
         "low_rank_sparse",
@@ -138,7 +138,7 @@ def test_one_coil_of_sensitivity_1_gives_the_cascade_of_one_coil(dc_weight):
     images, _, mask, _ = measured_by(1)
     aliased, ones = undersample(images, mask), torch.ones(2, 1, NY, NX, dtype=torch.complex64)
     torch.manual_seed(0)
-    network = Cascade(2, 8, True, False, dc_weight, learn_dc_weight=False).eval()
+    network = Cascade(2, 8, False, dc_weight, learn_dc_weight=False).eval()
     for stage in network.stages:
         torch.nn.init.normal_(stage.project.weight, std=0.1)
     with torch.no_grad():

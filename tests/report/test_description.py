@@ -1,6 +1,9 @@
 import re
 from types import SimpleNamespace
 
+from helpers import sampling
+
+from CS_mask import evaluation_masks
 from report.description import (
     baseline_lines,
     decay_warning,
@@ -23,14 +26,22 @@ def test_parameters_of_the_baselines_with_where_they_come_from():
 
 
 def test_a_mask_in_numbers():
-    line = mask_line(6, (20, 192, 192), sample_n=10, data_seed=0, band=(0, 192))
+    masks = evaluation_masks(range(3), (20, 192), sampling(6, 10), data_seed=0)
+    line = mask_line(masks, 6, band=(0, 192))
     assert line.startswith("Cartesian, 32 of 192 lines a frame (16.7%), 10 of them the centre")
     assert "nominal acceleration 6, actual 6, and 3.8" in line  # twice as many distinct lines
     assert "WARNING" not in line
-    line = mask_line(
-        4, (20, 96, 96), sample_n=10, data_seed=0, band=(24, 72)
-    )  # zero-padded to twice its size
+    masks = evaluation_masks(range(3), (20, 96), sampling(4, 10), data_seed=0)
+    line = mask_line(masks, 4, band=(24, 72))  # zero-padded to twice its size
     assert float(re.search(r"WARNING: (.*) among the lines with energy", line)[1]) < 3
+
+
+def test_what_is_said_of_masks_is_counted_in_them():
+    masks = evaluation_masks(range(3), (20, 192), sampling(6, 10), data_seed=0)
+    masks[0, 0, 0] = 1 - masks[0, 0, 0]  # one frame has another number of lines
+    assert re.match(r"Cartesian, (31 to 32|32 to 33) of 192", mask_line(masks, 6, band=(0, 192)))
+    masks[1, 5, 96] = 0
+    assert ", 5 of them the centre" in mask_line(masks, 6, band=(0, 192))
 
 
 def test_phase_and_noise_are_named_only_if_they_are_added():

@@ -11,6 +11,7 @@ from helpers import ROOT
 from PIL import Image
 
 from CS_mask import cartesian_mask
+from evaluation.bench import Reference
 from evaluation.heart_view import find_heart
 from report import figures
 from report.pictures import write_figure
@@ -204,7 +205,7 @@ def test_curves_have_whole_epochs_and_the_best_training_free_method():
         {"epoch": e, "train/loss": 0.1, "validation/psnr": 30.0 + e, "learning_rate": 1e-3}
         for e in (1, 2)
     ]
-    figure = figures.curves_figure(history, ("kt_sparse", 36.5))
+    figure = figures.curves_figure(history, Reference("kt_sparse", 36.5))
     axis = figure.axes[1]
     assert [text.get_text() for text in axis.get_legend().get_texts()] == [
         "validation/psnr", "kt_sparse"

@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from tensorboard.plugins.hparams import metadata
 from torch.utils.tensorboard import SummaryWriter
 
+from evaluation.bench import Reference
 from evaluation.scoring import Example
 from metrics import SCORES
 from report.tensorboard import TensorBoard
@@ -34,7 +35,7 @@ SETTINGS = {
     "baselines": None,
     "data": "\udcff.npz",
 }
-REFERENCE = ("kt_sparse", 36.0)
+REFERENCE = Reference("kt_sparse", 36.0)
 
 
 def entry(epoch: int, **scores) -> dict[str, float]:

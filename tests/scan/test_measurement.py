@@ -14,7 +14,7 @@ from scan.measurement import (
     contradiction,
     from_images,
     from_kspace,
-    is_full,
+    is_fully_sampled,
 )
 from util.errors import InputError
 
@@ -96,9 +96,9 @@ def test_lines_without_a_partner_prove_nothing():
 
 def test_full_kspace_may_be_zero_padded():
     kspace = fftc(torch.from_numpy(IMAGES)).numpy()
-    assert is_full(kspace)
-    assert is_full(np.pad(kspace, ((0, 0), (8, 8), (0, 0))))
-    assert not is_full(measured_kspace())
+    assert is_fully_sampled(kspace)
+    assert is_fully_sampled(np.pad(kspace, ((0, 0), (8, 8), (0, 0))))
+    assert not is_fully_sampled(measured_kspace())
 
 
 def refused(change) -> str:

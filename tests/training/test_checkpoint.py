@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import ROOT, UNET, random_complex
+from helpers import ROOT
 
-from model import build_model
 from training import checkpoint as ckpt
-from training.checks import with_architecture
 from util import files
 from util.errors import InputError
 
@@ -160,31 +158,12 @@ def test_weights_that_do_not_fit(tmp_path):
 
 def test_random_states_are_restored():
     device = torch.device("cpu")
-    states = ckpt.random_states(device)
+    stored = {"random_states": ckpt.random_states(device), "epoch": 1, "step": 2}
     drawn = torch.rand(3)
-    ckpt.restore_random_states(states, device)
+    ckpt.restore_random_states(stored, 0, 0, device)
     assert torch.equal(torch.rand(3), drawn)
-
-
-def test_a_unet_of_before_the_starts_loads_as_zero_filled(tmp_path):
-    now = UNET | {"start": "zero_filled", "real_image": True}
-    network = build_model("unet", **now).eval()
-    saved = example(model="unet", architecture=UNET, weights=network.state_dict())
-    ckpt.save_checkpoint(tmp_path / "old.pt", saved)
-    aliased, mask = random_complex(1, 8, 32, 32), torch.ones(1, 8, 32, 1)
-    mask[:, :, 1::2] = 0
-    with torch.no_grad():
-        loaded = ckpt.load_network(tmp_path / "old.pt")(aliased, mask)
-        assert torch.equal(loaded, network(aliased, mask))
-    assert loaded.is_complex()
-
-    settings = {"model": "cnn3d", "real_image": None}  # the data decide on the prior, as before
-    changed = with_architecture(settings, saved, tmp_path / "old.pt")
-    assert changed["real_image"] is None
-    assert changed["start"] == "zero_filled"
-
-
-def test_a_unet_resnet_of_before_the_new_refiner_says_what_it_needs(tmp_path):
-    ckpt.save_checkpoint(tmp_path / "old.pt", example(model="unet_resnet", architecture=UNET))
-    with pytest.raises(InputError, match=r"the refiner of version 0\.1\.0, .* use that version"):
-        ckpt.load_network(tmp_path / "old.pt")
+    ckpt.restore_random_states(stored, 0, 1, device)  # a process that there was not
+    other = torch.rand(3)
+    assert not torch.equal(other, drawn)
+    ckpt.seed_dropout(0, 1, epoch=1, step=2)
+    assert torch.equal(torch.rand(3), other)

@@ -248,7 +248,9 @@ def test_a_near_miss_is_answered(capsys):
 def test_choices_are_in_the_help(capsys):
     with pytest.raises(SystemExit):
         parse_command_line(example, ["--help"], choices={"name": ("x", "y")})
-    assert "what it is called (default: None); of x, y" in " ".join(capsys.readouterr().out.split())
+    assert "what it is called (default: None); also: x, y" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_an_argument_file_gives_its_settings_back(tmp_path):
