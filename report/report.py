@@ -153,7 +153,6 @@ class Report:
         """Write the results of the test: tables, logs, pictures, and the page at last."""
         if not self.speaks:
             return
-        self.close()
         run, s, folder, groups = self.run, self.run.settings, self.run.folder, self.run.cine.groups
         rows, lesions = results.rows, results.lesions
         verdict = verdict_lines(rows, groups, remedies(s, run.n_coils), run.cine.origin)
@@ -170,9 +169,9 @@ class Report:
         if lesions:
             write_csv(folder / run_folder.LESIONS, lesions)
         run_folder.write_metrics(folder, rows)
-        board = TensorBoard(folder, vars(s), len(self.history))
-        board.results(rows, gallery.shown, verdict, len(self.history))
-        board.close()
+        self.board = self.board or TensorBoard(folder, vars(s), len(self.history))
+        self.board.results(rows, gallery.shown, verdict, len(self.history))
+        self.close()
         say(as_text({**parts, "Verdict": verdict}).rstrip())
         if self.history:
             curves = curves_figure(self.history, self.reference)

@@ -65,4 +65,4 @@ def run_command(tmp_path) -> Callable[..., subprocess.CompletedProcess]:
 def finished(tmp_path_factory, tiny_npz):
     """A finished tiny run: its folder, and what `train()` returned."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    return folder, train(str(folder), data=str(tiny_npz), **TINY)
+    return folder, train(str(folder), data=str(tiny_npz), **TINY | {"num_pictures": 1})

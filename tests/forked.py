@@ -47,6 +47,7 @@ class Command:
         for file in self.files:
             file.seek(0)
             texts.append(file.read().decode())
+            file.close()
         return subprocess.CompletedProcess([], self.process.exitcode, *texts)
 
 

@@ -29,7 +29,7 @@ TINY = {
     "batch_size": 2,
     "acc": 4,
     "sample_n": 4,
-    "num_pictures": 1,
+    "num_pictures": 0,
     "picture_dpi": 40,
     "device": "cpu",
     "precision": "float32",

@@ -126,7 +126,7 @@ def test_noise_is_in_the_measured_lines_and_not_in_the_truth():
         assert part.std().item() == pytest.approx(0.05, rel=0.1)
 
 
-@pytest.mark.parametrize("settings", [{}, {"phase": True, "noise": 0.01, "acc": (3, 6)}])
+@pytest.mark.parametrize("settings", [{}, {"phase": True, "noise": 0.01, "sampling": BETWEEN}])
 def test_evaluation_is_fixed_and_whole(settings):
     acquisition = replace(ACQUISITION, **settings)
     batches = EvaluationBatches(IMAGES, [6, 7, 8], acquisition, size=2)

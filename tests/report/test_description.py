@@ -29,7 +29,7 @@ def test_a_mask_in_numbers():
     masks = evaluation_masks(range(3), (20, 192), sampling(6, 10), data_seed=0)
     line = mask_line(masks, 6, band=(0, 192))
     assert line.startswith("Cartesian, 32 of 192 lines a frame (16.7%), 10 of them the centre")
-    assert "nominal acceleration 6, actual 6, and 3.8" in line  # twice as many distinct lines
+    assert "nominal acceleration 6, actual 6, and 3.9" in line  # twice as many distinct lines
     assert "WARNING" not in line
     masks = evaluation_masks(range(3), (20, 96), sampling(4, 10), data_seed=0)
     line = mask_line(masks, 4, band=(24, 72))  # zero-padded to twice its size

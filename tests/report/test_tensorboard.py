@@ -183,10 +183,11 @@ def test_results_are_one_table_and_few_numbers(tmp_path):
     (text,) = events.Tensors("results/text_summary")
     lines = text.tensor_proto.string_val[0].decode().splitlines()
     assert lines[:2] == ["- a 2.00, b 2.00", ""]
-    assert lines[2].startswith("| acceleration 6 | MSE | PSNR (dB) | SSIM (3-D) |")
-    assert lines[4].startswith("| a | 2.00000 ± 1.41421 | 2.00 ± 1.41 | 2.000 ± 1.414 |")
-    assert lines[4].count("|") == 2 + len(SCORES)
-    assert lines[5].startswith("| b |")
+    assert lines[2] == "Acceleration 6:"
+    assert lines[4].startswith("| method | MSE | PSNR (dB) | SSIM (3-D) |")
+    assert lines[6].startswith("| a | 2.00000 | 2.00 ± 1.41 | 2.000 ± 1.414 |")
+    assert lines[6].count("|") == 2 + len(SCORES)
+    assert lines[7].startswith("| b |")
     assert lines[-1] == "Mean ± standard deviation over 2 test samples."
 
 
@@ -197,7 +198,7 @@ def test_a_table_for_each_acceleration(tmp_path):
     board.close()
     (text,) = runs(tmp_path)["run/tensorboard/run"].Tensors("results/text_summary")
     written = text.tensor_proto.string_val[0].decode()
-    assert "\n\n| acceleration 6 |" in written
+    assert "\n\nAcceleration 6:\n\n| method |" in written
     assert written.count("| a |") == 2
 
 

@@ -7,7 +7,6 @@ from data.acquisition import Acquisition
 from data.batches import EvaluationBatches
 from methods.baselines import BASELINES, baseline
 from metrics import psnr
-from model import build_model
 from phantom.scanner import phantom
 from physics.consistency import DataConsistency
 from physics.fourier import undersample
@@ -19,11 +18,7 @@ PATH = ckpt.weights_file("cascade_phantom")
 
 @pytest.fixture(scope="module")
 def network():
-    checkpoint = ckpt.load_checkpoint(PATH)
-    assert checkpoint["model"] == "cascade"
-    network = build_model("cascade", **checkpoint["architecture"]).eval()
-    ckpt.load_weights(network, checkpoint, PATH)
-    return network
+    return ckpt.load_network("cascade_phantom")
 
 
 def test_weights_are_small_and_loaded_by_name(tmp_path, monkeypatch):
