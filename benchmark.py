@@ -25,7 +25,7 @@ from util.errors import InputError
 from util.files import claimed_folder, require_only
 from util.machine import fast_precision, git_commit, hardware, pick_device, processor, versions
 from util.progress import say
-from util.settings import defaults_of, flag, typed
+from util.settings import defaults_of, require_bounds, require_choices, typed
 
 CHOICES = {"models": tuple(MODELS), "precision": ("float32", "bfloat16")}
 MULTIPLE, SMALLEST = 16, 32  # of image sizes: the control's four poolings
@@ -87,21 +87,14 @@ def benchmark(
 
 def check_given(given: Mapping[str, Any]) -> None:
     """Raise InputError at the first setting whose value makes no sense."""
-    for name, choices in CHOICES.items():
-        for item in given[name] or ():
-            if item not in choices:
-                raise InputError(f"{flag(name)} is {item!r}, expected some of {', '.join(choices)}")
-    for name in ("init_features", "batch_size", "frames"):
-        if given[name] < 1:
-            raise InputError(f"{flag(name)} is {given[name]}, expected at least 1")
-    if given["size"] < SMALLEST or given["size"] % MULTIPLE:
+    require_choices(given, CHOICES)
+    least = {"init_features": 1, "batch_size": 1, "frames": 1, "size": SMALLEST}
+    require_bounds(given, least, more_than={"seconds": 0, "max_minutes": 0})
+    if given["size"] % MULTIPLE:
         raise InputError(
-            f"--size is {given['size']}, expected a multiple of {MULTIPLE} of at least {SMALLEST},"
-            " which the control needs: try 192"
+            f"--size is {given['size']}, expected a multiple of {MULTIPLE}, which the control"
+            " needs: try 192"
         )
-    for name in ("seconds", "max_minutes"):
-        if given[name] <= 0:
-            raise InputError(f"{flag(name)} is {given[name]}, expected more than 0")
 
 
 def from_command_line() -> None:

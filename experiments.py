@@ -17,10 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ablation.groups import GROUPS, MEMORY, RATES, Experiment
+from ablation.groups import GROUPS, MEMORY, Experiment
 from ablation.jobs import Jobs
 from ablation.runs import RUNS, folder_name, read_runs
-from ablation.summary import FILES, write_rates, write_report
+from ablation.summary import FILES, write_report
 from model import about_models
 from train import train
 from training.checks import CHOICES, check_settings
@@ -29,7 +29,7 @@ from util.errors import InputError, Interrupted
 from util.files import claimed_folder, require_only
 from util.machine import environments, fast_precision, pick_device
 from util.progress import say
-from util.settings import defaults_of, flag, typed
+from util.settings import defaults_of, flag, require_choices, typed
 from util.stop import StopRequest, recorded_signals
 
 KNOWN = (RUNS, *FILES)  # what its folder may hold
@@ -38,7 +38,7 @@ RUN_DEFAULTS = {"num_pictures": 0, "arrays": "none"}  # of all rows, unless give
 NOT_SHARED = ("output_folder", "resume", "initial_weights", "arrays")
 DEFAULTS = defaults_of(train)
 SAME_COMMAND = "the same command again"
-GROUP_NAMES = (*(name for name in GROUPS if name != MEMORY), RATES)
+GROUP_NAMES = tuple(name for name in GROUPS if name != MEMORY)
 
 
 def experiments(
@@ -76,9 +76,6 @@ def experiments(
             for row in rows
             if row.group in groups or (row.group == MEMORY and "cnn3d" in groups and seed == first)
         ]
-        if RATES in groups:
-            s = DEFAULTS | settings
-            write_rates(folder, s["initial_lr"], s["warmup_epochs"], s["num_epochs"])
         try:
             Jobs(wanted, DEFAULTS, environments(jobs, device), stop).run()
         except (InputError, Interrupted):
@@ -93,9 +90,7 @@ def check_given(
     only: tuple[str, ...] | None, seeds: int, jobs: int, settings: dict[str, Any]
 ) -> tuple[str, ...]:
     """The groups to run; InputError if one is unknown, or a setting makes no sense."""
-    for name in only or ():
-        if name not in GROUP_NAMES:
-            raise InputError(f"--only is {name!r}, expected some of {', '.join(GROUP_NAMES)}")
+    require_choices({"only": only}, {"only": GROUP_NAMES})
     for name, number in (("seeds", seeds), ("jobs", jobs)):
         if type(number) is not int or number < 1:
             raise InputError(f"{flag(name)} is {number!r}, expected a whole number of at least 1")
@@ -108,9 +103,9 @@ def check_given(
     check_settings(DEFAULTS | settings)
     groups = tuple(name for name in GROUP_NAMES if only is None or name in only)
     for name in groups:
-        rows = GROUPS[name].rows.values() if name in GROUPS else ()
+        rows = GROUPS[name].rows.values()
         for given in settings:
-            if rows and (given in GROUPS[name].base or all(given in changes for changes in rows)):
+            if given in GROUPS[name].base or all(given in changes for changes in rows):
                 say(f"NOTICE: {flag(given)} does not apply to the group {name}, which sets it")
     return groups
 

@@ -31,8 +31,7 @@ from model import run_network
 from phantom.cached import load_phantom
 from physics.fourier import ifftc
 from report.page import write_page
-from report.scan_page import scan_page, scan_view
-from report.scan_report import write_results, write_series
+from report.scan_report import scan_page, scan_view, write_results, write_series
 from report.scan_text import verdict_of
 from scan.adaptation import Adapted
 from scan.adaptation import adapt as adapt_to
@@ -54,18 +53,11 @@ from util.command_line import given_command, main, parse_command_line
 from util.errors import InputError
 from util.files import claimed_folder, require_only
 from util.progress import progress, say
-from util.settings import flag, typed
+from util.settings import require_bounds, require_choices, typed
 from util.stop import NEVER, StopRequest, recorded_signals
 
 PHANTOM_FRAMES, PHANTOM_SEED = 20, 1  # the weights were trained on the patients of seed 0
-LEAST = {
-    "acc": 1,
-    "sample_n": 0,
-    "seed": 0,
-    "adapt": 0,
-    "num_pictures": 0,
-    "picture_dpi": 10,
-}
+AT_LEAST = {"acc": 1, "sample_n": 0, "seed": 0, "adapt": 0, "num_pictures": 0, "picture_dpi": 10}
 CHOICES = {"precision": ("float32", "bfloat16")}
 ADAPTED_SERIES = 16  # at most, about evenly spaced; their measured lines are kept in memory
 MEMORY_REMEDY = "leave --adapt out, use --device cpu, or split the scan"
@@ -192,13 +184,8 @@ def reconstruct_scan(
 
 def check_given(given: Mapping[str, Any]) -> None:
     """Raise InputError at the first setting whose value makes no sense."""
-    for name, least in LEAST.items():
-        if not given.get(name, least) >= least:
-            raise InputError(f"{flag(name)} is {given[name]}, expected at least {least}")
-    for name, choices in (*CHOICES.items(), ("average", AVERAGES)):
-        if given.get(name) is not None and given[name] not in choices:
-            expected = " or ".join(map(str, choices))
-            raise InputError(f"{flag(name)} is {given[name]!r}, expected {expected}")
+    require_bounds(given, AT_LEAST)
+    require_choices(given, CHOICES | {"average": AVERAGES})
 
 
 def open_scan(path: str, axes: str | None, mask: str | None) -> Scan:

@@ -14,7 +14,6 @@ from ablation.results import Result
 from model import MODELS, architecture_settings, build_model
 
 MEMORY = "memory"  # a group that belongs to "cnn3d": every model for one epoch, with one seed
-RATES = "learning_rate"  # a group without runs: only the learning rate is drawn
 PRECISIONS = {name: {"precision": name} for name in ("float32", "bfloat16")}
 UNET, UNET_RESNET = {"model": "unet"}, {"model": "unet_resnet"}
 CASCADE = {  # its small gradients need another rate, and no weight decay

@@ -13,14 +13,12 @@ from metrics import SCORES
 from report.figures import default_style
 from report.pictures import write_figure
 from report.tables import Table, difference_text, interval_meaning, mean_and_spread
-from training.optimisation import SCHEDULES, learning_rate
 from util.command_line import as_flags
 from util.files import as_bytes, write_bytes, write_csv
 from util.plotting import Figure
 
 TABLES, VALUES, FIGURE = "experiments.md", "experiments.csv", "experiments.png"
-RATES_VALUES, RATES_FIGURE = "learning_rate.csv", "learning_rate.png"
-FILES = (TABLES, VALUES, FIGURE, RATES_VALUES, RATES_FIGURE)
+FILES = (TABLES, VALUES, FIGURE)
 DPI = 120
 MEANING = """\
 Scores: mean ± standard deviation over the test samples; the scores of a sample are first averaged
@@ -215,24 +213,6 @@ def gigabytes(runs: Sequence[Result]) -> str:
     return f"{peak / 1e9:.2f}" if peak else ""
 
 
-def write_rates(folder: Path, peak: float, warmup_epochs: int, num_epochs: int) -> None:
-    """Draw the learning rate by epoch, for every schedule, without training."""
-    epochs = np.linspace(0, max(1, num_epochs), 201)
-    curves = {
-        schedule: [
-            learning_rate(float(epoch), peak, schedule, warmup_epochs, num_epochs)
-            for epoch in epochs
-        ]
-        for schedule in reversed(SCHEDULES)
-    }
-    rows = [
-        {"epoch": float(epoch), **dict(zip(curves, rates, strict=True))}
-        for epoch, rates in zip(epochs, zip(*curves.values(), strict=True), strict=True)
-    ]
-    write_csv(folder / RATES_VALUES, rows)
-    write_figure(folder / RATES_FIGURE, rates_figure(epochs, curves), DPI)
-
-
 @default_style
 def comparison_figure(groups: Mapping[str, Mapping[str, Comparison]]) -> Figure:
     """The rows of some groups: the paired difference of PSNR to the control, and PSNR.
@@ -270,17 +250,4 @@ def comparison_figure(groups: Mapping[str, Mapping[str, Comparison]]) -> Figure:
             axis.tick_params(labelsize=8, labelbottom=True)
     axes[-1, 0].set_xlabel("PSNR minus that of the control (dB), 95 % interval", fontsize=8)
     axes[-1, 1].set_xlabel("PSNR (dB), ± std over seeds", fontsize=8)
-    return figure
-
-
-@default_style
-def rates_figure(epochs: np.ndarray, curves: Mapping[str, Sequence[float]]) -> Figure:
-    """Learning rate by epoch, a curve for each schedule."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axis = figure.subplots()
-    for schedule, rates in curves.items():
-        axis.plot(epochs, rates, label=schedule)
-    axis.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
-    axis.grid(alpha=0.3)
-    axis.legend()
     return figure

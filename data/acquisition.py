@@ -1,8 +1,7 @@
 """How fully sampled images are acquired: with a phase, by one coil or several, with noise.
 
 The random draws of a sample come from the generator that is given with it, except simulated coils,
-which are fixed per sample. They are made on the CPU; images of one coil may be on another
-device, to which phase and noise are sent.
+which are fixed per sample. All is computed on the CPU.
 """
 
 import dataclasses
@@ -19,7 +18,6 @@ from phantom.coils import receive_coils
 from physics.coils import average_lines, combine, compression, expand, mixed, sensitivity_maps
 from physics.fourier import fftc, ifftc, undersample
 from physics.simulation import smooth_phase, white_noise
-from util.machine import to_device
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def acquired(
     a = acquisition
     ny, nx = image.shape[-2:]
     if a.phase:
-        image = image * to_device(smooth_phase((ny, nx), rng), image.device)
+        image = image * smooth_phase((ny, nx), rng)
     lines = torch.from_numpy(mask)
     if image.dim() == 4:
         white = torch.eye(image.shape[1], dtype=torch.complex64)
@@ -65,7 +63,7 @@ def acquired(
     truth = image[..., columns]
     if not a.noise:
         return truth, truth
-    return truth, truth + to_device(white_noise(tuple(truth.shape), a.noise, rng), image.device)
+    return truth, truth + white_noise(tuple(truth.shape), a.noise, rng)
 
 
 def _measured_by_coils(

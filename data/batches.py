@@ -96,23 +96,6 @@ class Batch:
         )
 
 
-class DeviceCache(Sequence[Tensor]):
-    """Images whose samples stay on a device from their first use on."""
-
-    def __init__(self, images: Images, device: torch.device):
-        self.images, self.device = images, device
-        self.shape = tuple(images.shape)
-        self.kept: dict[int, Tensor] = {}
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, i):
-        if i not in self.kept:
-            self.kept[i] = to_device(self.images[i], self.device)
-        return self.kept[i]
-
-
 def epoch_draws(
     samples: Sequence[int], seed: int, epoch: int, n_rounds: int
 ) -> list[tuple[int, int]]:
@@ -144,7 +127,7 @@ def shared(draws: Draws, world: World) -> tuple[Draws, float]:
 
 
 def training_batch(
-    images: Images | DeviceCache,
+    images: Images,
     draws: Draws,
     acquisition: Acquisition,
     training: TrainingDraws,

@@ -18,8 +18,6 @@ from util.progress import progress
 from util.stop import NEVER, StopRequest
 from util.world import ALONE, World
 
-N_LESIONS = len(DIAMETERS) * len(CONTRASTS)  # in each sample
-
 
 def lesion_rows(
     methods: Mapping[str, Method],

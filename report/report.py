@@ -11,13 +11,13 @@ from data.quality import score_notices
 from evaluation.bench import Reference
 from evaluation.scoring import Example, ScoreRow
 from evaluation.summary import best_baseline, by_acceleration, n_samples_of
-from metrics import SCORES, definitions
+from metrics import definitions
 from report.description import caveats, remedies
 from report.figures import curves_figure
 from report.page import write_page
 from report.pictures import Gallery, write_figure
-from report.run_page import result_tables, run_page, score_line, training_charts
-from report.tables import Table, advantage_table, lesion_table, score_tables
+from report.run_page import run_page, score_line, training_charts
+from report.tables import Table, result_tables
 from report.tensorboard import TensorBoard
 from report.text import (
     as_text,
@@ -156,14 +156,11 @@ class Report:
         run, s, folder, groups = self.run, self.run.settings, self.run.folder, self.run.cine.groups
         rows, lesions = results.rows, results.lesions
         verdict = verdict_lines(rows, groups, remedies(s, run.n_coils), run.cine.origin)
-        tables = score_tables(rows, list(SCORES), groups, differences=False)
-        more = advantage_table({"": (rows, groups)}), lesion_table(lesions)
+        tables = result_tables(rows, lesions, groups, all_scores=True)
         parts: dict[str, Sequence[str | Table]] = {
             "Test": [*test_lines(n_samples_of(rows), self.history), *tables],
             "Time": results.times,
             "Warnings about these scores": score_notices(run.cine.quality, run.parts["test"]),
-            "Comparison": [table for table in more[:1] if table is not None],
-            "Lesions": [table for table in more[1:] if table is not None],
         }
         self.write(verdict, {**parts, "Definitions": definitions(), "Caveats": caveats(run)})
         if lesions:

@@ -11,15 +11,7 @@ from metrics import SCORES, definitions
 from report.chart import Chart, Line
 from report.description import caveats, run_summary
 from report.page import BEST, NETWORK, Page
-from report.tables import (
-    ABSENT,
-    Groups,
-    Table,
-    advantage_table,
-    lesion_table,
-    psnr_difference,
-    score_tables,
-)
+from report.tables import ABSENT, Groups, Table, psnr_difference
 from report.text import History
 from training.run import Run
 
@@ -117,9 +109,3 @@ def training_charts(history: History, reference: Reference | None) -> list[Chart
         ),
         Chart("Learning rate", "epoch", "learning rate", [line("learning_rate")]),
     ]
-
-
-def result_tables(rows: Rows, lesions: Rows, groups: Groups) -> list[Table]:
-    """All tables of the test."""
-    more = advantage_table({"": (rows, groups)}), lesion_table(lesions)
-    return score_tables(rows, groups=groups) + [table for table in more if table is not None]

@@ -1,19 +1,38 @@
-"""The files of `reconstruct.py`: a folder for each series, scores and a report for the scan."""
+"""The files of `reconstruct.py`: a folder for each series; scores, report and page of the scan."""
 
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from report.scan_pictures import write_scan_pictures
-from report.scan_text import write_scan_output
+from evaluation.heart_view import find_heart
+from evaluation.series_view import SeriesView, view_series
+from metrics import definitions
+from report.figures import heart_figure
+from report.page import Page
+from report.pictures import BEST, write_figure, write_film
+from report.run_page import score_line
+from report.scan_text import (
+    caveat_lines,
+    network_lines,
+    scan_summary,
+    series_notes,
+    series_table,
+    verdict_of,
+)
+from report.tables import Table, result_tables
+from report.text import as_text
 from scan.reconstruction import TRAINING_FREE, Reconstruction
-from training.run_folder import METRICS
+from training.run_folder import METRICS, OUTPUT
 from util.errors import InputError
-from util.files import not_written, whole_file, write_csv
+from util.files import as_bytes, not_written, whole_file, write_bytes, write_csv
 
 IMAGES = "reconstruction.npz"
+TRUTH = "fully sampled"
+
+Facts = Mapping[str, Sequence[str]]  # lines on the scan and how it was reconstructed, by heading
 
 
 def write_series(folder: Path, result: Reconstruction, dpi: int) -> None:
@@ -47,15 +66,82 @@ def write_images(path: Path, result: Reconstruction) -> None:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def write_results(
-    folder: Path, facts: Mapping[str, Sequence[str]], results: Sequence[Reconstruction]
-) -> None:
-    """`output.txt`, and `metrics.csv` of the series whose truth is known; see `scan_text.py`."""
-    rows = [
-        {"series": result.name} | {k: v for k, v in row.items() if k != "sample"}
-        for result in results
-        for row in result.rows
-    ]
+def write_scan_pictures(folder: Path, result: Reconstruction, dpi: int) -> None:
+    """`cine.gif` and `heart.png` of a series."""
+    series = shown_series(result)
+    compared = result.truth is not None
+    view = find_heart(torch.from_numpy(series[TRUTH if compared else result.network]))
+    write_film(folder, series, view, compared)
+    write_figure(folder / "heart.png", heart_figure(series, view, result.name, compared), dpi)
+
+
+def shown_series(result: Reconstruction) -> dict[str, np.ndarray]:
+    """The magnitudes (T, Y, X) to show, the truth first if it is known, the network's last; divided
+    by the maximum of the truth, or of the network's images."""
+    names = [TRAINING_FREE[0], result.best, result.network]
+    shown = {name: result.images[name].abs() for name in names}
+    if result.truth is not None:
+        shown = {TRUTH: result.truth.abs(), **shown}
+    peak = shown[TRUTH if result.truth is not None else result.network].max()
+    return {name: (images / peak).numpy() for name, images in shown.items()}
+
+
+def write_results(folder: Path, facts: Facts, results: Sequence[Reconstruction]) -> None:
+    """`output.txt`, and `metrics.csv` of the series whose truth is known."""
+    rows, patients = rows_and_patients(results)
     if rows:
-        write_csv(folder / METRICS, rows)
-    write_scan_output(folder, facts, results)
+        named = [
+            {"series": result.name} | {k: v for k, v in row.items() if k != "sample"}
+            for result in results
+            for row in result.rows
+        ]
+        write_csv(folder / METRICS, named)
+    parts: dict[str, Sequence[str | Table]] = {
+        "Verdict": verdict_of(results),
+        **facts,
+        "Network": network_lines(results),
+        "Series": [series_table(results), *notes_of(results)],
+        "Scores": result_tables(rows, [], patients, all_scores=True),
+        "Definitions": definitions() if rows else [],
+        "Caveats": caveat_lines(results),
+    }
+    write_bytes(folder / OUTPUT, as_bytes(as_text(parts)))
+
+
+def scan_view(result: Reconstruction) -> SeriesView:
+    """A series for the player."""
+    series = shown_series(result)
+    roles = {TRUTH: "truth", TRAINING_FREE[0]: "undersampled", result.best: BEST}
+    roles[result.network] = "network"
+    known = TRUTH if result.truth is not None else None
+    return view_series(result.name, series, roles, known)
+
+
+def scan_page(
+    name: str, facts: Facts, results: Sequence[Reconstruction], views: Sequence[SeriesView]
+) -> Page:
+    """`report.html` of the scan `name`; `views`: of the series that are shown."""
+    rows, patients = rows_and_patients(results)
+    details = {**facts, "Network": network_lines(results), "Series": notes_of(results)}
+    return Page(
+        title=f"Reconstruction of {name}",
+        score=score_line(rows, patients) if rows else "measured undersampled: no truth, no scores",
+        summary=scan_summary(results),
+        verdict=verdict_of(results),
+        views=views,
+        pictures_note=f"{len(views)} of {len(results)} series.",
+        tables=result_tables(rows, [], patients),
+        caveats=caveat_lines(results),
+        details=details | ({"Definitions": definitions()} if rows else {}),
+    )
+
+
+def rows_and_patients(results: Sequence[Reconstruction]) -> tuple[list, np.ndarray]:
+    """The rows of scores of all series, and the patient of each series."""
+    rows = [row for result in results for row in result.rows]
+    return rows, np.array([result.patient for result in results])
+
+
+def notes_of(results: Sequence[Reconstruction]) -> list[str]:
+    """The notes on all series, one per line."""
+    return [f"{result.name}: {note}" for result in results for note in series_notes(result)]

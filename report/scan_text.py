@@ -1,47 +1,15 @@
-"""`output.txt` of `reconstruct.py`: what was reconstructed, how, and what the images are worth."""
+"""The words of `reconstruct.py`: what was reconstructed, how, and what the images are worth."""
 
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-import numpy as np
-
-from metrics import SCORES, definitions
-from report.tables import Table, advantage_table, score_tables
-from report.text import as_text, verdict_lines
+from report.tables import Table
+from report.text import verdict_lines
 from scan.adaptation import Adapted
 from scan.measurement import BRIGHT_LEVEL, BRIGHT_QUANTILE
 from scan.reconstruction import Reconstruction
 from scan.weights import outside_lines, training_lines
-from training.run_folder import OUTPUT
-from util.files import as_bytes, write_bytes
 from util.progress import duration
-
-
-def write_scan_output(
-    folder: Path,
-    facts: Mapping[str, Sequence[str]],
-    results: Sequence[Reconstruction],
-) -> None:
-    """`output.txt` of the series that are finished.
-
-    `facts`: lines on the scan and on how it was reconstructed, by heading.
-    """
-    rows = [row for result in results for row in result.rows]
-    patients = np.array([result.patient for result in results])
-    notes = [f"{result.name}: {note}" for result in results for note in series_notes(result)]
-    advantage = advantage_table({"": (rows, patients)})
-    parts: dict[str, Sequence[str | Table]] = {
-        "Verdict": verdict_of(results),
-        **facts,
-        "Network": network_lines(results),
-        "Series": [series_table(results), *notes],
-        "Scores": score_tables(rows, list(SCORES), patients, differences=False),
-        "Comparison": [] if advantage is None else [advantage],
-        "Definitions": definitions() if rows else [],
-        "Caveats": caveat_lines(results),
-    }
-    write_bytes(folder / OUTPUT, as_bytes(as_text(parts)))
 
 
 def verdict_of(results: Sequence[Reconstruction]) -> list[str]:
@@ -126,3 +94,19 @@ def caveat_lines(results: Sequence[Reconstruction]) -> list[str]:
     )
     lines.append("Not for diagnosis.")
     return lines
+
+
+def scan_summary(results: Sequence[Reconstruction]) -> str:
+    """What was done, in two sentences."""
+    trials = sum(bool(result.rows) for result in results)
+    accelerations = [result.measurement.acceleration for result in results]
+    low, high = min(accelerations), max(accelerations)
+    acc = f"{low:.1f}" if high - low < 0.05 else f"{low:.1f} to {high:.1f}"
+    kinds = [f"{trials} fully sampled series, undersampled retrospectively"] if trials else []
+    if trials < len(results):
+        kinds.append(f"{len(results) - trials} series that were measured undersampled")
+    names = ", ".join(dict.fromkeys(result.network for result in results))
+    return (
+        f"{' and '.join(kinds)}, at acceleration {acc}. Each was reconstructed by a network"
+        f" ({names}) and by methods that need no training."
+    )

@@ -96,6 +96,18 @@ def wrapped(lines: Sequence[str], indent: str = "  ") -> list[str]:
     ]
 
 
+def result_tables(
+    rows: Rows, lesions: Rows, groups: Groups, all_scores: bool = False
+) -> list[Table]:
+    """All tables of a test: scores, advantages, lesions.
+
+    `all_scores`: for text, which is not as wide as a page: without differences beside the scores.
+    """
+    scores = score_tables(rows, list(SCORES) if all_scores else None, groups, not all_scores)
+    more = advantage_table({"": (rows, groups)}), lesion_table(lesions)
+    return scores + [table for table in more if table is not None]
+
+
 def score_tables(
     rows: Rows,
     scores: Sequence[str] | None = None,

@@ -56,8 +56,8 @@ def test_all_networks_are_measured_and_equal_ones_once(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"models": ("unet", "vnet")}, "--models is 'vnet', expected some of unet, unet_resnet"),
-        ({"precision": ("float16",)}, "--precision is 'float16', expected some of float32"),
+        ({"models": ("unet", "vnet")}, "--models is 'vnet', expected one of unet, unet_resnet"),
+        ({"precision": ("float16",)}, "--precision is 'float16', expected one of float32"),
         ({"init_features": 0}, "--init-features is 0, expected at least 1"),
         ({"frames": 1.5}, "--frames is 1.5, expected int"),
         ({"size": 100}, "--size is 100, expected a multiple of 16"),

@@ -137,17 +137,10 @@ def test_rows_are_computed_in_the_fastest_precision(tmp_path, fake_run, monkeypa
     assert "--precision bfloat16" in (tmp_path / "out" / "experiments.md").read_text()
 
 
-def test_learning_rate_is_drawn_without_training(tmp_path, fake_run):
-    experiments(tmp_path / "out", only=("learning_rate",), num_epochs=20)
-    assert fake_run == []
-    names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["learning_rate.csv", "learning_rate.png"]
-
-
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"only": ("bases",)}, "--only is 'bases', expected some of base, refiner"),
+        ({"only": ("bases",)}, "--only is 'bases', expected one of base, refiner"),
         ({"seeds": 0}, "--seeds is 0"),
         ({"jobs": 0}, "--jobs is 0, expected a whole number of at least 1"),
         ({"initial_weights": "phantom"}, "--initial-weights cannot be given"),

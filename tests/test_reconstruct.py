@@ -112,7 +112,7 @@ def test_the_mean_over_flips_is_the_result_beside_the_plain_one(trial, tmp_path)
         kspace = fftc(torch.from_numpy(1000 * IMAGES[0])).numpy() * arrays["mask"][..., None]
         found = reconstruct(kspace, arrays["mask"], average=2, precision="float32", device="cpu")
         assert found == pytest.approx(arrays["reconstruction"], abs=1)
-    with pytest.raises(InputError, match="--average is 3, expected 1 or 2 or 4 or 8"):
+    with pytest.raises(InputError, match="--average is 3, expected one of 1, 2, 4, 8"):
         reconstruct_scan(tmp_path / "mine.npz", tmp_path / "other", average=3, **QUICK)
 
 
@@ -249,7 +249,7 @@ def test_weights_that_cannot_take_the_data_say_what_they_take(tmp_path, finished
     [
         ({"acc": 0.5}, "--acc is 0.5, expected at least 1"),
         ({"adapt": -1.0}, "--adapt is -1.0, expected at least 0"),
-        ({"precision": "float16"}, "--precision is 'float16', expected float32 or bfloat16"),
+        ({"precision": "float16"}, "--precision is 'float16', expected one of float32, bfloat16"),
         ({"device": "tpu"}, "--device tpu cannot be used here"),
         ({"weights": "missing.pt"}, "missing.pt does not exist"),
         ({"acc": 20}, "--acc 20 gives 3 of 64 lines a frame and --sample-n is 4"),

@@ -134,7 +134,9 @@ def test_report_reads_on_its_own(finished):
         assert float(advantage) == pytest.approx(float(validated) - best, abs=0.006)
     for method in METHODS:
         assert re.search(rf"^{method} +\d\.\d+ +\d+\.\d+ ± \d\.\d+ +[\d.]+ ± ", text, re.MULTILINE)
-    line = r"^unet_resnet, acceleration 4: PSNR \(dB\) [+-]\d.*\(\w+\); SSIM .*; moving PSNR .*\) Paired by"
+    line = (
+        r"^unet_resnet, acceleration 4: PSNR \(dB\) [+-]\d.*\(\w+\); SSIM .*; moving PSNR .* Pair"
+    )
     assert re.search(line, re.sub(r"\n  (?=\S)", " ", text), re.MULTILINE)
     assert all(len(row) <= 100 for row in raw.splitlines())
     assert re.search(r"^  search .*, training \S+ \w+, test ", text, re.MULTILINE)

@@ -22,7 +22,7 @@ from training.optimisation import LOSSES, SCHEDULES
 from training.run import acceleration_range
 from util.errors import InputError
 from util.progress import say
-from util.settings import flag
+from util.settings import flag, require_bounds, require_choices
 from util.world import World
 
 AT_LEAST = {
@@ -55,30 +55,11 @@ Settings = Mapping[str, Any]  # the keywords of train()
 
 def check_settings(settings: Settings) -> None:
     """Raise InputError at the first setting whose value makes no sense, whatever the data."""
-    for bounds, expected, holds in (
-        (AT_LEAST, "at least", lambda value, bound: value >= bound),
-        (AT_MOST, "at most", lambda value, bound: value <= bound),
-        (MORE_THAN, "more than", lambda value, bound: value > bound),
-        (LESS_THAN, "less than", lambda value, bound: value < bound),
-    ):
-        for name, bound in bounds.items():
-            value = settings[name]
-            if value is not None and not holds(value, bound):
-                raise InputError(f"{flag(name)} is {value}, expected {expected} {bound}")
-    for name, choices in CHOICES.items():
-        value = settings[name]
-        for item in value if isinstance(value, tuple) else (value,):
-            if item is not None and item not in choices:
-                several = ": separate several by spaces" if "," in item else ""
-                raise InputError(
-                    f"{flag(name)} is {item!r}, expected one of {', '.join(choices)}{several}"
-                )
+    require_bounds(settings, AT_LEAST, AT_MOST, MORE_THAN, LESS_THAN)
+    require_choices(settings, CHOICES | {"average": AVERAGES})
     for name in ("data", "initial_weights"):
         if settings[name] is not None and not settings[name].strip():
             raise InputError(f"{flag(name)} is empty text: name a file")
-    if settings["average"] not in AVERAGES:
-        expected = ", ".join(map(str, AVERAGES))
-        raise InputError(f"--average is {settings['average']}, expected one of {expected}")
     acc = settings["acc"]
     if isinstance(acc, tuple) and (len(acc) != 2 or acc[0] > acc[1]):
         raise InputError(f"--acc is {acc}, expected one acceleration, or a lowest and a highest")

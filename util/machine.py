@@ -180,11 +180,6 @@ def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def total_memory(device: torch.device) -> int:
-    """Bytes of memory of a GPU, whatever uses them."""
-    return torch.cuda.get_device_properties(device).total_memory
-
-
 def free_memory(device: torch.device) -> int:
     """Bytes of free memory of a device, 0 if the system does not report it."""
     if device.type == "cuda":

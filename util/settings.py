@@ -12,11 +12,13 @@ import functools
 import inspect
 import io
 import math
+import operator
 import os
 import tokenize
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -126,6 +128,38 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def require_bounds(
+    given: Mapping[str, Any],
+    at_least: Mapping[str, float],
+    at_most: Mapping[str, float] = MappingProxyType({}),
+    more_than: Mapping[str, float] = MappingProxyType({}),
+    less_than: Mapping[str, float] = MappingProxyType({}),
+) -> None:
+    """Raise InputError at the first setting that is out of bounds, unless it is absent or None."""
+    for bounds, expected, holds in (
+        (at_least, "at least", operator.ge),
+        (at_most, "at most", operator.le),
+        (more_than, "more than", operator.gt),
+        (less_than, "less than", operator.lt),
+    ):
+        for name, bound in bounds.items():
+            value = given.get(name)
+            for number in value if isinstance(value, tuple) else (value,):
+                if number is not None and not holds(number, bound):
+                    raise InputError(f"{flag(name)} is {value}, expected {expected} {bound}")
+
+
+def require_choices(given: Mapping[str, Any], choices: Mapping[str, Collection[Any]]) -> None:
+    """Raise InputError at the first setting with another value than its choices."""
+    for name, possible in choices.items():
+        value = given.get(name)
+        for item in value if isinstance(value, tuple) else (value,):
+            if item is not None and item not in possible:
+                expected = ", ".join(map(str, possible))
+                several = ": separate several by spaces" if "," in str(item) else ""
+                raise InputError(f"{flag(name)} is {item!r}, expected one of {expected}{several}")
 
 
 def flag(name: str) -> str:

@@ -5,8 +5,7 @@ from helpers import save_result
 from PIL import Image
 
 from ablation.groups import Experiment
-from ablation.summary import RATES_FIGURE, write_rates, write_report
-from training.optimisation import learning_rate
+from ablation.summary import write_report
 
 
 def row(tmp_path, group, name, *psnr, failure="", **how) -> Experiment:
@@ -98,16 +97,3 @@ def test_intervals_are_over_patients_where_these_are_known(tmp_path):
 def test_nothing_is_written_of_nothing(tmp_path):
     write_report(tmp_path, [Experiment("cnn3d", "3-D U-Net", {}, tmp_path, failure="no")], {})
     assert list(tmp_path.iterdir()) == []
-
-
-def test_rates_are_those_of_training(tmp_path):
-    write_rates(tmp_path, peak=1e-3, warmup_epochs=10, num_epochs=40)
-    with (tmp_path / "learning_rate.csv").open(newline="") as file:
-        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-    assert rows[0] == {"epoch": 0, "constant": 1e-3, "cosine": 0}
-    assert rows[-1]["epoch"] == 40
-    assert rows[-1]["cosine"] == pytest.approx(0, abs=1e-12)
-    middle = rows[len(rows) // 2]
-    assert middle["cosine"] == pytest.approx(learning_rate(middle["epoch"], 1e-3, "cosine", 10, 40))
-    with Image.open(tmp_path / RATES_FIGURE) as picture:
-        assert picture.size[0] > 500

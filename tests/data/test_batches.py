@@ -8,7 +8,6 @@ from CS_mask import Sampling
 from data.acquisition import Acquisition
 from data.augmentation import AUGMENTATIONS
 from data.batches import (
-    DeviceCache,
     EvaluationBatches,
     TrainingDraws,
     divided,
@@ -247,35 +246,3 @@ def test_virtual_coils_are_fewer_and_hold_the_image():
     assert every.aliased.shape[2] == 6
     assert few.aliased.shape[2] == few.maps.shape[1] == 3
     assert (few.target - every.target).abs().mean() < 0.02
-
-
-@pytest.mark.parametrize("settings", [{}, {"phase": True, "noise": 0.01}])
-@pytest.mark.parametrize("strip", [None, 16])
-def test_kept_samples_are_augmented_and_acquired_on_their_device(settings, strip):
-    """The device "meta" has no values, and takes none of another device, like a GPU."""
-    kept = DeviceCache(IMAGES, torch.device("meta"))
-    settings = settings | {"strip": strip, "augment": AUGMENTATIONS}
-    batch = batch_of([(0, 2), (1, 5)], kept, "meta", **settings)
-    expected = batch_of([(0, 2), (1, 5)], **settings)
-    for name in ("image", "mask", "aliased"):
-        tensor, other = getattr(batch, name), getattr(expected, name)
-        assert tensor.is_meta
-        assert tensor.shape == other.shape
-        assert tensor.dtype == other.dtype
-
-
-def test_kept_samples_are_read_once():
-    class Source:
-        def __init__(self):
-            self.shape, self.read = IMAGES.shape, []
-
-        def __getitem__(self, i):
-            self.read.append(i)
-            return IMAGES[i]
-
-    source = Source()
-    kept = DeviceCache(source, torch.device("cpu"))
-    draws = [(0, 2), (0, 5), (1, 2)]
-    assert equal(batch_of(draws, kept, **RANDOM), batch_of(draws, **RANDOM))
-    assert source.read == [2, 5]
-    assert len(kept) == len(IMAGES)
