@@ -28,6 +28,7 @@ References:
     grouping", Pattern Recognit 43:1531-1549, 2010 (shrinkage of local principal components).
 """
 
+import contextlib
 import math
 from functools import lru_cache
 
@@ -129,12 +130,14 @@ def eigenvectors(matrices: Tensor) -> Tensor:
     device has no eigensolver (mps).
 
     In single precision LAPACK fails on some matrices of rank 1, such as those of a background that
-    is the same in all frames; then all are taken in double precision.
+    is the same in all frames, and gives NaN for some of black blocks, whose values are denormal;
+    then all are taken in double precision.
     """
     on = matrices if matrices.device.type in ("cpu", "cuda") else matrices.cpu()
-    try:
+    vectors = None
+    with contextlib.suppress(torch.linalg.LinAlgError):
         vectors = torch.linalg.eigh(on).eigenvectors
-    except torch.linalg.LinAlgError:
+    if vectors is None or not vectors.isfinite().all():
         double = torch.complex128 if on.is_complex() else torch.float64
         vectors = torch.linalg.eigh(on.to(double)).eigenvectors
     return vectors.to(matrices)

@@ -19,7 +19,7 @@ from training.checkpoint import FOR_COILS, FOR_COMPLEX, FOR_REAL
 from training.run import Run
 from util.command_line import given_command
 from util.machine import about_precision, git_commit, hardware, rounding, versions
-from util.progress import name_list
+from util.progress import counted, name_list
 from util.world import launch_name
 
 COMPRESSED_SAMPLES = 4  # whose mean energy in virtual coils is named
@@ -64,7 +64,7 @@ def describe(run: Run) -> dict[str, list[str]]:
     n_frames, ny, nx = cine.shape
     lines = {
         "Data": [
-            f"{cine.source}: {len(cine.images)} samples of {n_frames} frames, {ny} x {nx} pixels,"
+            f"{cine.source}: {counted(len(cine.images), 'sample')} of {counted(n_frames, 'frame')}, {ny} x {nx} pixels,"
             f" {'complex' if cine.images.is_complex() else 'real-valued'}, hash {cine.hash}",
             *cine.notices,
             *data_notices(cine.quality),
@@ -73,7 +73,8 @@ def describe(run: Run) -> dict[str, list[str]]:
         ],
         "Split": [
             *(
-                f"{name}: {len(part)} samples ({name_list(part)})"
+                f"{name}: {counted(len(part), 'sample')}"
+                + (f" ({name_list(part)})" if part else "")
                 for name, part in run.parts.items()
             ),
             leakage_notice(cine.groups, cine.quality.thumbnails, run.parts),

@@ -25,6 +25,7 @@ from evaluation.summary import (
     n_samples_of,
 )
 from metrics import SCORES
+from util.progress import counted
 
 WIDTH = 100  # columns of text
 ABSENT = "absent"  # a score that could not be computed
@@ -127,7 +128,7 @@ def score_tables(
         columns = columns_of(own)
         table = score_table({name: columns[name] for name in means_of(own)}, scores)
         heads, cells = list(table.heads), [list(row) for row in table.rows]
-        note = f"Mean ± standard deviation over {n_samples_of(own)} test samples."
+        note = f"Mean ± standard deviation over {counted(n_samples_of(own), 'test sample')}."
         if best is not None:
             heads.append(f"PSNR minus {best} (dB)")
             note += f" Differences are paired by sample: {interval_meaning(groups is not None)}."

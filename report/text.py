@@ -8,7 +8,7 @@ from evaluation.summary import Rows, by_acceleration, means_of, n_samples_of
 from metrics import SCORES
 from report.tables import Groups, Table, difference_text, wrapped
 from training.run_folder import highest_peak
-from util.progress import duration
+from util.progress import counted, duration
 
 ADVANTAGE = "advantage"  # of the network over the best training-free method, a column
 History = Sequence[Mapping[str, float]]  # an entry for each completed epoch
@@ -86,10 +86,9 @@ def verdict_lines(
     lines, behind = list(origin), ""
     for acc, own in by_acceleration(rows).items():
         ranked = ", ".join(f"{name} {mean:.2f}" for name, mean in means_of(own).items())
-        n_samples = n_samples_of(own)
         lines.append(
-            f"acceleration {float(acc):g}, mean PSNR of {n_samples} {unit}"
-            f"{'s' * (n_samples > 1 and not unit.endswith('s'))} in dB: {ranked}"
+            f"acceleration {float(acc):g}, mean PSNR of {counted(n_samples_of(own), unit)} in dB:"
+            f" {ranked}"
         )
         for difference in advantages(own, groups):
             if difference.score == "psnr":
@@ -105,7 +104,7 @@ def verdict_lines(
 
 def test_lines(n_samples: int, history: History) -> list[str]:
     """What was tested, and the training that led to it."""
-    title = f"{n_samples} samples, mean ± standard deviation over samples"
+    title = f"{counted(n_samples, 'sample')}, mean ± standard deviation over samples"
     if history:
         validated = [entry for entry in history if "validation/psnr" in entry]
         best = max(validated, key=lambda entry: entry["validation/psnr"])

@@ -39,7 +39,7 @@ def progress(
 
     `size`: of an item in samples, or what `unit` names; `n_samples`: of all items.
     """
-    log(f"{title}: {n_samples} {unit}s")
+    log(f"{title}: {counted(n_samples, unit)}")
     done, said, since = 0, 0, time.perf_counter()
     with tqdm(total=n_samples, desc=title, unit=unit, disable=None) as bar:
         for item in items:
@@ -59,6 +59,11 @@ def duration(seconds: float) -> str:
     if minutes < 1.5:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{minutes:.1f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+def counted(n: int, noun: str) -> str:
+    """ "1 sample", "3 samples"; a noun that ends in s, such as "series", stays."""
+    return f"{n} {noun}" + ("s" if n != 1 and not noun.endswith("s") else "")
 
 
 def name_list(samples: Sequence[int]) -> str:

@@ -125,6 +125,16 @@ def test_blocks_that_do_not_change_have_eigenvectors(phase):
     assert off.abs().max() < 1e-4
 
 
+def test_black_blocks_have_eigenvectors():
+    """Of denormal values, for which LAPACK gives NaN in single precision, without an error."""
+    values = torch.tensor([[6.0, 3.0, 1.0], [3.0, 2.0, 0.0], [1.0, 0.0, 1.0]])
+    matrices = torch.zeros(2, 20, 20)
+    matrices[:, :3, :3] = values * 1.4e-45
+    vectors = patches.eigenvectors(matrices)
+    unit = torch.eye(20).expand_as(vectors)
+    torch.testing.assert_close(vectors.mH @ vectors, unit, atol=1e-5, rtol=0)
+
+
 @RULES
 def test_real_and_complex_series_are_shrunk_alike(shrink):
     images = real_series(7, 24, 24)
