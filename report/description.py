@@ -64,7 +64,8 @@ def describe(run: Run) -> dict[str, list[str]]:
     n_frames, ny, nx = cine.shape
     lines = {
         "Data": [
-            f"{cine.source}: {counted(len(cine.images), 'sample')} of {counted(n_frames, 'frame')}, {ny} x {nx} pixels,"
+            f"{cine.source}: {counted(len(cine.images), 'sample')} of"
+            f" {counted(n_frames, 'frame')}, {ny} x {nx} pixels,"
             f" {'complex' if cine.images.is_complex() else 'real-valued'}, hash {cine.hash}",
             *cine.notices,
             *data_notices(cine.quality),
