@@ -10,10 +10,9 @@ truth), or of measured undersampled k-space, or `phantom`. `docs/formats.md` has
 import dataclasses
 import os
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +32,7 @@ from physics.fourier import ifftc
 from report.page import write_page
 from report.scan_report import scan_page, scan_view, write_results, write_series
 from report.scan_text import verdict_of
-from scan.adaptation import Adapted
 from scan.adaptation import adapt as adapt_to
-from scan.choice import ChosenMethod, best_training_free
 from scan.measurement import (
     Measurement,
     drawn_lines,
@@ -45,8 +42,8 @@ from scan.measurement import (
     is_fully_sampled,
     require_mask,
 )
-from scan.reconstruction import Reconstruction, methods_for, reconstruct_all, score_series
-from scan.weights import Weights, default_weights, load_scan_weights, require_fit
+from scan.reconstruction import Reconstruction, Reconstructor
+from scan.weights import default_weights, load_scan_weights, require_fit
 from training.run_folder import REPORT
 from util import machine
 from util.command_line import given_command, main, parse_command_line
@@ -102,32 +99,15 @@ def reconstruct_scan(
     machine.make_deterministic(seed)
     if on.type == "cpu":
         machine.reuse_memory(STEP_BYTES if adapt else 0)
-    path = os.fspath(scan)
-    source = open_scan(path, axes, mask)
-    load_named = cache(lambda name: load_scan_weights(name, on))
-
-    def weights_for(measurement: Measurement) -> Weights:
-        used = load_named(weights or default_weights(measurement))
-        require_fit(used, measurement, bool(adapt))
-        return used
+    source = open_scan(os.fspath(scan), axes, mask)
+    reconstructor = Reconstructor(weights, bool(adapt), average, precision, seed, on)
 
     def measurement_of(number: int, series: Series) -> Measurement:
         return measured(series, acc, sample_n, seed, number).to(on)
 
-    choices: dict[tuple[bool, bool], ChosenMethod] = {}  # for each kind of series, by its first one
-
-    def choice_for(measurement: Measurement) -> ChosenMethod:
-        kind = measurement.is_real, measurement.maps is not None
-        if kind not in choices:
-            choices[kind] = best_training_free(measurement, seed)
-            facts["Reconstruction"].append(choices[kind].line)
-            say(choices[kind].line)
-        return choices[kind]
-
     facts = {"Scan": scan_lines(source), "Reconstruction": how_lines(given, precision, on)}
     results: list[Reconstruction] = []
     views: list[SeriesView] = []
-    adapted: dict[bool, Adapted] = {}  # to real-valued, and to complex series
     with (
         machine.explained_out_of_memory(MEMORY_REMEDY),
         claimed_folder(os.fspath(output_folder), lambda folder: require_only((), folder)) as folder,
@@ -135,35 +115,20 @@ def reconstruct_scan(
         stop = StopRequest(None, "the same command with another folder")
         for line in (*facts["Scan"], *facts["Reconstruction"]):
             say(line)
-        to_adapt_to = some_of_each_kind(source, measurement_of) if adapt else {}
-        for is_real, some in to_adapt_to.items():
-            *_, used = map(weights_for, some)  # which must fit all
-            adapted[is_real] = adapt_to(
+        # fine-tuning comes first, on some series of the whole scan
+        for is_real, some in some_of_each_kind(source, measurement_of).items() if adapt else ():
+            *_, used = map(reconstructor.weights_for, some)  # which must fit all
+            reconstructor.adapted[is_real] = adapt_to(
                 used.network, some, used.needs_real, adapt, precision, seed, stop
             )
-        del to_adapt_to
+        # every series is written as soon as it is reconstructed, and its images are forgotten
         for number, series in enumerate(progress(source, "series", len(source), lambda _: 1)):
-            started = time.perf_counter()
             measurement = measurement_of(number, series)
-            used = weights_for(measurement)
-            adapted_to = adapted.get(measurement.is_real)
-            choice = choice_for(measurement)
-            methods = methods_for(measurement, used, adapted_to, choice.name, precision, average)
-            images = reconstruct_all(methods, measurement)
-            truth = measurement.true_images
-            result = Reconstruction(
-                name=series.name,
-                patient=series.patient or ("" if source.one_patient else series.name),
-                notes=[*series.notes, *measurement.notes],
-                measurement=measurement,
-                weights=used,
-                adapted=adapted_to,
-                images=images,
-                truth=truth,
-                rows=[] if truth is None else score_series(images, truth, number, measurement.acc),
-                best=choice.name,
-                seconds=time.perf_counter() - started,
-            )
+            if (choice := reconstructor.choose(measurement)) is not None:
+                facts["Reconstruction"].append(choice.line)
+                say(choice.line)
+            patient = series.patient or ("" if source.one_patient else series.name)
+            result = reconstructor.reconstruct(series, patient, measurement)
             results.append(result)
             write_series(folder, result, picture_dpi)
             write_results(folder, facts, results)
@@ -172,9 +137,9 @@ def reconstruct_scan(
             result.keep_network()
             if stop.requested():
                 break
+        # the files of the whole scan
         write_like(source, {r.name: r.images[r.network].numpy() for r in results}, folder)
-        page = scan_page(source.path.name, facts, results, views)
-        write_page(folder / REPORT, page)
+        write_page(folder / REPORT, scan_page(source.path.name, facts, results, views))
         for line in verdict_of(results):
             say(line)
         if len(results) < len(source):

@@ -22,6 +22,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -352,6 +353,7 @@ def identity_of_test(run: Run, network: nn.Module | None, bench: Bench) -> dict[
         "network": None if network is None else ckpt.weights_hash(network),
         "parameters": {str(acc): parameters for acc, parameters in bench.tuned.items()},
         "data": run.cine.hash,
+        "acquisition": asdict(run.acquisition),
         "settings": run_folder.of_the_run(vars(run.settings)),
         "code": CODE,
         "versions": machine.versions(),

@@ -130,6 +130,7 @@ def convert(
             " it was measured: leave them out"
         )
 
+    # the scans of all inputs, and the files that are none
     rows: list[ConvertedSeries] = []
     groups: list[str] = []
     notes: Counter[str] = Counter()
@@ -137,6 +138,7 @@ def convert(
     notes.update(others)
     owners = patients_of_files(scans)
     try:
+        # samples go to a file as they are read, because the header needs their number
         with tempfile.TemporaryFile(dir=target.parent) as samples:
             items = progress(scans.items(), "reading", len(scans), lambda item: 1, unit="scan")
             for source, files in items:

@@ -98,6 +98,7 @@ def read_ismrmrd(path: Path, axes: str | None) -> Scan:
         raise InputError(
             f"{path} has a {trajectory} trajectory; expected a Cartesian one: regrid it first"
         )
+    # the acquisitions that are lines of images, and those of noise
     bits = sum(1 << (bit - 1) for bit in LEFT_OUT)
     flags = heads["flags"].astype(np.uint64)
     of_noise = np.flatnonzero(flags & np.uint64(1 << (NOISE - 1)))
@@ -111,6 +112,7 @@ def read_ismrmrd(path: Path, axes: str | None) -> Scan:
         notes.append(f"{n_left_out} lines of noise, calibration, navigation or other are no image")
     rows = np.flatnonzero(used)
     heads = heads[rows]
+    # series and frames, by the counters of the lines
     if len(np.unique(heads["idx"]["kspace_encode_step_2"])) > 1:
         raise InputError(f"{path} is three-dimensional; expected slices: reconstruct it along z")
     frame_name = "phase" if len(np.unique(heads["idx"]["phase"])) > 1 else "repetition"

@@ -38,6 +38,7 @@ class Chart:
 
 def svg(chart: Chart) -> str:
     """The chart as an SVG element, without its title and legend, which the page sets as text."""
+    # the ranges of both axes
     points = [
         (x, y)
         for line in chart.lines
@@ -56,6 +57,7 @@ def svg(chart: Chart) -> str:
             TOP + (y_high - y) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM),
         )
 
+    # grid, ticks and axis
     right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
     parts = []
     for y, label in _log_ticks(y_low, y_high) if chart.log else _ticks(y_low, y_high):
@@ -66,6 +68,7 @@ def svg(chart: Chart) -> str:
         at = place(x, y_low)[0]
         parts.append(f'<text class="tick under" x="{at:.1f}" y="{bottom + 17}">{label}</text>')
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
+    # the lines, in pieces between their gaps
     for line in chart.lines:
         dash = DASHES[line.colour % len(DASHES)]
         style = f' stroke-dasharray="{dash}"' if dash else ""
@@ -84,6 +87,7 @@ def svg(chart: Chart) -> str:
             f'<line class="cursor" x1="{LEFT}" x2="{LEFT}" y1="{TOP}" y2="{bottom}"'
             f' data-left="{LEFT}" data-right="{right}"/>'
         )
+    # labels
     middle = (TOP + bottom) / 2
     parts.append(
         f'<text class="label" x="{(LEFT + right) / 2}" y="{HEIGHT - 8}">{escape(chart.x)}</text>'

@@ -1,18 +1,21 @@
 """The reconstructions of one series: training-free, and by a network; and their scores."""
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from evaluation.scoring import ScoreRow, score_images
+from formats.series import Series
 from methods.averaging import average_name, averaged
 from methods.baselines import Method, baseline
 from model import run_network
 from scan.adaptation import Adapted
+from scan.choice import ChosenMethod, best_training_free
 from scan.measurement import Measurement
-from scan.weights import Weights
+from scan.weights import Weights, default_weights, load_scan_weights, require_fit
 
 TRAINING_FREE = ("zero_filled", "view_sharing")  # beside the network and the best such method
 
@@ -46,25 +49,66 @@ class Reconstruction:
         return list(self.images)[-1]
 
 
-def methods_for(
-    measurement: Measurement,
-    weights: Weights,
-    adapted: Adapted | None,
-    best: str,
-    precision: str,
-    average: int,
-) -> dict[str, Method]:
-    """Training-free methods with their usual parameters, the `best` last; the network, the network
-    adapted, and the mean of the last over flips, each if asked for."""
-    methods = {name: baseline(name, measurement.is_real) for name in (*TRAINING_FREE, best)}
-    methods[weights.model] = partial(run_network, weights.network, precision=precision)
-    if adapted is not None:
-        name = f"{weights.model}_adapted"
-        methods[name] = partial(run_network, adapted.network, precision=precision)
-    if average > 1:
-        name, method = list(methods.items())[-1]
-        methods[average_name(name, average)] = averaged(method, average)
-    return methods
+@dataclass
+class Reconstructor:
+    """Reconstructs the series of a scan by a network and by training-free methods: with their usual
+    parameters, and the one that predicts held-out lines best."""
+
+    weights: str | None  # checkpoint, or the name of shipped weights; None: those that fit the data
+    adapting: bool  # whether the network is to be fine-tuned on the scan
+    average: int  # mean over this many flips and reversals
+    precision: str
+    seed: int  # of the held-out lines
+    device: torch.device
+    # by kind of series
+    adapted: dict[bool, Adapted] = field(default_factory=dict)  # to real-valued, to complex ones
+    chosen: dict[tuple[bool, bool], ChosenMethod] = field(default_factory=dict)
+    loaded: dict[str, Weights] = field(default_factory=dict)  # by name
+
+    def weights_for(self, measurement: Measurement) -> Weights:
+        """The weights for a series; InputError if they do not fit it."""
+        name = self.weights or default_weights(measurement)
+        if name not in self.loaded:
+            self.loaded[name] = load_scan_weights(name, self.device)
+        require_fit(self.loaded[name], measurement, self.adapting)
+        return self.loaded[name]
+
+    def choose(self, measurement: Measurement) -> ChosenMethod | None:
+        """Choose the training-free method for series of this kind; None if it is chosen already."""
+        kind = measurement.is_real, measurement.maps is not None
+        if kind in self.chosen:
+            return None
+        self.chosen[kind] = best_training_free(measurement, self.seed)
+        return self.chosen[kind]
+
+    def reconstruct(self, series: Series, patient: str, measurement: Measurement) -> Reconstruction:
+        """The reconstructions of a series, and their scores if its truth is known."""
+        started = time.perf_counter()
+        weights, adapted = self.weights_for(measurement), self.adapted.get(measurement.is_real)
+        best = self.chosen[measurement.is_real, measurement.maps is not None].name
+        methods = {name: baseline(name, measurement.is_real) for name in (*TRAINING_FREE, best)}
+        methods[weights.model] = partial(run_network, weights.network, precision=self.precision)
+        if adapted is not None:
+            name = f"{weights.model}_adapted"
+            methods[name] = partial(run_network, adapted.network, precision=self.precision)
+        if self.average > 1:
+            name, method = list(methods.items())[-1]
+            methods[average_name(name, self.average)] = averaged(method, self.average)
+        images, truth = reconstruct_all(methods, measurement), measurement.true_images
+        (number,) = measurement.samples
+        return Reconstruction(
+            name=series.name,
+            patient=patient,
+            notes=[*series.notes, *measurement.notes],
+            measurement=measurement,
+            weights=weights,
+            adapted=adapted,
+            images=images,
+            truth=truth,
+            rows=[] if truth is None else score_series(images, truth, number, measurement.acc),
+            best=best,
+            seconds=time.perf_counter() - started,
+        )
 
 
 @torch.no_grad()

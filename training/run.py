@@ -186,6 +186,7 @@ def restore(run: Run, training: Training) -> None:
     Raises:
         InputError: the checkpoint was made with other settings or other data.
     """
+    # a new run, or one whose checkpoint is lost
     path = run.folder / ckpt.LAST
     if not run.world.from_first(path.exists()):
         if (run.folder / ckpt.BEST).exists():
@@ -204,6 +205,7 @@ def restore(run: Run, training: Training) -> None:
             f"{error}; {ckpt.BEST} beside it can be scored in another folder, with --num-epochs 0"
             f" --initial-weights {run.folder / ckpt.BEST}, or trained from"
         ) from None
+    # of the same run?
     fixed = of_the_run(vars(run.settings))
     known = last["settings"]  # without settings that are newer than the run
     differing = [k for k, v in fixed.items() if k in known and known[k] != v]
@@ -214,6 +216,7 @@ def restore(run: Run, training: Training) -> None:
             f"{path} was made with other {', '.join(differing)}: give the run its own data and"
             " settings back, or start a new one in another folder"
         )
+    # the state
     ckpt.load_weights(training.evaluated, last, path)
     if training.average is not None:
         ckpt.load_weights(training.network, last, path, "training_weights")
