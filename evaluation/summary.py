@@ -22,7 +22,7 @@ def columns_of(rows: Rows) -> dict[str, Columns]:
     for row in rows:
         by_method.setdefault(row["method"], []).append(row)
     return {
-        method: {name: np.array([row.get(name, np.nan) for row in group]) for name in SCORES}
+        method: {name: np.array([row[name] for row in group]) for name in SCORES}
         for method, group in by_method.items()
     }
 
