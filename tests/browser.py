@@ -104,11 +104,6 @@ class Browser:
         ):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
-    def picture(self, path: Path, whole: bool = True) -> None:
-        """A screenshot."""
-        shot = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
-        path.write_bytes(base64.b64decode(shot["data"]))
-
     def pdf(self, path: Path) -> None:
         """The page as it is printed."""
         printed = self.call("Page.printToPDF", printBackground=False, preferCSSPageSize=True)

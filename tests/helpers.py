@@ -12,11 +12,12 @@ import torch
 from ablation.results import Result, read_result
 from CS_mask import GAUSSIAN, Sampling
 from data.quality import Quality, measure
+from dataset import Cine, load_cine
 from metrics import SCORES
 from training import checkpoint as ckpt
 from training.run_folder import HISTORY, write_config, write_metrics
 from util.command_line import as_flags
-from util.files import write_csv
+from util.files import read_csv, write_csv
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -64,6 +65,15 @@ UNET = {
     "attention": False,
 }
 
+# a cascade
+STAGES = {
+    "stages": 2,
+    "features": 16,
+    "real_image": True,
+    "dc_weight": None,
+    "learn_dc_weight": False,
+}
+
 # scores of two methods on two samples: both have a mean of 2
 ROWS = [
     {"sample": sample, "acc": 6, "method": method, **dict.fromkeys(SCORES, value)}
@@ -91,12 +101,31 @@ def quality_of(images: torch.Tensor) -> Quality:
     return Quality.of([measure(sample) for sample in images])
 
 
+def load(path, **changes) -> Cine:
+    """The data of a file, with some arguments of `load_cine` changed."""
+    given = {"n_samples": None, "complex_pairs": False, "normalise": False}
+    return load_cine(str(path), **given | {"n_frames": 8, "data_seed": 0} | changes)
+
+
+def full_disk(*arguments, **keywords) -> None:
+    """Stands for a function that writes."""
+    raise OSError(28, "No space left on device")
+
+
 def sampling(acc: float, centre_lines: int = 4) -> Sampling:
     return Sampling(GAUSSIAN, (acc, acc), centre_lines)
 
 
 def random_complex(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.complex64, generator=torch.manual_seed(seed))
+
+
+def randomised(network: torch.nn.Module) -> torch.nn.Module:
+    """The network with no layer left at zero."""
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    return network
 
 
 def command(output_folder: Path, **settings) -> list[str]:
@@ -107,8 +136,7 @@ def command(output_folder: Path, **settings) -> list[str]:
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
     """The rows of a run's `metrics.csv`, every cell as text."""
-    with (folder / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+    return read_csv(folder / "metrics.csv")
 
 
 def report_of(folder: Path) -> str:
@@ -175,6 +203,16 @@ class FakeProcess:
 
     def terminate(self) -> None:
         self.status = 75
+
+
+class Canary:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
 
 
 def error_of(done: subprocess.CompletedProcess, status: int = 2) -> str:

@@ -1,5 +1,7 @@
 """Files of every format, each written with the library of that format."""
 
+import h5py
+import ismrmrd
 import numpy as np
 import pydicom
 from pydicom.dataset import FileDataset, FileMetaDataset
@@ -73,3 +75,51 @@ def write_dicom_folder(folder, slices, **tags):
 
 def dicom_of(path):
     return pydicom.dcmread(path)
+
+
+def save_mat73(path, **arrays):
+    """As MATLAB does: axes reversed, complex values as records, a header before HDF5's."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, array in arrays.items():
+            stored = array.T
+            if array.dtype.kind == "c":
+                stored = np.empty(array.T.shape, [("real", "f4"), ("imag", "f4")])
+                stored["real"], stored["imag"] = array.T.real, array.T.imag
+            file[name] = stored
+            file[name].attrs["MATLAB_class"] = np.bytes_("single")
+        file.create_group("#refs#")["a"] = np.zeros((3, 4, 5))
+    with path.open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\0\2IM")
+
+
+FOV = "<fieldOfView_mm><x>300</x><y>300</y><z>8</z></fieldOfView_mm>"
+RAW_HEADER = f"""<?xml version="1.0"?><ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD">
+<subjectInformation><patientName>Doe^Jane</patientName></subjectInformation>
+<experimentalConditions><H1resonanceFrequency_Hz>63500000</H1resonanceFrequency_Hz>
+</experimentalConditions><encoding>
+<encodedSpace><matrixSize><x>{{nx}}</x><y>{{ny}}</y><z>1</z></matrixSize>{FOV}</encodedSpace>
+<reconSpace><matrixSize><x>{{shown}}</x><y>{{ny}}</y><z>1</z></matrixSize>{FOV}</reconSpace>
+<encodingLimits><kspace_encoding_step_1><minimum>0</minimum><maximum>{{last}}</maximum>
+<center>{{centre}}</center></kspace_encoding_step_1></encodingLimits>
+<trajectory>{{trajectory}}</trajectory></encoding></ismrmrdHeader>"""
+
+
+def save_ismrmrd(path, kspace, oversampling=1, trajectory="cartesian", noise=None):
+    """Raw data: k-space (S, T, C, Y, X) without the lines that are zero, and a scan of noise."""
+    n_coils, ny, nx = kspace.shape[2:]
+    noise = np.ones((n_coils, 20), np.complex64) if noise is None else noise
+    header = RAW_HEADER.format(
+        nx=nx, ny=ny, shown=nx // oversampling, last=ny - 1, centre=ny // 2, trajectory=trajectory
+    )
+    with ismrmrd.Dataset(str(path), "dataset", create_if_needed=True) as file:
+        file.write_xml_header(header.encode())
+        scan = ismrmrd.Acquisition.from_array(noise)
+        scan.set_flag(ismrmrd.ACQ_IS_NOISE_MEASUREMENT)
+        file.append_acquisition(scan)
+        # as measured: line by line, of every slice and frame
+        for y, s, t in np.argwhere(np.moveaxis(kspace.any(axis=(2, 4)), 2, 0)).tolist():
+            samples = np.ascontiguousarray(kspace[s, t, :, y], np.complex64)
+            line = ismrmrd.Acquisition.from_array(samples)
+            line.center_sample = nx // 2
+            line.idx.slice, line.idx.phase, line.idx.kspace_encode_step_1 = s, t, y
+            file.append_acquisition(line)

@@ -8,6 +8,7 @@ from helpers import ROOT
 from experiments import experiments
 from methods.baselines import BASELINES
 from model import about_models
+from reconstruct import reconstruct_scan
 from train import train
 from util.command_line import parse_command_line
 from util.settings import flag, settings_of
@@ -69,8 +70,9 @@ def test_settings_page_has_every_setting_as_the_signature_has_it():
     ]
 
 
-def test_every_comment_of_a_setting_is_one_short_line():
-    for setting in settings_of(train):
+@pytest.mark.parametrize("function", [train, reconstruct_scan])
+def test_every_comment_of_a_setting_is_one_short_line(function):
+    for setting in settings_of(function):
         assert 0 < len(setting.help) <= 70, setting.name
 
 

@@ -43,17 +43,17 @@ def test_every_room_has_its_floor():
     assert {room(path) for path in SOURCES} == FLOOR_OF.keys()
 
 
+def is_below(module: str, path: Path) -> bool:
+    other, own = module.split(".")[0], room(path)
+    return other == own or FLOOR_OF[other] < FLOOR_OF[own]
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=str)
-def test_a_module_imports_only_from_floors_below(path):
-    own = room(path)
+def test_a_module_imports_and_names_only_floors_below(path):
+    """Names in strings, such as the modules whose sources it hashes; docstrings and comments may
+    name any."""
     for module in project_imports(ROOT / path):
-        other = module.split(".")[0]
-        assert other == own or FLOOR_OF[other] < FLOOR_OF[own], f"{path} imports {module}"
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=str)
-def test_a_module_names_only_floors_below_in_strings_too(path):
-    """Such as the modules whose sources it hashes; docstrings and comments may name any."""
+        assert is_below(module, path), f"{path} imports {module}"
     tree = ast.parse((ROOT / path).read_bytes())
     nodes = list(ast.walk(tree))
     texts = {node.value for node in nodes if isinstance(node, ast.Constant)}
@@ -66,8 +66,7 @@ def test_a_module_names_only_floors_below_in_strings_too(path):
         if isinstance(argument, ast.Constant)
     }
     for module in filter(source_file, dotted | hashed):
-        other, own = module.split(".")[0], room(path)
-        assert other == own or FLOOR_OF[other] < FLOOR_OF[own], f"{path} names {module}"
+        assert is_below(module, path), f"{path} names {module}"
 
 
 def test_folders_re_export_nothing():

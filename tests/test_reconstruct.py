@@ -1,4 +1,3 @@
-import csv
 import signal
 import time
 
@@ -19,7 +18,7 @@ from physics.fourier import fftc
 from reconstruct import measured, reconstruct, reconstruct_scan
 from scan.measurement import from_images
 from util.errors import EXIT_INTERRUPTED, InputError
-from util.settings import settings_of
+from util.files import read_csv
 
 IMAGES = phantom(2, (8, 64, 72), seed=5)  # two series
 QUICK = {"acc": 4, "sample_n": 4, "picture_dpi": 30, "device": "cpu", "precision": "float32"}
@@ -34,14 +33,19 @@ def trial(tmp_path_factory):
     return folder / "out", rows
 
 
+def arrays_of(folder) -> dict[str, np.ndarray]:
+    """The arrays of the first series."""
+    with np.load(min(folder.glob("*/reconstruction.npz"))) as arrays:
+        return dict(arrays)
+
+
 def test_a_trial_is_scored_beside_training_free_methods(trial):
     folder, rows = trial
     methods = ["zero_filled", "view_sharing", "patch_low_rank", "cascade"]
     assert [row["method"] for row in rows] == 2 * methods
     by_method = {name: [r["psnr"] for r in rows if r["method"] == name] for name in methods}
     assert min(by_method["cascade"]) > max(by_method["view_sharing"])
-    with (folder / "metrics.csv").open() as file:
-        written = list(csv.DictReader(file))
+    written = read_csv(folder / "metrics.csv")
     assert [float(row["psnr"]) for row in written] == pytest.approx([r["psnr"] for r in rows])
     assert len({row["series"] for row in written}) == 2
     text = (folder / "output.txt").read_text()
@@ -61,13 +65,8 @@ def test_images_have_the_units_of_the_input(trial):
     folder, _ = trial
     for name, truth in zip(sorted(p for p in folder.iterdir() if p.is_dir()), IMAGES, strict=True):
         with np.load(name / "reconstruction.npz") as arrays:
-            assert set(arrays) == {
-                "reconstruction",
-                "zero_filled",
-                "patch_low_rank",
-                "mask",
-                "target",
-            }
+            methods = {"reconstruction", "zero_filled", "patch_low_rank"}
+            assert set(arrays) == methods | {"mask", "target"}
             assert arrays["target"] == pytest.approx(1000 * truth, rel=1e-4, abs=1e-2)
             assert arrays["mask"].sum() == 8 * 16
             error = arrays["reconstruction"] - 1000 * truth
@@ -79,17 +78,14 @@ def test_images_have_the_units_of_the_input(trial):
 
 def test_measured_kspace_is_reconstructed_without_scores(trial, tmp_path):
     folder, _ = trial
-    first = min(p for p in folder.iterdir() if p.is_dir())
-    with np.load(first / "reconstruction.npz") as arrays:
-        mask, expected = arrays["mask"], arrays["reconstruction"]
+    mask, expected = (arrays_of(folder)[name] for name in ("mask", "reconstruction"))
     kspace = (fftc(torch.from_numpy(1000 * IMAGES[0])) * torch.from_numpy(mask)[..., None]).numpy()
     np.savez(tmp_path / "scan.npz", kspace=kspace, mask=mask)
     assert reconstruct_scan(tmp_path / "scan.npz", tmp_path / "out", **QUICK) == []
     assert not (tmp_path / "out" / "metrics.csv").exists()
-    (series,) = (p for p in (tmp_path / "out").iterdir() if p.is_dir())
-    with np.load(series / "reconstruction.npz") as arrays:
-        assert "target" not in arrays
-        assert arrays["reconstruction"] == pytest.approx(expected, abs=1)
+    arrays = arrays_of(tmp_path / "out")
+    assert "target" not in arrays
+    assert arrays["reconstruction"] == pytest.approx(expected, abs=1)
     text = (tmp_path / "out" / "output.txt").read_text()
     assert "have no known truth" in text
     assert "Verdict" not in text
@@ -107,11 +103,10 @@ def test_the_mean_over_flips_is_the_result_beside_the_plain_one(trial, tmp_path)
     assert list(by_method)[-2:] == ["cascade", "cascade_average2"]
     assert by_method["cascade"] == pytest.approx(plain["psnr"], abs=1e-3)
     assert "mean over 2 flips" in (tmp_path / "out" / "output.txt").read_text()
-    (series,) = (p for p in (tmp_path / "out").iterdir() if p.is_dir())
-    with np.load(series / "reconstruction.npz") as arrays:
-        kspace = fftc(torch.from_numpy(1000 * IMAGES[0])).numpy() * arrays["mask"][..., None]
-        found = reconstruct(kspace, arrays["mask"], average=2, precision="float32", device="cpu")
-        assert found == pytest.approx(arrays["reconstruction"], abs=1)
+    arrays = arrays_of(tmp_path / "out")
+    kspace = fftc(torch.from_numpy(1000 * IMAGES[0])).numpy() * arrays["mask"][..., None]
+    found = reconstruct(kspace, arrays["mask"], average=2, precision="float32", device="cpu")
+    assert found == pytest.approx(arrays["reconstruction"], abs=1)
     with pytest.raises(InputError, match="--average is 3, expected one of 1, 2, 4, 8"):
         reconstruct_scan(tmp_path / "mine.npz", tmp_path / "other", average=3, **QUICK)
 
@@ -173,6 +168,7 @@ def test_the_reconstruction_has_the_format_of_its_scan(tmp_path):
 
 def test_adaptation_is_reported_by_the_held_out_lines(tmp_path, monkeypatch):
     monkeypatch.setattr("scan.adaptation.PATIENCE", 1)
+    monkeypatch.setattr("scan.adaptation.CHECK_EVERY", 2)
     np.save(tmp_path / "one.npy", IMAGES[:1])
     rows = reconstruct_scan(tmp_path / "one.npy", tmp_path / "out", **QUICK, adapt=5)
     assert [row["method"] for row in rows][-2:] == ["cascade", "cascade_adapted"]
@@ -182,6 +178,7 @@ def test_adaptation_is_reported_by_the_held_out_lines(tmp_path, monkeypatch):
 
 def test_a_call_on_arrays_can_adapt(monkeypatch):
     monkeypatch.setattr("scan.adaptation.PATIENCE", 1)
+    monkeypatch.setattr("scan.adaptation.CHECK_EVERY", 2)
     measurement = from_images(IMAGES[0], 4, 4, 0, 0, None)
     kspace = (fftc(measurement.aliased) * measurement.mask)[0].numpy()
     plain = reconstruct(kspace, precision="float32", device="cpu")
@@ -227,8 +224,7 @@ def test_complex_images_have_weights_of_their_own(tmp_path):
     rows = reconstruct_scan(complex_scan(tmp_path), tmp_path / "out", **QUICK)
     by_method = {row["method"]: row["psnr"] for row in rows}
     assert by_method["cascade"] > by_method["view_sharing"] + 2
-    with np.load(next((tmp_path / "out").glob("*/reconstruction.npz"))) as arrays:
-        assert arrays["reconstruction"].dtype == np.complex64
+    assert arrays_of(tmp_path / "out")["reconstruction"].dtype == np.complex64
     text = (tmp_path / "out" / "output.txt").read_text()
     assert "cascade_phantom_complex: cascade for complex images" in text
 
@@ -262,17 +258,9 @@ def test_settings_that_cannot_be_used(tmp_path, settings, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_nothing_is_overwritten(trial, tmp_path):
+def test_nothing_is_overwritten_and_magnitudes_are_no_kspace(trial, tmp_path):
     folder, _ = trial
     with pytest.raises(InputError, match="nothing is overwritten"):
         reconstruct_scan("phantom", folder)
-
-
-def test_an_array_of_another_kind_is_refused():
     with pytest.raises(InputError, match=r"kspace is \(2, 8, 64, 72\) float32, expected complex"):
         reconstruct(IMAGES)
-
-
-def test_every_comment_of_a_setting_is_one_short_line():
-    for setting in settings_of(reconstruct_scan):
-        assert 0 < len(setting.help) <= 70, setting.name

@@ -5,13 +5,7 @@ from forked import Command
 
 from metrics import SCORES
 from report.page import render
-from tables import (
-    as_markdown,
-    finished,
-    more_tables,
-    run_tables,
-    runs_page,
-)
+from tables import as_markdown, finished, more_tables, run_tables, runs_page
 from training.run_folder import (
     HISTORY,
     LESIONS,

@@ -1,21 +1,12 @@
 """The files that a run leaves."""
 
-import csv
 import json
 import re
 
 import numpy as np
 import pytest
 import torch
-from helpers import (
-    CASCADE,
-    METHODS,
-    ROOT,
-    TINY,
-    report_of,
-    rows_of,
-    sampling,
-)
+from helpers import CASCADE, METHODS, ROOT, TINY, full_disk, report_of, rows_of, sampling
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -30,18 +21,25 @@ from training.run_folder import highest_peak, read_history
 from util.files import read_csv
 
 
-def test_every_file_is_there(finished):
-    folder, _ = finished
-    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+@pytest.fixture
+def run(finished):
+    """The folder of a finished run."""
+    return finished[0]
+
+
+def test_every_file_is_there(run):
+    files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     events = {name for name in files if name.startswith("tensorboard/")}
     assert events
-    sample = f"sample_{int(rows_of(folder)[0]['sample']):04d}.png"
+    sample = f"sample_{int(rows_of(run)[0]['sample']):04d}.png"
     pictures = ["heart", "under_sampling", "full_sampling", "reconstruction", "error", "profiles"]
     assert files - events == {
         *(f"{kind}/{sample}" for kind in pictures),
         *("mask.png", "curves.png", "cine.gif", "reconstructions.npz", "output.txt", "metrics.csv"),
         *("config.json", "settings.txt", "history.csv", "report.html", ckpt.BEST, ckpt.LAST),
     }
+    with Image.open(run / "cine.gif") as film:
+        assert (film.n_frames, film.size[0], film.info["loop"]) == (8, 4 * PANEL, 0)
 
 
 def test_metrics_have_a_row_for_each_sample_and_method(finished):
@@ -57,10 +55,9 @@ def test_metrics_have_a_row_for_each_sample_and_method(finished):
         assert returned[method]["psnr"] == pytest.approx(mean, abs=1e-4)
 
 
-def test_arrays_reproduce_the_scores_and_the_physics(finished, images):
-    folder, _ = finished
-    rows = {(int(row["sample"]), row["method"]): row for row in rows_of(folder)}
-    with np.load(folder / "reconstructions.npz") as arrays:
+def test_arrays_reproduce_the_scores_and_the_physics(run, images):
+    rows = {(int(row["sample"]), row["method"]): row for row in rows_of(run)}
+    with np.load(run / "reconstructions.npz") as arrays:
         stored = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     index = stored["index"].tolist()
     assert np.array_equal(stored["target"].numpy(), images[index])
@@ -80,8 +77,8 @@ def remade(arrays) -> torch.Tensor:
 
 
 def test_small_arrays_are_the_same_in_half_precision(finished, tmp_path, tiny_npz):
-    settings = TINY | {"data": str(tiny_npz), "arrays": "small"}
-    assert train(str(tmp_path / "run"), **settings) == finished[1]
+    settings = TINY | {"data": tiny_npz, "arrays": "small"}
+    assert train(tmp_path / "run", **settings) == finished[1]
     with (
         np.load(finished[0] / "reconstructions.npz") as whole,
         np.load(tmp_path / "run" / "reconstructions.npz") as small,
@@ -100,15 +97,14 @@ def test_small_arrays_are_the_same_in_half_precision(finished, tmp_path, tiny_np
 
 def test_arrays_are_left_out_and_everything_else_is_there(finished, tmp_path, tiny_npz):
     folder = tmp_path / "run"
-    assert train(str(folder), data=str(tiny_npz), **TINY, arrays="none") == finished[1]
+    assert train(folder, data=tiny_npz, **TINY, arrays="none") == finished[1]
     assert not (folder / "reconstructions.npz").exists()
     for name in ("metrics.csv", "cine.gif", "mask.png"):
         assert (folder / name).read_bytes() == (finished[0] / name).read_bytes(), name
 
 
-def test_report_reads_on_its_own(finished):
-    folder, _ = finished
-    text = report_of(folder)
+def test_report_reads_on_its_own(run):
+    text = report_of(run)
     for heading in (
         "Verdict",
         "Data",
@@ -124,7 +120,7 @@ def test_report_reads_on_its_own(finished):
     assert "8 of 32 lines a frame (25.0%), 4 of them the centre: nominal acceleration 4" in text
     assert "patients: unknown" in text
     assert re.search(r"unet_resnet, in_channels 8.*\n  [\d,]+ parameters, .* activations", text)
-    raw = (folder / "output.txt").read_text()
+    raw = (run / "output.txt").read_text()
     epochs = re.findall(r"^ +(\d)  +\S+e-\d+  +\S+e-\d+ +[\d.]+ +[+-][\d.]+ ", raw, re.MULTILINE)
     assert epochs == ["1", "2", "3", "4"]
     best = float(re.search(r"of the best training-free method, view_sharing: ([\d.]+)", text)[1])
@@ -168,7 +164,7 @@ def test_report_page_has_the_results(finished):
 
 def test_report_page_of_training_free_methods_at_several_accelerations(tmp_path, tiny_npz):
     settings = TINY | {"num_epochs": 0, "num_pictures": 2, "test_acc": (2.0, 4.0)}
-    train(str(tmp_path / "a <b>"), data=str(tiny_npz), **settings)
+    train(tmp_path / "a <b>", data=tiny_npz, **settings)
     text = (tmp_path / "a <b>" / "report.html").read_text()
     assert "2 of the 3 test samples, at acceleration 2, the first of the 2 tested." in text
     assert "Training-free methods were compared; there was no network." in text
@@ -177,6 +173,8 @@ def test_report_page_of_training_free_methods_at_several_accelerations(tmp_path,
     assert "a <b>" not in text
     assert [f"<caption>Acceleration {acc}</caption>" in text for acc in (2, 4)] == [True, True]
     assert "Training</h2>" not in text
+    for kind in ("reconstruction", "profiles"):  # as many as asked for
+        assert len(list((tmp_path / "a <b>" / kind).iterdir())) == 2
 
 
 @pytest.mark.parametrize("kind", ["one frame", "complex", "black", "no pictures"])
@@ -184,29 +182,25 @@ def test_report_page_of_unusual_data(kind, tmp_path, images):
     data = {"one frame": images[:, :1], "complex": images * np.exp(1j), "black": 0 * images}
     settings = TINY | {"num_epochs": 0, "num_pictures": 0 if kind == "no pictures" else 1}
     np.savez(tmp_path / "data.npz", dataset=data.get(kind, images))
-    train(str(tmp_path / "run"), data=str(tmp_path / "data.npz"), **settings)
+    train(tmp_path / "run", data=tmp_path / "data.npz", **settings)
     text = (tmp_path / "run" / "report.html").read_text()
     assert ("The heartbeat" in text) == (kind != "no pictures")
     assert "nan" not in re.sub(r'"[A-Za-z0-9+/=]{200,}"', "", text).lower().replace("nano", "")
 
 
 def test_scores_are_kept_if_the_report_page_cannot_be_made(tmp_path, tiny_npz, monkeypatch):
-    def fail(*arguments):
-        raise OSError("no space")
-
     settings = TINY | {"num_epochs": 0, "split": (0, 0, 1)}
-    monkeypatch.setattr("report.report.write_page", fail)
-    with pytest.raises(OSError, match="no space"):
-        train(str(tmp_path / "run"), data=str(tiny_npz), **settings)
+    monkeypatch.setattr("report.report.write_page", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        train(tmp_path / "run", data=tiny_npz, **settings)
     assert len(rows_of(tmp_path / "run")) == 9 * 3
     monkeypatch.undo()
-    train(str(tmp_path / "run"), data=str(tiny_npz), **settings, resume=True)
+    train(tmp_path / "run", data=tiny_npz, **settings, resume=True)
     assert (tmp_path / "run" / "report.html").exists()
 
 
-def test_config_says_what_was_run(finished, tiny_npz):
-    folder, _ = finished
-    config = json.loads((folder / "config.json").read_text())
+def test_config_says_what_was_run(run, tiny_npz):
+    config = json.loads((run / "config.json").read_text())
     assert config["settings"]["data"] == str(tiny_npz)
     assert config["settings"]["init_features"] == 2
     assert config["data"]["shape"] == [9, 8, 32, 36]
@@ -248,9 +242,7 @@ def test_tensorboard_has_curves_pictures_settings_and_results(finished):
 
 
 def test_pictures_are_logged_whenever_a_short_run_is_validated(tmp_path, tiny_npz):
-    train(
-        str(tmp_path / "run"), data=str(tiny_npz), **TINY | {"num_epochs": 5, "validate_every": 2}
-    )
+    train(tmp_path / "run", data=tiny_npz, **TINY | {"num_epochs": 5, "validate_every": 2})
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard" / "run")).Reload()
     (tag,) = events.Tags()["images"]
     assert [event.step for event in events.Images(tag)] == [2, 4, 5]
@@ -258,48 +250,25 @@ def test_pictures_are_logged_whenever_a_short_run_is_validated(tmp_path, tiny_np
     assert [event.step for event in events.Scalars("training/learning_rate")] == [1, 2, 3, 4, 5]
 
 
-def test_film_beats(finished):
-    folder, _ = finished
-    with Image.open(folder / "cine.gif") as film:
-        assert film.n_frames == 8
-        assert film.size[0] == 4 * PANEL
-        assert film.info["loop"] == 0
-
-
-def test_checkpoint_best_is_the_best_epoch(finished):
-    folder, _ = finished
-    best, last = (ckpt.load_checkpoint(folder / name) for name in (ckpt.BEST, ckpt.LAST))
+def test_checkpoint_best_is_the_best_epoch_of_the_history(run):
+    best, last = (ckpt.load_checkpoint(run / name) for name in (ckpt.BEST, ckpt.LAST))
     scores = [entry["validation/psnr"] for entry in last["history"]]
     assert len(scores) == last["epoch"] == 4
     assert best["epoch"] == 1 + scores.index(max(scores))
     assert best["scores"]["psnr"] == best["best_psnr"] == max(scores)
     assert last["optimizer"]
     assert not best["optimizer"]
-
-
-def test_history_is_a_table_of_the_epochs(finished):
-    folder, _ = finished
-    history = read_history(folder)
-    stored = ckpt.load_checkpoint(folder / ckpt.LAST)["history"]
-    assert [sorted(entry) for entry in history] == [sorted(entry) for entry in stored]
-    for entry, kept in zip(history, stored, strict=True):
+    history = read_history(run)
+    for entry, kept in zip(history, last["history"], strict=True):
         assert entry == pytest.approx(kept, rel=1e-6)
         assert entry["peak_memory"] > 1e8  # bytes: more than the interpreter with torch
     assert highest_peak(history) == max(entry["peak_memory"] for entry in history)
 
 
-def test_pictures_are_as_many_as_asked_for(tmp_path, tiny_npz):
-    settings = TINY | {"num_epochs": 0, "split": (0, 0, 1), "num_pictures": 3}
-    train(str(tmp_path / "run"), data=str(tiny_npz), **settings)
-    for kind in ("reconstruction", "profiles"):
-        assert len(list((tmp_path / "run" / kind).iterdir())) == 3
-
-
 def test_lesions_are_scored_for_every_method_and_frame(tmp_path, tiny_npz):
     settings = CASCADE | {"num_epochs": 1, "lesions": True}
-    train(str(tmp_path / "run"), data=str(tiny_npz), **settings)
-    with (tmp_path / "run" / "lesions.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    train(tmp_path / "run", data=tiny_npz, **settings)
+    rows = read_csv(tmp_path / "run" / "lesions.csv")
     methods = ["cascade", *TINY["baselines"]]
     assert len(rows) == 3 * len(methods) * len(DIAMETERS) * len(CONTRASTS) * 8
     assert list(dict.fromkeys(row["method"] for row in rows)) == methods
@@ -312,17 +281,21 @@ def test_lesions_are_scored_for_every_method_and_frame(tmp_path, tiny_npz):
     assert re.search(r"^cascade +-?\d?\.\d\d±\d?\.\d\d ", text, re.MULTILINE)
 
 
-def test_settings_make_the_same_run_again(finished, tmp_path, run_command):
-    settings = finished[0] / "settings.txt"
-    done = run_command(tmp_path / "again", [f"@{settings}", "--device", "cpu"])
+def test_settings_make_the_same_run_again_on_the_command_line(finished, tmp_path, run_command):
+    settings, again = finished[0] / "settings.txt", tmp_path / "again"
+    done = run_command(again, [f"@{settings}", "--device", "cpu"])
     assert done.returncode == 0, done.stderr
-    for name in ("metrics.csv", "history.csv"):
-        rows = [
-            [{k: v for k, v in row.items() if k not in ("seconds", "peak_memory")} for row in table]
-            for folder in (finished[0], tmp_path / "again")
-            for table in [read_csv(folder / name)]
-        ]
-        assert rows[0] == rows[1]
-    text = (tmp_path / "again" / "settings.txt").read_text()
-    assert text.startswith("# A run begun with: python ")
+    left = r"about \S+ s of training left \(.* to .*, by the first 3 steps\)"
+    assert re.search(left, done.stdout)
+    assert "\ntest, acceleration 4: 3 samples\n" in done.stdout
+    time = r"^Time\n  search .*, training .*, test .* \(3 of 4 results cached\)$"
+    assert re.search(time, done.stdout, re.MULTILINE)
+    for name in ("metrics.csv", "cine.gif", "mask.png"):
+        assert (again / name).read_bytes() == (finished[0] / name).read_bytes(), name
+    histories = [
+        [{k: v for k, v in row.items() if k not in ("seconds", "peak_memory")} for row in table]
+        for table in (read_csv(folder / "history.csv") for folder in (finished[0], again))
+    ]
+    assert histories[0] == histories[1]
+    assert (again / "settings.txt").read_text().startswith("# A run begun with: python ")
     assert "# A run begun from Python" in settings.read_text()

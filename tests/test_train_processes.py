@@ -24,7 +24,7 @@ from util.errors import InputError
 from util.world import ALONE, World
 
 # batch norm would see a share of the batch only, which is another network
-SETTINGS = TINY | {"batch_norm": False, "batch_size": 4, "initial_lr": 1e-3, "num_epochs": 16}
+SETTINGS = TINY | {"batch_norm": False, "batch_size": 4, "initial_lr": 1e-3, "num_epochs": 10}
 
 
 def torchrun(n: int, script: Path, words: list[str], *extra: str) -> subprocess.Popen:
@@ -137,9 +137,7 @@ needs_proc = pytest.mark.skipif(
 
 
 @needs_proc
-def test_killed_processes_are_started_again_and_then_one_continues(
-    tmp_path, tiny_npz, alone, capsys
-):
+def test_killed_processes_start_again_and_then_one_continues(tmp_path, tiny_npz, alone, capsys):
     folder = tmp_path / "run"
     launcher = several(2, folder, tiny_npz, "--max-restarts=1")
     first = process_of_rank(launcher, 1)

@@ -3,11 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers import (
-    TINY,
-    copy_run,
-    error_of,
-)
+from helpers import TINY, copy_run, error_of
 
 from train import train
 from training import checkpoint as ckpt
@@ -65,12 +61,10 @@ from util.files import claimed_folder
         ({"num_epochs": "4"}, "--num-epochs is '4', expected int"),
     ],
 )
-def test_wrong_settings_are_refused_before_anything_is_written(
-    tmp_path, tiny_npz, settings, message
-):
+def test_wrong_settings_are_refused_at_once(tmp_path, tiny_npz, settings, message):
     folder = tmp_path / "run"
     with pytest.raises(InputError) as error:
-        train(str(folder), **{"data": str(tiny_npz)} | TINY | settings)
+        train(folder, **{"data": tiny_npz} | TINY | settings)
     assert message in str(error.value)
     assert not folder.exists()
 
@@ -88,7 +82,7 @@ def test_errors_of_the_command_are_one_line(tmp_path, run_command):
 def test_cuda_without_cuda(tmp_path, tiny_npz, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match=r"--device cuda:99 cannot be used here \(CUDA is not"):
-        train(str(tmp_path / "run"), data=str(tiny_npz), **TINY | {"device": "cuda:99"})
+        train(tmp_path / "run", data=tiny_npz, **TINY | {"device": "cuda:99"})
 
 
 @pytest.mark.parametrize(
@@ -104,43 +98,36 @@ def test_out_of_memory(tmp_path, tiny_npz, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(Stepper, "step", fail)
-    with pytest.raises(
-        InputError, match=r"out of memory .*lower --batch-size \(2\).*--accumulation"
-    ):
-        train(str(tmp_path / "run"), data=str(tiny_npz), **TINY)
+    with pytest.raises(InputError, match=r"out of memory .*lower --batch-size \(2\).*--accumul"):
+        train(tmp_path / "run", data=tiny_npz, **TINY)
     assert ckpt.load_checkpoint(tmp_path / "run" / ckpt.LAST)["epoch"] == 0
 
 
-def test_initial_weights_of_a_stranger(tmp_path, tiny_npz, finished):
-    state = ckpt.load_checkpoint(finished[0] / ckpt.BEST)
-    for name, change, message in (
-        ("a", {"model": "gan"}, r"odd\.pt holds the unknown model 'gan'"),
-        (
-            "b",
-            {"architecture": {"layers": 3}, "model": "unet"},
-            r"describes its unet by .*layers, exp",
-        ),
-        ("c", {"architecture": state["architecture"] | {"init_features": "x"}}, "is 'x', expected"),
-        ("d", {"architecture": state["architecture"] | {"dropout": 2.0}}, "is 2.0, expected less"),
-    ):
-        torch.save(state | change, tmp_path / "odd.pt")
-        with pytest.raises(InputError, match=message):
-            train(
-                str(tmp_path / name),
-                data=str(tiny_npz),
-                initial_weights=str(tmp_path / "odd.pt"),
-                **TINY,
-            )
+@pytest.mark.parametrize(
+    ("change", "architecture", "message"),
+    [
+        ({"model": "gan"}, {}, r"odd\.pt holds the unknown model 'gan'"),
+        ({"model": "unet", "architecture": {"layers": 3}}, {}, "its unet by .*layers, exp"),
+        ({}, {"init_features": "x"}, "is 'x', expected"),
+        ({}, {"dropout": 2.0}, "is 2.0, expected less"),
+    ],
+)
+def test_initial_weights_of_a_stranger(tmp_path, tiny_npz, finished, change, architecture, message):
+    state, path = ckpt.load_checkpoint(finished[0] / ckpt.BEST), tmp_path / "odd.pt"
+    state["architecture"] |= architecture
+    torch.save(state | change, path)
+    with pytest.raises(InputError, match=message):
+        train(tmp_path / "run", data=tiny_npz, initial_weights=str(path), **TINY)
 
 
-def test_finished_runs_and_other_folders_are_left_alone(tmp_path, tiny_npz, finished):
+def test_other_folders_are_left_alone(tmp_path, tiny_npz, finished, monkeypatch):
     def refused(folder, message, **settings):
         with pytest.raises(InputError, match=message):
-            train(str(folder), data=str(tiny_npz), **TINY | settings)
+            train(folder, data=tiny_npz, **TINY | settings)
 
     before = {p: p.read_bytes() for p in finished[0].rglob("*") if p.is_file()}
     refused(finished[0], "holds a finished run: name another folder, or continue with --resume")
-    assert train(str(finished[0]), resume=True) == finished[1]  # says so, and does nothing
+    assert train(finished[0], resume=True) == finished[1]  # says so, and does nothing
     assert {p: p.read_bytes() for p in finished[0].rglob("*") if p.is_file()} == before
 
     refused(copy_run(finished, tmp_path / "unfinished"), "holds an unfinished run")
@@ -155,28 +142,17 @@ def test_finished_runs_and_other_folders_are_left_alone(tmp_path, tiny_npz, fini
     assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"
     refused(tmp_path / "new", "holds no run to resume", resume=True)
     assert not (tmp_path / "new").exists()
-
-
-def test_read_only_folder(tmp_path, tiny_npz, monkeypatch):
-    (tmp_path / "run").mkdir()
+    with claimed_folder(str(tmp_path / "new"), require_empty):
+        refused(tmp_path / "new", "is in use by another run")
     monkeypatch.setattr(files.os, "access", lambda *a: False)
-    with pytest.raises(InputError, match="is read-only"):
-        train(str(tmp_path / "run"), data=str(tiny_npz), **TINY)
-
-
-def test_second_process_in_one_folder(tmp_path, tiny_npz):
-    with (
-        claimed_folder(str(tmp_path / "run"), require_empty),
-        pytest.raises(InputError, match="is in use by another run"),
-    ):
-        train(str(tmp_path / "run"), data=str(tiny_npz), **TINY)
+    refused(tmp_path / "mine", "is read-only")
 
 
 def test_frames_that_the_initial_weights_do_not_take(tmp_path, images, finished):
     np.savez(tmp_path / "short.npz", dataset=images[:, :5])
     settings = TINY | {"initial_weights": str(finished[0] / ckpt.BEST)}
     with pytest.raises(InputError, match=r"5 frames, but .*best\.pt takes 8: use data of 8 frames"):
-        train(str(tmp_path / "run"), data=str(tmp_path / "short.npz"), **settings)
+        train(tmp_path / "run", data=tmp_path / "short.npz", **settings)
 
 
 def test_advice_on_memory_names_what_can_be_changed():

@@ -182,9 +182,10 @@ def as_argument_file(given: Mapping[str, Any]) -> str:
     """Settings as an argument file, a flag on a line."""
     lines = []
     for name, value in given.items():
-        name_word, *values = as_flags({name: value})
-        quoted = [word if re.fullmatch(r"[^\s\"'#]+", word) else _quoted(word) for word in values]
-        lines.append(" ".join([name_word, *quoted]))
+        words = as_flags({name: value})
+        lines.append(
+            " ".join(word if re.fullmatch(r"[^\s\"'#]+", word) else _quoted(word) for word in words)
+        )
     return "\n".join(lines) + "\n"
 
 

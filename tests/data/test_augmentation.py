@@ -11,14 +11,6 @@ def generator(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def test_augmentation_keeps_the_values_of_every_frame(target):
-    images = target[0]
-    moved = augment(images, ("flips", "time"), generator())
-    assert moved.shape == images.shape
-    own = {tuple(frame.flatten().sort().values.tolist()) for frame in images}
-    assert {tuple(frame.flatten().sort().values.tolist()) for frame in moved} == own
-
-
 def test_augmentation_is_one_of_all_flips_and_shifts(target):
     images = target[0]
     every = [
@@ -106,11 +98,8 @@ def test_phase_has_magnitude_one_and_is_smooth():
     assert 0 < turned < 0.2  # radians from a pixel to the next
     unwrapped = np.unwrap(np.unwrap(factor.angle().numpy(), axis=0), axis=1)
     assert unwrapped.std() == pytest.approx(PHASE_SPREAD, rel=0.05)
-
-
-def test_phase_differs_between_draws_and_not_within():
-    assert torch.equal(smooth_phase((8, 8), generator(1)), smooth_phase((8, 8), generator(1)))
-    assert not torch.equal(smooth_phase((8, 8), generator(1)), smooth_phase((8, 8), generator(2)))
+    assert torch.equal(smooth_phase((96, 80), generator()), factor)
+    assert not torch.equal(smooth_phase((96, 80), generator(1)), factor)
 
 
 def test_noise_has_its_deviation_in_image_and_kspace():

@@ -7,11 +7,10 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from helpers import TINY
+from helpers import TINY, load
 
 import dataset
 from data.samples import CoilSamples
-from dataset import load_cine
 from phantom.coils import coil_scan
 from phantom.scanner import phantom
 from train import train
@@ -34,11 +33,6 @@ def save(folder, name, kspace=KSPACE, **others):
             for key, array in {"kspace": kspace, **others}.items():
                 file[key] = array
     return str(path)
-
-
-def load(path, **settings):
-    given = {"n_samples": None, "complex_pairs": False, "normalise": False} | settings
-    return load_cine(path, n_frames=6, data_seed=0, **given)
 
 
 @pytest.mark.parametrize("name", FILES)

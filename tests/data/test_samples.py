@@ -7,11 +7,10 @@ import sys
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, TINY, rows_of
+from helpers import ROOT, TINY, load, rows_of
 
 import dataset
 from data.samples import MappedImages
-from dataset import load_cine
 from train import train
 from util.errors import InputError
 
@@ -20,11 +19,6 @@ from util.errors import InputError
 def mapped(monkeypatch):
     """Every uncompressed file counts as large."""
     monkeypatch.setattr(dataset, "MAPPED_FROM", 0)
-
-
-def load(path, **changes):
-    given = {"n_samples": None, "complex_pairs": False, "normalise": False}
-    return load_cine(str(path), **given | {"n_frames": 8, "data_seed": 0} | changes)
 
 
 def both(path, monkeypatch, **changes):
@@ -38,9 +32,7 @@ def both(path, monkeypatch, **changes):
 @pytest.mark.parametrize("normalise", [False, True])
 @pytest.mark.parametrize("dtype", ["f4", ">f8", "f2", "c8", "c16", "u1"])
 @pytest.mark.parametrize("kind", ["npy", "npz"])
-def test_mapped_images_are_those_that_are_held(
-    tmp_path, monkeypatch, images, dtype, kind, normalise
-):
+def test_mapped_images_are_those_held(tmp_path, monkeypatch, images, dtype, kind, normalise):
     values = images / images.max() if dtype != "u1" else (images > 0.5)
     path = tmp_path / f"some.{kind}"
     if kind == "npy":
@@ -96,13 +88,6 @@ def test_a_file_is_checked_once_until_it_changes(tmp_path, monkeypatch, images):
     np.save(path, images[::-1])
     os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))  # as old as before, as large
     assert load(path).hashes == first.hashes[::-1]
-
-
-@pytest.mark.parametrize("name", ["some.npy", "some.npz"])
-def test_only_what_the_code_covers_is_remembered(tmp_path, images, name):
-    path = tmp_path / name
-    np.save(path, images) if name.endswith(".npy") else np.savez(path, dataset=images)
-    assert torch.equal(load(path).images[8], torch.from_numpy(images[8]))
 
 
 def test_a_run_on_a_mapped_file_gives_the_same_bits(tmp_path, finished, tiny_npz):

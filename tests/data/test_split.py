@@ -3,26 +3,16 @@ import pytest
 import torch
 from helpers import quality_of
 
-from data.split import (
-    leakage_notice,
-    near_duplicates,
-    split_counts,
-    split_samples,
-    training_order,
-)
+from data.split import leakage_notice, near_duplicates, split_counts, split_samples, training_order
 from util.errors import InputError
 
 
-def test_split_is_exact():
+def test_split_is_an_exact_and_seeded_partition():
     assert split_counts(200, (4, 1, 2)) == [114, 29, 57]
-    assert split_counts(32, (4, 1, 2)) == [18, 5, 9]
     assert split_counts(3, (100, 1, 1)) == [1, 1, 1]
     assert split_counts(5, (0, 0, 1)) == [0, 0, 5]
-
-
-def test_split_is_a_seeded_partition():
     parts = split_samples(32, (4, 1, 2), seed=0)
-    assert [len(part) for part in parts.values()] == [18, 5, 9]
+    assert [len(part) for part in parts.values()] == split_counts(32, (4, 1, 2)) == [18, 5, 9]
     assert sorted(i for part in parts.values() for i in part) == list(range(32))
     assert parts == split_samples(32, (4, 1, 2), seed=0)
     assert parts != split_samples(32, (4, 1, 2), seed=1)

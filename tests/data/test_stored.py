@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from helpers import full_disk
 
 from data import stored
 from data.stored import GrowingArrays, Stored, stored_in
@@ -28,25 +29,18 @@ def test_without_arrays_there_is_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_half_a_file_of_arrays_is_never_left(tmp_path, monkeypatch):
-    def fail(*arguments):
-        raise OSError(28, "No space left on device")
-
-    arrays = GrowingArrays(tmp_path / "some.npz", 5)
-    arrays.add({"a": ARRAY})
-    monkeypatch.setattr(stored.Path, "replace", fail)
-    with pytest.raises(InputError, match=r"some\.npz could not be written"):
+@pytest.mark.parametrize(
+    ("where", "name"), [(stored.Path, "replace"), (stored.npy_format, "write_array_header_1_0")]
+)
+def test_half_a_file_of_arrays_is_never_left(tmp_path, monkeypatch, where, name):
+    def write():
+        arrays = GrowingArrays(tmp_path / "some.npz", 5)
+        arrays.add({"a": ARRAY})
         arrays.close()
-    assert list(tmp_path.iterdir()) == []
 
-
-def test_a_full_disk_is_said_and_nothing_is_left_on_it(tmp_path, monkeypatch):
-    def fail(*arguments):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(stored.npy_format, "write_array_header_1_0", fail)
+    monkeypatch.setattr(where, name, full_disk)
     with pytest.raises(InputError, match=r"some\.npz could not be written \(No space"):
-        GrowingArrays(tmp_path / "some.npz", 5).add({"a": ARRAY})
+        write()
     assert list(tmp_path.iterdir()) == []
 
 

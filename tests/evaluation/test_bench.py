@@ -52,11 +52,6 @@ def test_a_second_search_is_not_made(bench, monkeypatch):
     assert bench.parameters("low_rank_sparse", 4) == found
 
 
-def test_without_training_samples_the_usual_parameters_are_taken(bench):
-    empty = replace(bench, parts=bench.parts | {"train": []})
-    assert empty.parameters("kt_sparse", 4) == BASELINES["kt_sparse"].usual
-
-
 def test_scores_of_baselines_are_cached_and_those_of_networks_are_not(bench, monkeypatch):
     calls = []
 
@@ -96,9 +91,10 @@ def test_a_network_cannot_have_the_name_of_a_baseline(bench):
         scored(bench, {"zero_filled": must_not_run}, {"zero_filled": {}})
 
 
-def test_parameters_are_a_copy(bench):
+def test_parameters_are_a_copy_of_the_usual_ones_without_training_samples(bench):
     bench.parameters("kt_sparse", 4)["threshold"] = 9.0
     empty = replace(bench, parts=bench.parts | {"train": []})
+    assert empty.parameters("kt_sparse", 4) == BASELINES["kt_sparse"].usual
     empty.parameters("kt_sparse", 4)["threshold"] = 9.0
     assert BASELINES["kt_sparse"].usual["threshold"] != 9.0
 
@@ -135,9 +131,7 @@ def test_whatever_changes_the_measurement_has_numbers_of_its_own(bench):
         assert identity_with(replace(acquisition, sampling=change)) != before, field.name
 
 
-def test_other_samples_shapes_accelerations_and_methods_have_numbers_of_their_own(
-    bench, monkeypatch
-):
+def test_other_data_methods_and_code_have_numbers_of_their_own(bench, monkeypatch):
     before = identity(bench)
     assert identity(bench, acc=4.0) == before
     assert identity(bench, acc=6) != before
@@ -148,14 +142,12 @@ def test_other_samples_shapes_accelerations_and_methods_have_numbers_of_their_ow
     bench.cine.hashes[8] = "hash8"
     bench.cine.images = bench.cine.images.flatten(2).unflatten(2, (36, 32))
     assert identity(bench) != before
-
-
-def test_seeds_are_told_apart_to_the_last_digit(bench):
-    keys = [
-        identity(replace(bench, acquisition=replace(bench.acquisition, data_seed=seed)))
-        for seed in (2**53, 2**53 + 1)
-    ]
-    assert keys[0] != keys[1]
+    seeds = [replace(bench.acquisition, data_seed=seed) for seed in (2**53, 2**53 + 1)]
+    first, second = (identity(replace(bench, acquisition=of_seed)) for of_seed in seeds)
+    assert first != second  # to the last digit
+    before = identity(bench)
+    monkeypatch.setattr(bench_module, "CODE", "edited")
+    assert identity(bench) != before
 
 
 def mine(measured):
@@ -196,9 +188,3 @@ def test_the_key_covers_all_code_that_numbers_depend_on(monkeypatch):
                 lambda path, changed=changed, read=read: read(path) + b"\n" * (path == changed),
             )
             assert source_hash("evaluation.bench") != bench_module.CODE, module
-
-
-def test_other_code_has_numbers_of_its_own(bench, monkeypatch):
-    before = identity(bench)
-    monkeypatch.setattr(bench_module, "CODE", "edited")
-    assert identity(bench) != before

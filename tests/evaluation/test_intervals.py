@@ -2,13 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from evaluation.intervals import (
-    advantages,
-    mean_interval,
-    paired_differences,
-    spread,
-    t_quantile,
-)
+from evaluation.intervals import advantages, mean_interval, paired_differences, spread, t_quantile
 
 SLICES = {  # of each patient
     "one": lambda n: np.ones(n, int),

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers import make_images
+from helpers import make_images, randomised
 
 from CS_mask import Sampling
 from data.acquisition import Acquisition
@@ -36,11 +36,7 @@ def test_rows_are_of_every_method_and_sample():
 
 
 def test_psnr_by_stage_ends_with_that_of_the_network():
-    network = Cascade(
-        stages=3, features=4, real_image=True, dc_weight=None, learn_dc_weight=False
-    ).eval()
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.05)
+    network = randomised(Cascade(3, 4, True, dc_weight=None, learn_dc_weight=False)).eval()
     found = psnr_by_stage(network, batches(), "float32")
     assert len(found) == 3
     rows = score({"cascade": network}, batches())

@@ -79,18 +79,16 @@ def test_the_search_goes_beyond_its_grid():
     assert grid == {"a": (0.5, 1.0, 2.0), "b": (1.0, 2.0)}
 
 
-def test_near_the_usual_values_the_search_looks_between_those_of_its_grid():
-    found = search(lambda p: -abs(math.log(p["x"] / 1.5)), {"x": (1.0, 2.0)}, {"x": 1.0})
-    assert found["x"] == pytest.approx(1.5, rel=0.1)
-
-
-def test_whole_numbers_are_those_of_the_grid():
-    found = search(lambda p: p["n"], {"n": (10, 20)}, {"n": 10})
-    assert found == {"n": 20}
-
-
-def test_a_score_that_is_no_number_ends_the_search():
-    assert search(lambda p: math.nan, {"x": (1.0, 2.0)}, {"x": 1.0}) == {"x": 1.0}
+@pytest.mark.parametrize(
+    ("score", "values", "found"),
+    [
+        (lambda p: -abs(math.log(p["x"] / 1.5)), (1.0, 2.0), pytest.approx(1.5, rel=0.1)),
+        (lambda p: p["x"], (10, 20), 20),  # whole numbers are those of the grid
+        (lambda p: math.nan, (1.0, 2.0), 1.0),
+    ],
+)
+def test_the_search_looks_between_the_values_of_its_grid(score, values, found):
+    assert search(score, {"x": values}, {"x": values[0]}) == {"x": found}
 
 
 def test_without_samples_or_grid_the_usual_values_are_taken(batches):

@@ -8,11 +8,10 @@ import pytest
 import scipy.io
 import torch
 from forked import Command
-from helpers import error_of, make_images
+from helpers import error_of, load, make_images
 from scans import fft2c, with_phase, write_dicom_folder
 
-import formats.convert
-from dataset import from_command_line, load_cine
+from dataset import from_command_line
 from formats.convert import convert, pseudonym, resized, sample_of, summary, with_frames
 from metrics import moving_region
 from util.errors import InputError
@@ -39,10 +38,6 @@ def mixed(tmp_path):
     (root / "dora" / "notes.txt").write_text("text")
     (root / ".DS_Store").write_text("text")
     return root
-
-
-def load(path, n_frames=8):
-    return load_cine(str(path), None, False, False, n_frames, 0)
 
 
 def test_a_mixed_folder_becomes_one_file(mixed, tmp_path):
@@ -193,18 +188,13 @@ def test_memory_is_that_of_one_scan(tmp_path):
     assert peaks[1] < 1.2 * peaks[0]
 
 
-def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
-    np.savez(tmp_path / "a.npz", dataset=SLICES)
-
+@pytest.mark.parametrize("name", ["sample_of", "write_npz", "shutil.copyfileobj"])
+def test_an_interruption_leaves_nothing(tmp_path, monkeypatch, name):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    for name in ("sample_of", "write_npz"):
-        with monkeypatch.context() as patch:
-            patch.setattr(formats.convert, name, interrupt)
-            with pytest.raises(KeyboardInterrupt):
-                convert((str(tmp_path / "a.npz"),), str(tmp_path / "cine.npz"), **SMALL)
-    monkeypatch.setattr(formats.convert.shutil, "copyfileobj", interrupt)
+    np.savez(tmp_path / "a.npz", dataset=SLICES)
+    monkeypatch.setattr(f"formats.convert.{name}", interrupt)
     with pytest.raises(KeyboardInterrupt):
         convert((str(tmp_path / "a.npz"),), str(tmp_path / "cine.npz"), **SMALL)
     assert os.listdir(tmp_path) == ["a.npz"]

@@ -4,11 +4,7 @@ import torch
 from helpers import sampling
 
 from CS_mask import evaluation_masks
-from methods.baselines import (
-    BASELINES,
-    _shrink_singular_values,
-    kt_sparse,
-)
+from methods.baselines import BASELINES, _shrink_singular_values, kt_sparse
 from metrics import psnr
 from phantom.scanner import phantom
 from physics.consistency import DataConsistency

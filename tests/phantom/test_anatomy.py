@@ -105,18 +105,14 @@ def test_spine_is_behind_the_heart_and_at_rest(seed):
     assert moved.mean() < 0.5
 
 
-def test_spinal_canal_is_fluid_around_a_cord():
-    fluid, cord = _spine_alone("spinal fluid"), _spine_alone("spinal cord")
+def test_a_vertebra_of_plausible_size_has_a_canal_of_fluid_around_a_cord():
+    fluid, cord, marrow = map(_spine_alone, ("spinal fluid", "spinal cord", "marrow"))
+    assert 45 < marrow["width"] < 70  # between the tips of the transverse processes
+    assert 65 < marrow["height"] < 100  # from the front of the body to the tip of the spinous one
     assert 14 < fluid["width"] < 19
     assert 10 < fluid["height"] < 17
     assert cord["width"] < 0.8 * fluid["width"]
     assert cord["centre"] == pytest.approx(fluid["centre"], abs=1)
-
-
-def test_vertebra_is_of_plausible_size():
-    marrow = _spine_alone("marrow")
-    assert 45 < marrow["width"] < 70  # between the tips of the transverse processes
-    assert 65 < marrow["height"] < 100  # from the front of the body to the tip of the spinous one
 
 
 def test_every_patient_has_a_chest_and_blood_that_flows():

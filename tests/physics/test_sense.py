@@ -24,6 +24,12 @@ def measured_by(n_coils: int, ny: int = NY):
     return images, maps, mask, aliased_by(images, mask, maps)
 
 
+def one_coil():
+    """A series, its mask, its aliased images, and maps of a coil of sensitivity 1."""
+    images, _, mask, _ = measured_by(1)
+    return images, mask, undersample(images, mask), torch.ones(2, 1, NY, NX, dtype=torch.complex64)
+
+
 def inner(a, b):
     return torch.vdot(a.ravel(), b.ravel())
 
@@ -99,8 +105,7 @@ def test_a_strip_of_columns_gives_the_numbers_of_the_whole_image(weight):
 
 @pytest.mark.parametrize("weight", [None, 3.0])
 def test_one_coil_of_sensitivity_1_is_the_projection_of_one_coil(weight):
-    images, _, mask, _ = measured_by(1)
-    aliased, ones = undersample(images, mask), torch.ones(2, 1, NY, NX, dtype=torch.complex64)
+    images, mask, aliased, ones = one_coil()
     start = random_complex(*images.shape, seed=9)
     weight = None if weight is None else torch.tensor(weight)
     coils = measurement_of(aliased[:, :, None], mask, ones)
@@ -116,18 +121,12 @@ def test_one_coil_of_sensitivity_1_is_the_projection_of_one_coil(weight):
 @pytest.mark.parametrize(
     "name",
     [
-        "zero_filled",
-        "time_average",
-        "view_sharing",
-        "kt_sparse",
-        "low_rank_sparse",
-        "patch_sparse",
-        "patch_low_rank",
+        *("zero_filled", "time_average", "view_sharing"),
+        *("kt_sparse", "low_rank_sparse", "patch_sparse", "patch_low_rank"),
     ],
 )
 def test_one_coil_of_sensitivity_1_gives_the_baselines_of_one_coil(name):
-    images, _, mask, _ = measured_by(1)
-    aliased, ones = undersample(images, mask), torch.ones(2, 1, NY, NX, dtype=torch.complex64)
+    _, mask, aliased, ones = one_coil()
     method = baseline(name, real_image=False)
     found, single = method(aliased[:, :, None], mask, ones), method(aliased, mask)
     torch.testing.assert_close(found, single, atol=1e-5, rtol=1e-4)
@@ -135,8 +134,7 @@ def test_one_coil_of_sensitivity_1_gives_the_baselines_of_one_coil(name):
 
 @pytest.mark.parametrize("dc_weight", [None, 5.0])
 def test_one_coil_of_sensitivity_1_gives_the_cascade_of_one_coil(dc_weight):
-    images, _, mask, _ = measured_by(1)
-    aliased, ones = undersample(images, mask), torch.ones(2, 1, NY, NX, dtype=torch.complex64)
+    _, mask, aliased, ones = one_coil()
     torch.manual_seed(0)
     network = Cascade(2, 8, False, dc_weight, learn_dc_weight=False).eval()
     for stage in network.stages:

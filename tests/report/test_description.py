@@ -4,13 +4,7 @@ from types import SimpleNamespace
 from helpers import sampling
 
 from CS_mask import evaluation_masks
-from report.description import (
-    baseline_lines,
-    decay_warning,
-    mask_line,
-    remedies,
-    simulation_lines,
-)
+from report.description import baseline_lines, decay_warning, mask_line, remedies, simulation_lines
 
 TUNED = {4: {"zero_filled": {}, "low_rank_sparse": {"low_rank": 0.2, "sparse": 0.04}}}
 

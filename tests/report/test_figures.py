@@ -49,13 +49,10 @@ def test_imsshow_saves_a_grid(tmp_path, shape):
     assert height > (240 if len(shape) == 3 else 60)
 
 
-def test_imsshow_takes_complex_images_and_their_own_range(tmp_path, images):
+def test_imsshow_takes_complex_images_and_needs_a_screen_or_a_path(tmp_path, images, capsys):
     path = tmp_path / "a.png"
     figures.imsshow(images[0] * 1j, window=None, colorbar=True, save_path=path)
     assert path.stat().st_size > 1000
-
-
-def test_imsshow_without_a_screen_says_so(images, capsys):
     figures.imsshow(images[0])
     assert "give save_path" in capsys.readouterr().err
 
@@ -91,6 +88,11 @@ def test_profiles_and_curves(images):
     loss, psnr, *_ = figures.curves_figure(history).axes
     assert [len(line.get_xdata()) for line in loss.get_lines()] == [2, 1]
     assert psnr.get_lines() == []
+    history = [entry | {"validation/psnr": 30.0 + entry["epoch"]} for entry in history]
+    axis = figures.curves_figure(history, Reference("kt_sparse", 36.5)).axes[1]
+    texts = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert texts == ["validation/psnr", "kt_sparse"]
+    assert all(tick == int(tick) for tick in axis.get_xticks())
 
 
 def views(images):
@@ -184,9 +186,11 @@ def test_pictures_do_not_depend_on_the_users_settings(tmp_path, settings):
     "backend",
     ["module://not_installed.backend", "module://matplotlib_inline.backend_inline", "nonsense"],
 )
-@pytest.mark.parametrize("module", ["train", "report.figures", "tables"])
-def test_a_backend_that_is_not_installed_does_no_harm(module, backend):
-    code = f"import {module}, os; assert os.environ['MPLBACKEND'] == {backend!r}"
+def test_a_backend_that_is_not_installed_does_no_harm(backend):
+    """Whatever is imported first; matplotlib is imported in one place, as the layout has it."""
+    code = (
+        f"import tables, report.figures, train, os; assert os.environ['MPLBACKEND'] == {backend!r}"
+    )
     environment = os.environ | {"MPLBACKEND": backend}
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
 
@@ -198,16 +202,3 @@ def test_a_backend_that_was_named_is_used_to_show_figures():
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.stdout.strip() == "svg"
-
-
-def test_curves_have_whole_epochs_and_the_best_training_free_method():
-    history = [
-        {"epoch": e, "train/loss": 0.1, "validation/psnr": 30.0 + e, "learning_rate": 1e-3}
-        for e in (1, 2)
-    ]
-    figure = figures.curves_figure(history, Reference("kt_sparse", 36.5))
-    axis = figure.axes[1]
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == [
-        "validation/psnr", "kt_sparse"
-    ]  # fmt: skip
-    assert all(tick == int(tick) for tick in axis.get_xticks())

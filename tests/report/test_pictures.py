@@ -10,10 +10,7 @@ from report import pictures
 
 def test_without_arrays_nothing_is_collected_but_what_is_drawn(target, tmp_path):
     batches = EvaluationBatches(
-        target,
-        range(3),
-        Acquisition(sampling(4), phase=False, noise=0.0, data_seed=0),
-        size=1,
+        target, range(3), Acquisition(sampling(4), phase=False, noise=0.0, data_seed=0), size=1
     )
     calls = []
 

@@ -1,4 +1,3 @@
-import errno
 import io
 import math
 import os
@@ -8,7 +7,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from helpers import ROWS
+from helpers import ROWS, full_disk
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
@@ -237,11 +236,8 @@ def test_a_reconstruction_that_is_not_finite_is_drawn(tmp_path, images):
 def test_a_full_disk_ends_with_one_line(tmp_path, images, monkeypatch):
     board = TensorBoard(tmp_path / "run", SETTINGS, 0)
 
-    def full(*arguments, **keywords):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     for name in ("add_scalar", "add_image", "add_text", "close"):
-        monkeypatch.setattr(SummaryWriter, name, full)
+        monkeypatch.setattr(SummaryWriter, name, full_disk)
     for log in (
         lambda: board.curves(entry(1), None),
         lambda: board.examples(1, examples(images)),

@@ -5,14 +5,7 @@ from evaluation.bench import Effort, Reference
 from evaluation.lesion import DIAMETERS
 from metrics import SCORES
 from report.tables import Table, lesion_table, score_tables
-from report.text import (
-    as_text,
-    epoch_header,
-    epoch_line,
-    reference_lines,
-    time_line,
-    verdict_lines,
-)
+from report.text import as_text, epoch_header, epoch_line, reference_lines, time_line, verdict_lines
 
 
 def test_table_is_mean_and_sample_standard_deviation():

@@ -1,13 +1,12 @@
 """Scans of several coils, from simulated raw data to images."""
 
-import h5py
-import ismrmrd
 import numpy as np
 import pytest
 import torch
+from helpers import load
+from scans import save_ismrmrd, save_mat73
 
 from data.coils import require_coils, whitened
-from dataset import load_cine
 from formats.convert import convert
 from formats.reading import read_scan
 from metrics import psnr
@@ -139,16 +138,11 @@ def test_a_scan_with_a_bad_coil_or_maps_of_another_frame_is_refused(tmp_path):
 
 
 def test_cmrxrecon_and_ismrmrd_files_of_coils(tmp_path):
-    with h5py.File(tmp_path / "cine.mat", "w") as file:  # (t, s, c, y, x) is how HDF5 has it
-        pairs = np.dtype([("real", "<f4"), ("imag", "<f4")])
-        item = file.create_dataset(
-            "kspace", data=UNDERSAMPLED[:, None].astype(np.complex64).view(pairs)
-        )
-        item.attrs["MATLAB_class"] = np.bytes_("single")
+    save_mat73(tmp_path / "cine.mat", kspace=UNDERSAMPLED[:, None].T)  # x y c s t
     (series,) = read_scan(tmp_path / "cine.mat", None, None)
     np.testing.assert_allclose(series.values, UNDERSAMPLED, atol=1e-7)
 
-    write_ismrmrd(tmp_path / "cine.h5", UNDERSAMPLED, NOISE)
+    save_ismrmrd(tmp_path / "cine.h5", UNDERSAMPLED[None], noise=NOISE)
     (series,) = read_scan(tmp_path / "cine.h5", None, None)
     np.testing.assert_allclose(series.values, UNDERSAMPLED, atol=1e-7)
     np.testing.assert_allclose(series.noise, NOISE)
@@ -158,15 +152,14 @@ def test_cmrxrecon_and_ismrmrd_files_of_coils(tmp_path):
 
 
 def test_scans_of_coils_become_a_training_file_of_kspace(tmp_path):
-    write_ismrmrd(tmp_path / "a.h5", KSPACE, NOISE)
-    write_ismrmrd(tmp_path / "b.h5", KSPACE[:7], NOISE)
-    write_ismrmrd(tmp_path / "c.h5", UNDERSAMPLED, NOISE)
+    for name, kspace in (("a", KSPACE), ("b", KSPACE[:7]), ("c", UNDERSAMPLED)):
+        save_ismrmrd(tmp_path / f"{name}.h5", kspace[None], noise=NOISE)
     rows, _ = convert((str(tmp_path),), str(tmp_path / "coils.npz"), keep_coils=True)
     results = [row.result for row in rows]
     assert results[0] == "read, 8 x 4 x 64 x 72, as measured"
     assert results[1] == "skipped: its shape is not 8 x 4 x 64 x 72, as of the first"
     assert "undersampled" in results[2]
-    cine = load_cine(str(tmp_path / "coils.npz"), None, False, False, 8, 0)
+    cine = load(tmp_path / "coils.npz")
     assert cine.images.shape == (1, 8, 4, 64, 72)
     assert cine.notices == ["the noise of 4 coils is whitened by a scan of noise"]
     (series,) = read_scan(tmp_path / "coils.npz", None, None)
@@ -179,26 +172,3 @@ def test_scans_of_coils_become_a_training_file_of_kspace(tmp_path):
     assert rows[0].was_read  # combined
     with pytest.raises(InputError, match="no k-space of several coils"):
         convert((str(tmp_path / "cine.npz"),), str(tmp_path / "d.npz"), keep_coils=True)
-
-
-def write_ismrmrd(path, kspace, noise):
-    """K-space (T, C, Y, X) and a noise scan (C, N) as raw data."""
-    ny, nx = kspace.shape[2:]
-    file = ismrmrd.Dataset(str(path), "dataset", create_if_needed=True)
-    file.write_xml_header(
-        f"""<?xml version="1.0"?><ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><encoding>
-        <encodedSpace><matrixSize><x>{nx}</x><y>{ny}</y><z>1</z></matrixSize></encodedSpace>
-        <reconSpace><matrixSize><x>{nx}</x><y>{ny}</y><z>1</z></matrixSize></reconSpace>
-        <encodingLimits><kspace_encoding_step_1><minimum>0</minimum><maximum>{ny - 1}</maximum>
-        <center>{ny // 2}</center></kspace_encoding_step_1></encodingLimits>
-        <trajectory>cartesian</trajectory></encoding></ismrmrdHeader>""".encode()
-    )
-    scan = ismrmrd.Acquisition.from_array(noise)
-    scan.setFlag(ismrmrd.ACQ_IS_NOISE_MEASUREMENT)
-    file.append_acquisition(scan)
-    for t, y in zip(*np.nonzero((kspace != 0).any(axis=(1, 3))), strict=True):
-        line = ismrmrd.Acquisition.from_array(np.ascontiguousarray(kspace[t, :, y]))
-        line.idx.phase, line.idx.kspace_encode_step_1 = int(t), int(y)
-        line.center_sample = nx // 2
-        file.append_acquisition(line)
-    file.close()

@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from helpers import STAGES, UNET, randomised
 
 from model import build_model, run_stages
 from training.cuda_graph import captured
@@ -12,22 +13,10 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 @needs_cuda
 @pytest.mark.parametrize("model", ["cascade", "unet"])
 def test_a_captured_step_has_the_gradients_of_a_plain_one(model):
-    of_model = {
-        "cascade": {
-            "stages": 2, "features": 8, "real_image": True, "dc_weight": None,
-            "learn_dc_weight": False,
-        },
-        "unet": {
-            "in_channels": 8, "out_channels": 8, "init_features": 4, "dropout": 0.0,
-            "batch_norm": True, "data_consistency": True, "start": "kt_sparse",
-            "real_image": True, "branches": "separate", "attention": False,
-        },
-    }  # fmt: skip
+    unet = UNET | {"init_features": 4, "start": "kt_sparse", "real_image": True}
+    architecture = {"cascade": STAGES | {"features": 8}, "unet": unet}[model]
     device = torch.device("cuda")
-    torch.manual_seed(0)
-    network = build_model(model, **of_model[model]).to(device)
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.05)
+    network = randomised(build_model(model, **architecture)).to(device)
     plain = copy.deepcopy(network).train()
     shape = (2, 8, 32, 32)
     forward = captured(network, shape, "float32", every_stage=True, device=device)

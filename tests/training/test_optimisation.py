@@ -1,13 +1,9 @@
 import pytest
 import torch
+from helpers import STAGES
 
 from model import build_model
-from training.optimisation import (
-    learning_rate,
-    make_optimizer,
-    training_loss,
-    update_average,
-)
+from training.optimisation import learning_rate, make_optimizer, training_loss, update_average
 
 
 @pytest.mark.parametrize("loss", ["mse", "l1"])
@@ -52,14 +48,8 @@ def test_learning_rate_warms_up_and_falls_to_zero():
 
 
 def test_the_weight_of_the_data_consistency_has_no_penalty():
-    network = build_model(
-        "cascade",
-        stages=2,
-        features=4,
-        real_image=True,
-        dc_weight=10.0,
-        learn_dc_weight=True,
-    )
+    settings = {"dc_weight": 10.0, "learn_dc_weight": True}
+    network = build_model("cascade", **STAGES | settings)
     optimizer = make_optimizer(network, peak=1e-3, weight_decay=0.1)
     decay = {
         id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]

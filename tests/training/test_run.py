@@ -5,24 +5,11 @@ import torch
 from helpers import make_images, quality_of
 
 from dataset import Cine
+from train import train
 from training.run import Run, acceleration_range, pass_size
+from util.settings import defaults_of
 
-SETTINGS = {
-    "acc": 4,
-    "test_acc": None,
-    "sample_n": 4,
-    "data_seed": 0,
-    "phase": False,
-    "noise": 0.0,
-    "seed": 0,
-    "fresh_masks": True,
-    "augment": (),
-    "strip": None,
-    "batch_size": 2,
-    "accumulation": 1,
-    "num_epochs": 1,
-    "initial_weights": None,
-}
+SETTINGS = defaults_of(train) | {"acc": 4, "sample_n": 4, "batch_size": 2, "num_epochs": 1}
 
 
 def run(**settings) -> Run:
@@ -57,11 +44,7 @@ def test_a_pass_is_a_part_of_a_batch_and_no_larger_than_a_part_of_the_split():
 
 @pytest.mark.parametrize(
     ("settings", "accelerations"),
-    [
-        ({}, (4,)),
-        ({"acc": (4, 8)}, (4, 6, 8)),
-        ({"test_acc": (5, 3, 5)}, (5, 3)),
-    ],
+    [({}, (4,)), ({"acc": (4, 8)}, (4, 6, 8)), ({"test_acc": (5, 3, 5)}, (5, 3))],
 )
 def test_accelerations_of_the_test(settings, accelerations):
     assert run(**settings).test_accelerations == accelerations

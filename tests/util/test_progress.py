@@ -58,8 +58,7 @@ def test_a_program_without_a_console_has_no_lines_to_write(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0.0 s"), (12, "12 s"), (204, "3.4 min"), (3 * 3600, "3.0 h")],
+    ("seconds", "text"), [(0, "0.0 s"), (12, "12 s"), (204, "3.4 min"), (3 * 3600, "3.0 h")]
 )
 def test_durations_have_a_unit(seconds, text):
     assert duration(seconds) == text
