@@ -136,9 +136,9 @@ def from_command_line() -> None:
     given = parse_command_line(
         experiments, None, train, NOT_SHARED, choices, prefix_of=about_models
     )
-    with recorded_signals():
-        experiments(**given)
+    experiments(**given)
 
 
 if __name__ == "__main__":
-    sys.exit(main("experiments.py", from_command_line, f"to continue, give {SAME_COMMAND}"))
+    with recorded_signals():  # until the last message
+        sys.exit(main("experiments.py", from_command_line, f"to continue, give {SAME_COMMAND}"))

@@ -317,10 +317,10 @@ def reconstruct(
 def from_command_line() -> None:
     """`reconstruct_scan()` with the arguments of the command line."""
     given = parse_command_line(reconstruct_scan, choices=CHOICES)
-    with recorded_signals():
-        reconstruct_scan(**given)
+    reconstruct_scan(**given)
 
 
 if __name__ == "__main__":
     after = "the series that were finished are in the output folder"
-    sys.exit(main("reconstruct.py", from_command_line, after))
+    with recorded_signals():  # until the last message
+        sys.exit(main("reconstruct.py", from_command_line, after))

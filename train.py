@@ -364,10 +364,10 @@ def identity_of_test(run: Run, network: nn.Module | None, bench: Bench) -> dict[
 def from_command_line() -> None:
     """`train()` with the arguments of the command line."""
     given = parse_command_line(train, choices=checks.CHOICES, prefix_of=about_models)
-    with recorded_signals():
-        train(**given)
+    train(**given)
 
 
 if __name__ == "__main__":
     after = "if the output folder holds a run, continue it with --resume"
-    sys.exit(main("train.py", from_command_line, after))
+    with recorded_signals():  # until the last message
+        sys.exit(main("train.py", from_command_line, after))

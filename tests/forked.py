@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from util.command_line import main
+from util.stop import recorded_signals
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTEXT = get_context("forkserver")
@@ -76,4 +77,5 @@ def _run(script: str, words: list[str], folder: Path, out: int, error: int) -> N
     warnings.simplefilter("error")
     sys.argv = [str(ROOT / script), *words]
     module = importlib.import_module(Path(script).stem)
-    sys.exit(main(script, module.from_command_line, "interrupted"))
+    with recorded_signals():
+        sys.exit(main(script, module.from_command_line, "interrupted"))
