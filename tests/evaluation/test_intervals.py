@@ -3,6 +3,7 @@ import pytest
 from scipy import stats
 
 from evaluation.intervals import advantages, mean_interval, paired_differences, spread, t_quantile
+from metrics import SCORES
 
 SLICES = {  # of each patient
     "one": lambda n: np.ones(n, int),
@@ -59,8 +60,9 @@ def test_a_difference_is_clear_from_six_patients_on_if_it_is_not_shown_as_zero()
 def metrics(acc: float, **methods) -> list[dict]:
     """Rows of `metrics.csv` from (psnr, ssim) of every sample, by method."""
     return [
-        {"sample": str(i), "acc": acc, "method": method, "psnr": psnr, "ssim": ssim}
-        | {"moving_psnr": psnr}
+        dict.fromkeys(SCORES, np.nan)
+        | {"sample": str(i), "acc": acc, "method": method}
+        | {"psnr": psnr, "ssim": ssim, "moving_psnr": psnr}
         for method, values in methods.items()
         for i, (psnr, ssim) in enumerate(values)
     ]
