@@ -1,17 +1,8 @@
 """Seeded Cartesian undersampling masks for compressed-sensing (CS) cine MRI.
 
 A mask samples whole phase-encoding lines: it varies along Y (axis -2) and is constant along the
-readout X (axis -1). The lines of each frame are drawn independently, so that the aliasing differs
-from frame to frame and looks like noise over time.
-
-Density: Gaussian around the k-space centre on a uniform floor, with a fully sampled centre, as in
-  H. Jung et al., "k-t FOCUSS: a general compressed sensing framework for high resolution dynamic
-  MRI", Magn Reson Med 61:103-116, 2009, and
-  J. Schlemper et al., "A deep cascade of convolutional neural networks for dynamic MR image
-  reconstruction", IEEE Trans Med Imaging 37:491-503, 2018.
-Drawing without replacement by the largest perturbed log-weights:
-  P. Efraimidis and P. Spirakis, "Weighted random sampling with a reservoir", Inf Process Lett 97,
-  2006.
+readout X (axis -1). Each pattern is a function that gives the lines of every frame; its docstring
+has its law, its number of lines and its source. To add a pattern, add it to `PATTERNS`.
 """
 
 import dataclasses
@@ -26,6 +17,7 @@ from torch import Tensor
 from util.random_streams import Stream, generator
 
 Mask = TypeVar("Mask", np.ndarray, Tensor)
+GOLDEN_RATIO = (math.sqrt(5) - 1) / 2  # of the shorter part to the longer one
 
 
 def line_density(ny: int, acc: float) -> np.ndarray:
@@ -43,79 +35,193 @@ def lines_per_frame(ny: int, acc: float) -> int:
     return int(ny / acc)
 
 
-def cartesian_mask(
-    shape: Sequence[int],
-    acc: float,
-    sample_n: int = 10,
-    centred: bool = False,
-    seed: int | np.random.Generator | None = None,
-) -> np.ndarray:
-    """Draw a Cartesian mask, with independent lines for every frame.
-
-    Args:
-        shape: (..., Y, X), any leading axes; each leading index is a frame.
-        acc: nominal acceleration, at least 1; a frame gets exactly `int(Y / acc)` lines.
-        sample_n: number of these lines in the sampled centre, from `Y//2 - sample_n//2` on.
-        centred: True puts zero frequency at Y//2; False at 0 (the `ifftshift` of it).
-        seed: an int, a `numpy.random.Generator` (advanced by the call), or None for a fresh draw.
-
-    Returns:
-        a new float32 array of `shape`, of zeros and ones.
-
-    Raises:
-        ValueError: `shape`, `acc` or `sample_n` cannot give such a mask.
-    """
-    shape = tuple(int(n) for n in shape)
-    if len(shape) < 2 or min(shape) < 1:
-        raise ValueError(f"shape must be (..., Y, X) with positive sizes, got {shape}")
-    *leading, ny, nx = shape
-    check_lines(ny, acc, sample_n)
-    rng = np.random.default_rng(seed)
-    lines = gaussian_lines(math.prod(leading), ny, acc, int(sample_n), rng)
-    if not centred:
-        lines = np.fft.ifftshift(lines, axes=-1)
-    return np.repeat(lines[:, :, None], nx, axis=-1).reshape(shape)
+def centre_of(ny: int, centre_lines: int) -> slice:
+    """The fully sampled centre of `ny` centred lines."""
+    start = ny // 2 - centre_lines // 2
+    return slice(start, start + centre_lines)
 
 
-def check_lines(ny: int, acc: float, sample_n: float) -> None:
-    """Raise ValueError unless a frame of `ny` lines can have `sample_n` in the centre at `acc`."""
-    if not math.isfinite(acc) or acc < 1:
-        raise ValueError(f"acc must be a finite number of at least 1, got {acc}")
-    n_lines = lines_per_frame(ny, acc)
-    if n_lines < 1:
-        raise ValueError(
-            f"acc={acc} leaves none of {ny} lines: choose acc of at most {ny}, the number of lines"
-        )
-    if sample_n != int(sample_n):
-        raise ValueError(f"sample_n must be a whole number, got {sample_n}")
-    if not 0 <= sample_n <= n_lines:
-        raise ValueError(
-            f"sample_n must be between 0 and int({ny} / {acc:g}) = {n_lines} lines a frame,"
-            f" got {int(sample_n)}: choose fewer centre lines or a smaller acc"
-        )
+# -- patterns: (n_frames, ny, acc, centre_lines, rng) to lines (n_frames, Y) bool, centred
 
 
 def gaussian_lines(
     n_frames: int, ny: int, acc: float, centre_lines: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """The lines of each frame drawn from `line_density`, without replacement, and the centre:
-    (n_frames, Y) float32, centred."""
-    start = ny // 2 - centre_lines // 2
-    weight = np.log(line_density(ny, acc))
-    weight[start : start + centre_lines] = -np.inf  # already taken
-    perturbed = weight + rng.gumbel(size=(n_frames, ny))
+    """Variable density: the centre, and lines of every frame drawn from `line_density`.
+
+    `int(Y / acc)` lines a frame, the centre among them. Density as in H. Jung et al., "k-t FOCUSS:
+    a general compressed sensing framework for high resolution dynamic MRI", Magn Reson Med
+    61:103-116, 2009, and J. Schlemper et al., "A deep cascade of convolutional neural networks for
+    dynamic MR image reconstruction", IEEE Trans Med Imaging 37:491-503, 2018.
+    """
     n_drawn = lines_per_frame(ny, acc) - centre_lines
+    return _random_lines(n_frames, line_density(ny, acc), n_drawn, centre_of(ny, centre_lines), rng)
+
+
+def uniform_lines(
+    n_frames: int, ny: int, acc: float, centre_lines: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Uniform density: the centre, and lines of every frame drawn with equal probability.
+
+    `int(Y / acc)` lines a frame, the centre among them. The "random" masks of J. Zbontar et al.,
+    "fastMRI: an open dataset and benchmarks for accelerated MRI", arXiv:1811.08839, 2018, which
+    are the same in all frames there, and of another number of lines.
+    """
+    n_drawn = lines_per_frame(ny, acc) - centre_lines
+    return _random_lines(n_frames, np.ones(ny), n_drawn, centre_of(ny, centre_lines), rng)
+
+
+def equispaced_lines(
+    n_frames: int, ny: int, acc: float, centre_lines: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Every acc-th line, shifted by one line from frame to frame, and the centre on top.
+
+    The first shift is random. All lines are measured in `ceil(acc)` successive frames. A spacing
+    that is not whole is rounded line by line. TSENSE: P. Kellman et al., "Adaptive sensitivity
+    encoding incorporating temporal filtering (TSENSE)", Magn Reson Med 45:846-852, 2001; TGRAPPA:
+    F. Breuer et al., "Dynamic autocalibrated parallel imaging using temporal GRAPPA (TGRAPPA)",
+    Magn Reson Med 53:981-985, 2005.
+    """
+    first = rng.integers(math.ceil(acc))
+    return _with_centre(_comb(ny, acc, first + np.arange(n_frames)), centre_lines)
+
+
+def equispaced_static_lines(
+    n_frames: int, ny: int, acc: float, centre_lines: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Every acc-th line from a random one on, the same in all frames, and the centre on top.
+
+    The "equispaced" masks of fastMRI (see `uniform_lines`), and those of C. Wang et al.,
+    "CMRxRecon: a publicly available k-space dataset and benchmark to advance deep learning for
+    cardiac MRI", Sci Data 11:687, 2024, which begin at line 0 and have 24 lines in the centre.
+    """
+    first = rng.integers(math.ceil(acc))
+    return _with_centre(_comb(ny, acc, np.full(n_frames, first)), centre_lines)
+
+
+def golden_step_lines(
+    n_frames: int, ny: int, acc: float, centre_lines: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Every acc-th line, shifted from frame to frame by the golden ratio of the spacing, and the
+    centre on top.
+
+    The first shift is random. M. Joshi et al., "Technical report (v1.0): pseudo-random Cartesian
+    sampling for dynamic MRI", arXiv:2206.03630, 2022 (there with a density, as
+    `golden_step_density_lines`).
+    """
+    return _with_centre(_comb(ny, acc, acc * _golden_steps(n_frames, rng)), centre_lines)
+
+
+def golden_step_density_lines(
+    n_frames: int, ny: int, acc: float, centre_lines: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Lines spaced by `line_density`, closest at the centre, shifted from frame to frame by the
+    golden ratio of the spacing, and the centre on top.
+
+    `int(Y / acc)` lines a frame before the centre. Source as of `golden_step_lines`; the spacing is
+    that of systematic sampling: W. Madow, "On the theory of systematic sampling, II", Ann Math Stat
+    20:333-354, 1949.
+    """
+    n_lines = lines_per_frame(ny, acc)
+    share = _shares(line_density(ny, acc), n_lines)
+    reached = np.concatenate([[0], np.cumsum(share)])
+    reached[-1] = n_lines
+    numbers = np.floor(reached + _golden_steps(n_frames, rng)[:, None])
+    return _with_centre(np.diff(numbers) > 0, centre_lines)
+
+
+def kt_uniform_lines(
+    n_frames: int, ny: int, acc: float, centre_lines: int, rng: np.random.Generator
+) -> np.ndarray:
+    """`equispaced` without the random first shift: line 0 is measured in frame 0.
+
+    "ktUniform" of Z. Wang et al., "CMRxRecon2024: a multimodality, multiview k-space dataset
+    boosting universal machine learning for accelerated cardiac MRI", Radiol Artif Intell 7:e240443,
+    2025, which has 16 lines in the centre.
+    """
+    return _with_centre(_comb(ny, acc, np.arange(n_frames)), centre_lines)
+
+
+def kt_gaussian_lines(
+    n_frames: int, ny: int, acc: float, centre_lines: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Variable density: lines of every frame drawn with the density
+    `0.1 + 0.25 exp(-(y - ny//2)^2 / (ny/5)^2)`, and the centre on top.
+
+    `round(Y / acc)` lines a frame before the centre. "ktGaussian" of CMRxRecon2024 (see
+    `kt_uniform_lines`), whose draws are with replacement and then moved apart.
+    """
+    y = np.arange(ny) - ny // 2
+    density = 0.1 + 0.25 * np.exp(-((y / (ny / 5)) ** 2))
+    lines = _random_lines(n_frames, density, round(ny / acc), slice(0), rng)
+    return _with_centre(lines, centre_lines)
+
+
+def _random_lines(
+    n_frames: int, density: np.ndarray, n_drawn: int, centre: slice, rng: np.random.Generator
+) -> np.ndarray:
+    """The lines of `centre`, and `n_drawn` others drawn without replacement.
+
+    By the largest perturbed log-weights: P. Efraimidis and P. Spirakis, "Weighted random sampling
+    with a reservoir", Inf Process Lett 97:181-185, 2006.
+    """
+    weight = np.log(density)
+    weight[centre] = -np.inf  # already taken
+    perturbed = weight + rng.gumbel(size=(n_frames, len(density)))
     drawn = np.argsort(-perturbed, axis=-1, kind="stable")[:, :n_drawn]
-    lines = np.zeros((n_frames, ny), dtype=np.float32)
-    lines[:, start : start + centre_lines] = 1
-    np.put_along_axis(lines, drawn, 1, axis=-1)
+    lines = np.zeros((n_frames, len(density)), dtype=bool)
+    lines[:, centre] = True
+    np.put_along_axis(lines, drawn, True, axis=-1)
     return lines
 
 
-GAUSSIAN = "gaussian"
-# To add a pattern, add its function here: the lines (n_frames, Y) float32 of 0 and 1, centred.
-PATTERNS: dict[str, Callable[[int, int, float, int, np.random.Generator], np.ndarray]] = {
-    GAUSSIAN: gaussian_lines,
+def _comb(ny: int, spacing: float, shifts: np.ndarray) -> np.ndarray:
+    """Lines at the multiples of a spacing, rounded down, shifted by so many lines in each frame."""
+    y = np.arange(ny) - shifts[:, None]
+    return np.floor(-y / spacing) > np.floor(-(y + 1) / spacing)
+
+
+def _golden_steps(n_frames: int, rng: np.random.Generator) -> np.ndarray:
+    """A random first number in [0, 1), and those that golden-ratio steps lead to, modulo 1."""
+    return (rng.random() + GOLDEN_RATIO * np.arange(n_frames)) % 1
+
+
+def _shares(density: np.ndarray, total: int) -> np.ndarray:
+    """The density scaled to a sum of `total`, with no value above 1."""
+    full = np.zeros(len(density), dtype=bool)
+    while True:
+        scale = (total - full.sum()) / density[~full].sum() if not full.all() else 1.0
+        share = np.where(full, 1.0, scale * density)
+        if not (share > 1).any():
+            return share
+        full |= share >= 1
+
+
+def _with_centre(lines: np.ndarray, centre_lines: int) -> np.ndarray:
+    lines[:, centre_of(lines.shape[-1], centre_lines)] = True
+    return lines
+
+
+# -- masks
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A law for the lines of a mask."""
+
+    lines: Callable[[int, int, float, int, np.random.Generator], np.ndarray]
+    centre_counts: bool  # the centre is among the `int(Y / acc)` lines; False: it comes on top
+
+
+PATTERNS = {
+    "gaussian": Pattern(gaussian_lines, centre_counts=True),
+    "uniform": Pattern(uniform_lines, centre_counts=True),
+    "equispaced": Pattern(equispaced_lines, centre_counts=False),
+    "equispaced_static": Pattern(equispaced_static_lines, centre_counts=False),
+    "golden_step": Pattern(golden_step_lines, centre_counts=False),
+    "golden_step_density": Pattern(golden_step_density_lines, centre_counts=False),
+    "kt_uniform": Pattern(kt_uniform_lines, centre_counts=False),
+    "kt_gaussian": Pattern(kt_gaussian_lines, centre_counts=False),
 }
 
 
@@ -126,6 +232,16 @@ class Sampling:
     pattern: str  # one of `PATTERNS`
     acc: tuple[float, float]  # lowest and highest acceleration; each mask draws one between them
     centre_lines: int  # fully sampled lines in the centre of k-space
+    partial_fourier: float = 1.0  # share of k-space, from one side on, that lines are taken from
+
+    def __str__(self) -> str:
+        low, high = self.acc
+        acc = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        partial = self.partial_fourier
+        return (
+            f"{self.pattern} lines at acceleration {acc}, with {self.centre_lines} centre lines"
+            + (f" and {partial:g} partial Fourier" if partial < 1 else "")
+        )
 
     def at(self, acc: float) -> "Sampling":
         """The same sampling at one acceleration."""
@@ -135,8 +251,88 @@ class Sampling:
         """A centred mask (T, Y, 1) float32 for `shape` = (T, Y); ValueError if there is none."""
         low, high = self.acc
         acc = low if low == high else rng.uniform(low, high)
-        check_lines(shape[1], acc, self.centre_lines)
-        return PATTERNS[self.pattern](*shape, acc, self.centre_lines, rng)[..., None]
+        n_frames, ny = shape
+        self.check(ny, acc)
+        lines = PATTERNS[self.pattern].lines(n_frames, ny, acc, int(self.centre_lines), rng)
+        lines[:, : self.first_line(ny)] = False
+        return lines[..., None].astype(np.float32)
+
+    def first_line(self, ny: int) -> int:
+        """The first of `ny` centred lines that partial Fourier leaves."""
+        return ny - math.ceil(self.partial_fourier * ny)
+
+    def check(self, ny: int, acc: float) -> None:
+        """Raise ValueError if there is no such mask of `ny` lines at acceleration `acc`."""
+        if self.pattern not in PATTERNS:
+            raise ValueError(
+                f"unknown pattern {self.pattern!r}, expected one of {', '.join(PATTERNS)}"
+            )
+        if not math.isfinite(acc) or acc < 1:
+            raise ValueError(f"acc must be a finite number of at least 1, got {acc}")
+        n_lines = lines_per_frame(ny, acc)
+        if n_lines < 1:
+            raise ValueError(
+                f"acc={acc} leaves none of {ny} lines: choose acc of at most {ny}, the number of"
+                " lines"
+            )
+        if self.centre_lines != int(self.centre_lines):
+            raise ValueError(f"sample_n must be a whole number, got {self.centre_lines}")
+        counted = PATTERNS[self.pattern].centre_counts
+        if not 0 <= self.centre_lines <= (n_lines if counted else ny):
+            of = f"int({ny} / {acc:g}) = {n_lines} lines a frame" if counted else f"{ny} lines"
+            raise ValueError(
+                f"sample_n must be between 0 and {of}, got {int(self.centre_lines)}: choose fewer"
+                " centre lines" + (" or a smaller acc" if counted else "")
+            )
+        if not 0.5 < self.partial_fourier <= 1:
+            raise ValueError(
+                f"partial_fourier must be above 0.5 and at most 1, got {self.partial_fourier}"
+            )
+        if self.first_line(ny) > centre_of(ny, int(self.centre_lines)).start:
+            raise ValueError(
+                f"partial_fourier={self.partial_fourier:g} cuts some of the"
+                f" {int(self.centre_lines)} centre lines off: choose a larger share or fewer lines"
+            )
+
+
+def cartesian_mask(
+    shape: Sequence[int],
+    acc: float,
+    sample_n: int = 10,
+    centred: bool = False,
+    seed: int | np.random.Generator | None = None,
+    pattern: str = "gaussian",
+    partial_fourier: float = 1.0,
+) -> np.ndarray:
+    """Draw Cartesian masks.
+
+    Args:
+        shape: (..., T, Y, X) or (Y, X), any leading axes: a mask for each, of T frames.
+        acc: nominal acceleration, at least 1.
+        sample_n: number of lines in the sampled centre, from `Y//2 - sample_n//2` on.
+        centred: True puts zero frequency at Y//2; False at 0 (the `ifftshift` of it).
+        seed: an int, a `numpy.random.Generator` (advanced by the call), or None for a fresh draw.
+        pattern: one of `PATTERNS`; the docstring of its function has the number of lines.
+        partial_fourier: share of k-space, from one side on, that lines are taken from.
+
+    Returns:
+        a new float32 array of `shape`, of zeros and ones.
+
+    Raises:
+        ValueError: these cannot give such a mask.
+    """
+    shape = tuple(int(n) for n in shape)
+    if len(shape) < 2 or min(shape) < 1:
+        raise ValueError(f"shape must be (..., Y, X) with positive sizes, got {shape}")
+    *leading, ny, nx = shape
+    n_masks, n_frames = math.prod(leading[:-1]), leading[-1] if leading else 1
+    sampling = Sampling(pattern, (acc, acc), sample_n, partial_fourier)
+    sampling.check(ny, acc)
+    rng = np.random.default_rng(seed)
+    masks = np.stack([sampling.draw((n_frames, ny), rng) for _ in range(n_masks)])
+    if not centred:
+        masks = np.fft.ifftshift(masks, axes=-2)
+    return np.repeat(masks, nx, axis=-1).reshape(shape)
 
 
 def hermitian_mirror(mask: Mask) -> Mask:

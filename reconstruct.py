@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from CS_mask import PATTERNS, Sampling
 from dataset import PHANTOM, PHANTOM_SIZE, SYNTHETIC
 from evaluation.scoring import ScoreRow
 from evaluation.series_view import SeriesView
@@ -55,7 +56,7 @@ from util.stop import NEVER, StopRequest, recorded_signals
 
 PHANTOM_FRAMES, PHANTOM_SEED = 20, 1  # the weights were trained on the patients of seed 0
 AT_LEAST = {"acc": 1, "sample_n": 0, "seed": 0, "adapt": 0, "num_pictures": 0, "picture_dpi": 10}
-CHOICES = {"precision": ("float32", "bfloat16")}
+CHOICES = {"precision": ("float32", "bfloat16"), "pattern": PATTERNS}
 ADAPTED_SERIES = 16  # at most, about evenly spaced; their measured lines are kept in memory
 MEMORY_REMEDY = "leave --adapt out, use --device cpu, or split the scan"
 STEP_BYTES = 2e9  # of memory for a step of the adaptation, about
@@ -69,8 +70,10 @@ def reconstruct_scan(
     axes: str | None = None,  # order of the axes, such as 's t y x'; None: as found or guessed
     mask: str | None = None,  # file of the measured lines; None: in the scan, or lines not zero
     # -- undersampling of fully sampled data
+    pattern: str = "gaussian",  # law of the lines, such as 'gaussian' or 'equispaced'
     acc: float = 6.0,  # nominal acceleration
     sample_n: int = 10,  # fully sampled lines in the centre of k-space
+    partial_fourier: float = 1.0,  # share of k-space, from one side on, that lines are taken from
     seed: int = 0,  # seed of the masks, and of the adaptation
     # -- network
     weights: str | None = None,  # checkpoint; None: those for real or complex images, or for coils
@@ -100,12 +103,16 @@ def reconstruct_scan(
     if on.type == "cpu":
         machine.reuse_memory(STEP_BYTES if adapt else 0)
     source = open_scan(os.fspath(scan), axes, mask)
+    sampling = Sampling(pattern, (acc, acc), sample_n, partial_fourier)
     reconstructor = Reconstructor(weights, bool(adapt), average, precision, seed, on)
 
     def measurement_of(number: int, series: Series) -> Measurement:
-        return measured(series, acc, sample_n, seed, number).to(on)
+        return measured(series, sampling, seed, number).to(on)
 
-    facts = {"Scan": scan_lines(source), "Reconstruction": how_lines(given, precision, on)}
+    facts = {
+        "Scan": scan_lines(source),
+        "Reconstruction": how_lines(given, sampling, precision, on),
+    }
     results: list[Reconstruction] = []
     views: list[SeriesView] = []
     with (
@@ -173,7 +180,7 @@ def phantom_scan() -> Scan:
     return Scan(Path(PHANTOM), f"built-in {SYNTHETIC}", [PHANTOM], lambda: iter([series]))
 
 
-def measured(series: Series, acc: float, sample_n: int, seed: int, number: int) -> Measurement:
+def measured(series: Series, sampling: Sampling, seed: int, number: int) -> Measurement:
     """The measured lines of a series; fully sampled data are undersampled, by their own mask if the
     file has one."""
     values, mask = series.values, series.mask
@@ -186,15 +193,15 @@ def measured(series: Series, acc: float, sample_n: int, seed: int, number: int) 
         as_it_is = not is_fully_sampled(values) or (mask is not None and (mask == lines).all())
         if coils:
             shape = len(values), *values.shape[2:]
-            drawn = None if as_it_is else drawn_lines(shape, acc, sample_n, seed, number, mask)
-            nominal = None if as_it_is or mask is not None else acc
+            drawn = None if as_it_is else drawn_lines(shape, sampling, seed, number, mask)
+            nominal = None if as_it_is or mask is not None else sampling.acc[0]
             return from_coils(
                 values, drawn, series.maps, series.noise, nominal, series.name, number
             )
         if as_it_is:
             return from_kspace(values, None, number)
         values = ifftc(torch.from_numpy(values)).numpy()
-    return from_images(values, acc, sample_n, seed, number, mask)
+    return from_images(values, sampling, seed, number, mask)
 
 
 def some_of_each_kind(
@@ -222,16 +229,15 @@ def scan_lines(scan: Scan) -> list[str]:
     return [f"{scan.path.name}: {scan.kind}, {len(scan)} series", *scan.notes]
 
 
-def how_lines(given: Mapping[str, Any], precision: str, device: torch.device) -> list[str]:
+def how_lines(
+    given: Mapping[str, Any], sampling: Sampling, precision: str, device: torch.device
+) -> list[str]:
     """How it is reconstructed, in words."""
     adapting = f"at most {given['adapt']:g} minutes of" if given["adapt"] else "no"
     command = given_command("reconstruct.py")
     averaging = f"the images are the mean over {given['average']} flips and reversals"
     if given["mask"] is None:
-        lines = (
-            f"at acceleration {given['acc']:g} with {given['sample_n']} centre lines, seed"
-            f" {given['seed']}, unless they come with a mask"
-        )
+        lines = f"to {sampling}, seed {given['seed']}, unless they come with a mask"
     else:
         lines = f"by the mask {Path(given['mask']).name}"
     return [

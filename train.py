@@ -84,9 +84,11 @@ def train(
     coils: int | None = None,  # number of simulated receive coils; None: single coil
     virtual_coils: int | None = None,  # number of virtual coils after compression; None: all
     # -- mask
+    pattern: str = "gaussian",  # law of the lines, such as 'gaussian' or 'equispaced'
     acc: float | tuple[float, ...] = 6,  # nominal acceleration, or lowest and highest
     test_acc: tuple[float, ...] | None = None,  # accelerations to test; None: as in training
     sample_n: int = 10,  # fully sampled lines in the centre of k-space
+    partial_fourier: float = 1.0,  # share of k-space, from one side on, that lines are taken from
     fresh_masks: bool = True,  # draw new masks every epoch; off: one fixed mask per sample
     # -- model
     model: str = "unet_resnet",  # 'unet', 'unet_resnet', 'cnn3d' or 'cascade' (the best)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ablation.results import Result
+from CS_mask import PATTERNS
 from model import MODELS, architecture_settings, build_model
 
 MEMORY = "memory"  # a group that belongs to "cnn3d": every model for one epoch, with one seed
@@ -156,6 +157,16 @@ GROUPS = {
             "6": {"acc": 6},
             "8": {"acc": 8},
             "10": {"acc": 10},
+        },
+    ),
+    "pattern": Group(
+        "Pattern of the lines, unet_resnet; the masks differ between the rows",
+        control="gaussian",
+        base=UNET_RESNET,
+        rows={
+            **{pattern: {"pattern": pattern} for pattern in PATTERNS},
+            "equispaced, no centre": {"pattern": "equispaced", "sample_n": 0},
+            "gaussian, 0.75 partial Fourier": {"partial_fourier": 0.75},
         },
     ),
     "precision": Group(

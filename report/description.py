@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from CS_mask import evaluation_masks, hermitian_mirror
+from CS_mask import Sampling, evaluation_masks, hermitian_mirror
 from data.acquisition import energy_kept
 from data.quality import data_notices
 from data.split import leakage_notice
@@ -82,7 +82,7 @@ def describe(run: Run) -> dict[str, list[str]]:
         ],
         "Mask": [
             *(
-                mask_line(masks, acc, cine.quality.narrowest)
+                mask_line(masks, run.acquisition.sampling.at(acc), cine.quality.narrowest)
                 for acc, masks in test_masks(run).items()
             ),
             "training masks "
@@ -132,8 +132,10 @@ def run_summary(run: Run, n_epochs: int) -> str:
     synthetic = "".join(f" ({line})" for line in run.cine.origin)
     return (
         f"{done} {len(parts['test'])} test samples{synthetic} of {n_frames} frames,"
-        f" {ny} x {nx} pixels, were undersampled at acceleration {nominal} with {s.sample_n} centre"
-        " lines in each frame, with the same masks for all methods."
+        f" {ny} x {nx} pixels, were undersampled to {s.pattern} lines at acceleration {nominal}"
+        f" with {s.sample_n} centre lines in each frame"
+        + (f" and {s.partial_fourier:g} partial Fourier" if s.partial_fourier < 1 else "")
+        + ", with the same masks for all methods."
     )
 
 
@@ -183,7 +185,7 @@ def test_masks(run: Run) -> dict[float, np.ndarray]:
     }
 
 
-def mask_line(masks: np.ndarray, acc: float, band: tuple[int, int]) -> str:
+def mask_line(masks: np.ndarray, sampling: Sampling, band: tuple[int, int]) -> str:
     """Some test masks (B, T, Y, 1) in numbers, all counted in them but the nominal acceleration.
 
     `band`: first and one past the last line that holds energy; the acceleration within it is named
@@ -195,11 +197,17 @@ def mask_line(masks: np.ndarray, acc: float, band: tuple[int, int]) -> str:
     count = f"{few}" if few == many else f"{few} to {many}"
     always = masks[..., 0].min(axis=(0, 1)) > 0  # (Y,)
     centre = run_length(always[ny // 2 :]) + run_length(always[: ny // 2][::-1])
+    if (masks == masks[:, :1]).all():
+        repeated = "the same in all frames"
+    else:
+        repeated = f"{(masks.max(axis=1) == 0).mean():.0%} of the lines in no frame"
     distinct = np.maximum(masks, hermitian_mirror(masks)).mean()
     inside = 1 / masks[:, :, slice(*band)].mean()
     return (
-        f"Cartesian, {count} of {ny} lines a frame ({masks.mean():.1%}), {centre} of them the"
-        f" centre: nominal acceleration {acc:g}, actual {1 / masks.mean():.3g}, and"
+        f"Cartesian, {sampling.pattern}"
+        + (f", {part:g} partial Fourier" if (part := sampling.partial_fourier) < 1 else "")
+        + f": {count} of {ny} lines a frame ({masks.mean():.1%}), {centre} of them the centre,"
+        f" {repeated}; nominal acceleration {sampling.acc[0]:g}, actual {1 / masks.mean():.3g}, and"
         f" {1 / distinct:.3g} if conjugate-symmetric partners count (real images)"
         + (f"; WARNING: {inside:.3g} among the lines with energy" if band != (0, ny) else "")
     )

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from CS_mask import GAUSSIAN, Sampling, evaluation_masks, lines_per_frame
+from CS_mask import Sampling, evaluation_masks
 from data.batches import Batch
 from data.coils import coil_images, require_calibration, require_coils, whitened
 from data.kspace import is_full, measured_lines
@@ -60,13 +60,13 @@ class Measurement(Batch):
 
 
 def from_images(
-    images: np.ndarray, acc: float, sample_n: int, seed: int, number: int, mask: np.ndarray | None
+    images: np.ndarray, sampling: Sampling, seed: int, number: int, mask: np.ndarray | None
 ) -> Measurement:
     """Undersample fully sampled images (T, Y, X), real or complex.
 
     Args:
-        acc, sample_n, seed, number: of the mask, which is drawn as for sample `number` of the test
-            part in `train.py`.
+        sampling, seed, number: of the mask, which is drawn as for sample `number` of the test part
+            in `train.py`.
         mask: (T, Y), to use instead.
 
     Raises:
@@ -76,32 +76,23 @@ def from_images(
     truth = torch.from_numpy(np.ascontiguousarray(images))[None]
     if truth.is_complex() and truth.imag.square().sum() < REAL_SHARE * truth.abs().square().sum():
         truth = truth.real
-    lines = drawn_lines(images.shape, acc, sample_n, seed, number, mask)
-    nominal = acc if mask is None else None
+    lines = drawn_lines(images.shape, sampling, seed, number, mask)
+    nominal = sampling.acc[0] if mask is None else None
     return _scaled(undersample(truth, lines), lines, truth, not truth.is_complex(), nominal, number)
 
 
 def drawn_lines(
-    shape: tuple[int, ...],
-    acc: float,
-    sample_n: int,
-    seed: int,
-    number: int,
-    mask: np.ndarray | None,
+    shape: tuple[int, ...], sampling: Sampling, seed: int, number: int, mask: np.ndarray | None
 ) -> Tensor:
     """The mask (1, T, Y, 1) for images of `shape` (T, Y, X); see `from_images`."""
     n_frames, ny = shape[:2]
     if mask is not None:
         lines = checked_mask(mask, shape).astype(np.float32)[None, ..., None]
         return torch.from_numpy(lines)
-    n_lines = lines_per_frame(ny, acc) if acc >= 1 else 0
-    if not 0 <= sample_n <= n_lines or not n_lines:
-        raise InputError(
-            f"--acc {acc:g} gives {n_lines} of {ny} lines a frame and --sample-n is {sample_n}:"
-            " give an acceleration of at least 1 that leaves the centre lines, or fewer of these"
-        )
-    sampling = Sampling(GAUSSIAN, (acc, acc), sample_n)
-    return torch.from_numpy(evaluation_masks([number], (n_frames, ny), sampling, seed))
+    try:
+        return torch.from_numpy(evaluation_masks([number], (n_frames, ny), sampling, seed))
+    except ValueError as error:
+        raise InputError(f"--acc, --sample-n and --partial-fourier: {error}") from None
 
 
 def from_coils(

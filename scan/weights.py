@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from CS_mask import Sampling
 from dataset import PHANTOM, PHANTOM_SIZE
 from methods.start import ZERO_FILLED
 from scan.measurement import Measurement
@@ -86,8 +87,12 @@ def require_fit(weights: Weights, measurement: Measurement, adapting: bool) -> N
 def training_lines(weights: Weights) -> list[str]:
     """What the weights were trained on, in words."""
     s = weights.settings
-    low, high = acceleration_range(s["acc"])
-    acc = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    sampling = Sampling(
+        s.get("pattern", "gaussian"),  # settings of older weights have none
+        acceleration_range(s["acc"]),
+        s["sample_n"],
+        s.get("partial_fourier", 1.0),
+    )
     kind = "real-valued images" if weights.needs_real else "complex images"
     added = [f"noise {s['noise']:g}"] if s.get("noise") else []
     added += ["a synthetic phase"] if s.get("phase") else []
@@ -96,8 +101,7 @@ def training_lines(weights: Weights) -> list[str]:
     data = "the phantom alone" if s.get("data") == PHANTOM else Path(str(s.get("data"))).name
     return [
         f"weights {weights.name}: {weights.model} for {kind}, trained on {data} (frames x lines x"
-        f" columns: {size}), acceleration {acc}, {s['sample_n']} centre lines"
-        + (f", with {' and '.join(added)}" if added else ""),
+        f" columns: {size}), {sampling}" + (f", with {' and '.join(added)}" if added else ""),
     ]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ablation.results import Result, read_result
-from CS_mask import GAUSSIAN, Sampling
+from CS_mask import Sampling
 from data.quality import Quality, measure
 from dataset import Cine, load_cine
 from metrics import SCORES
@@ -113,7 +113,7 @@ def full_disk(*arguments, **keywords) -> None:
 
 
 def sampling(acc: float, centre_lines: int = 4) -> Sampling:
-    return Sampling(GAUSSIAN, (acc, acc), centre_lines)
+    return Sampling("gaussian", (acc, acc), centre_lines)
 
 
 def random_complex(*shape: int, seed: int = 0) -> torch.Tensor:

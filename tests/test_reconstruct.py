@@ -7,7 +7,7 @@ import pytest
 import scipy.io
 import torch
 from forked import Command
-from helpers import make_images
+from helpers import make_images, sampling
 from PIL import Image
 from scans import write_dicom_folder
 
@@ -179,7 +179,7 @@ def test_adaptation_is_reported_by_the_held_out_lines(tmp_path, monkeypatch):
 def test_a_call_on_arrays_can_adapt(monkeypatch):
     monkeypatch.setattr("scan.adaptation.PATIENCE", 1)
     monkeypatch.setattr("scan.adaptation.CHECK_EVERY", 2)
-    measurement = from_images(IMAGES[0], 4, 4, 0, 0, None)
+    measurement = from_images(IMAGES[0], sampling(4, 4), 0, 0, None)
     kspace = (fftc(measurement.aliased) * measurement.mask)[0].numpy()
     plain = reconstruct(kspace, precision="float32", device="cpu")
     adapted = reconstruct(kspace, adapt=5, precision="float32", device="cpu")

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from CS_mask import GAUSSIAN, Sampling, lines_per_frame, training_masks
+from CS_mask import Sampling, lines_per_frame, training_masks
 from model import architecture_settings, build_model, channels_last, run_network
 from physics.fourier import undersample
 from timing.control import Control
@@ -71,7 +71,7 @@ class Subject:
         self.image = torch.rand(shape, device=device)
         draws, acc = [(0, i) for i in range(setup.batch_size)], acceleration_range(s["acc"])
         centre_lines = min(s["sample_n"], lines_per_frame(setup.size, acc[1]))
-        sampling = Sampling(GAUSSIAN, acc, centre_lines)
+        sampling = Sampling(s["pattern"], acc, centre_lines, s["partial_fourier"])
         masks = training_masks(draws, shape[1:3], sampling, seed=0)
         self.mask = torch.from_numpy(masks).to(device)
         self.aliased = undersample(self.image, self.mask)

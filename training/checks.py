@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from CS_mask import cartesian_mask
+from CS_mask import PATTERNS, cartesian_mask
 from data.augmentation import AUGMENTATIONS
 from data.coils import require_calibration
 from data.split import PARTS
@@ -35,8 +35,9 @@ AT_LEAST = {
 AT_MOST = {
     "data_seed": 2**63 - 1, "seed": 2**63 - 1, "initial_lr": 1e6, "weight_decay": 1e6,
     "picture_dpi": 1000, "noise": 1, "dc_weight": 1e6, "stage_loss": 1, "coils": 64,
+    "partial_fourier": 1,
 }  # fmt: skip
-MORE_THAN = {"initial_lr": 0, "max_minutes": 0, "max_steps": 0}
+MORE_THAN = {"initial_lr": 0, "max_minutes": 0, "max_steps": 0, "partial_fourier": 0.5}
 LESS_THAN = {"dropout": 1, "ema": 1}
 CHOICES: dict[str, Collection[str]] = {
     "model": MODELS,
@@ -44,6 +45,7 @@ CHOICES: dict[str, Collection[str]] = {
     "loss": LOSSES,
     "precision": ("float32", "bfloat16"),
     "baselines": BASELINES,
+    "pattern": PATTERNS,
     "augment": AUGMENTATIONS,
     "branches": BRANCHES,
     "start": STARTS,
@@ -191,9 +193,19 @@ def check_against_data(settings: Settings, cine: Cine, has_network: bool) -> Non
         )
     for acc in (*acceleration_range(settings["acc"]), *(settings["test_acc"] or ())):
         try:
-            mask = cartesian_mask((n_frames, ny, 1), acc, settings["sample_n"], True, seed=0)
+            mask = cartesian_mask(
+                (n_frames, ny, 1),
+                acc,
+                settings["sample_n"],
+                True,
+                0,
+                settings["pattern"],
+                settings["partial_fourier"],
+            )
         except ValueError as error:
-            raise InputError(f"--acc, --test-acc and --sample-n: {error}") from None
+            raise InputError(
+                f"--acc, --test-acc, --sample-n and --partial-fourier: {error}"
+            ) from None
         if cine.n_coils or settings["coils"]:
             require_calibration(torch.from_numpy(mask)[None], f"acceleration {acc:g}")
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from CS_mask import GAUSSIAN, Sampling
+from CS_mask import Sampling
 from data.acquisition import Acquisition
 from data.batches import TrainingDraws
 from dataset import Cine
@@ -54,7 +54,7 @@ class Run:
     def acquisition(self) -> Acquisition:
         """How its images are undersampled."""
         s = self.settings
-        sampling = Sampling(GAUSSIAN, acceleration_range(s.acc), s.sample_n)
+        sampling = Sampling(s.pattern, acceleration_range(s.acc), s.sample_n, s.partial_fourier)
         return Acquisition(sampling, s.phase, s.noise, s.data_seed, s.coils, s.virtual_coils)
 
     @property

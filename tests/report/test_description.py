@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 from helpers import sampling
 
-from CS_mask import evaluation_masks
+from CS_mask import Sampling, evaluation_masks
 from report.description import baseline_lines, decay_warning, mask_line, remedies, simulation_lines
 
 TUNED = {4: {"zero_filled": {}, "low_rank_sparse": {"low_rank": 0.2, "sparse": 0.04}}}
@@ -21,21 +21,34 @@ def test_parameters_of_the_baselines_with_where_they_come_from():
 
 def test_a_mask_in_numbers():
     masks = evaluation_masks(range(3), (20, 192), sampling(6, 10), data_seed=0)
-    line = mask_line(masks, 6, band=(0, 192))
-    assert line.startswith("Cartesian, 32 of 192 lines a frame (16.7%), 10 of them the centre")
+    line = mask_line(masks, sampling(6, 10), band=(0, 192))
+    assert line.startswith("Cartesian, gaussian: 32 of 192 lines a frame (16.7%), 10 of them the")
+    assert re.search(r"centre, 2\d% of the lines in no frame; nominal", line)
     assert "nominal acceleration 6, actual 6, and 3.9" in line  # twice as many distinct lines
     assert "WARNING" not in line
     masks = evaluation_masks(range(3), (20, 96), sampling(4, 10), data_seed=0)
-    line = mask_line(masks, 4, band=(24, 72))  # zero-padded to twice its size
+    line = mask_line(masks, sampling(4, 10), band=(24, 72))  # zero-padded to twice its size
     assert float(re.search(r"WARNING: (.*) among the lines with energy", line)[1]) < 3
 
 
 def test_what_is_said_of_masks_is_counted_in_them():
     masks = evaluation_masks(range(3), (20, 192), sampling(6, 10), data_seed=0)
     masks[0, 0, 0] = 1 - masks[0, 0, 0]  # one frame has another number of lines
-    assert re.match(r"Cartesian, (31 to 32|32 to 33) of 192", mask_line(masks, 6, band=(0, 192)))
+    assert re.match(
+        r".*: (31 to 32|32 to 33) of 192", mask_line(masks, sampling(6, 10), band=(0, 192))
+    )
     masks[1, 5, 96] = 0
-    assert ", 5 of them the centre" in mask_line(masks, 6, band=(0, 192))
+    assert ", 5 of them the centre" in mask_line(masks, sampling(6, 10), band=(0, 192))
+
+
+def test_lines_of_other_patterns_are_counted():
+    static = Sampling("equispaced_static", (6, 6), 10, 0.75)
+    line = mask_line(evaluation_masks(range(3), (20, 192), static, 0), static, band=(0, 192))
+    assert line.startswith("Cartesian, equispaced_static, 0.75 partial Fourier: 33 of 192")
+    assert "11 of them the centre, the same in all frames; nominal acceleration 6, actual " in line
+    shifted = Sampling("equispaced", (6, 6), 0)
+    line = mask_line(evaluation_masks(range(3), (20, 192), shifted, 0), shifted, band=(0, 192))
+    assert ": 32 of 192 lines a frame (16.7%), 0 of them the centre, 0% of the lines in no" in line
 
 
 def test_phase_and_noise_are_named_only_if_they_are_added():

@@ -3,6 +3,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from helpers import sampling
 
 from methods.cascade import Cascade
 from phantom.scanner import phantom
@@ -23,7 +24,7 @@ from util.random_streams import Stream, generator
 from util.stop import NEVER, StopRequest
 
 IMAGES = phantom(1, (8, 64, 64), seed=3)[0]
-MEASUREMENT = from_images(IMAGES, 4, 4, 0, 0, None)
+MEASUREMENT = from_images(IMAGES, sampling(4, 4), 0, 0, None)
 RNG = np.random.default_rng(0)
 
 
@@ -96,7 +97,7 @@ def test_frequencies_that_no_frame_measured_are_known_as_such(real_image):
     mask = np.zeros((8, 64))
     mask[:, 28:36] = 1
     mask[::2, 40] = mask[1::2, 20] = 1
-    measurement = from_images(IMAGES, 4, 4, 0, 0, mask)
+    measurement = from_images(IMAGES, sampling(4, 4), 0, 0, mask)
     lines = divided_lines(measurement, cascade(), real_image, "float32", RNG)
     known = {20, 40, *range(28, 36)}
     if real_image:  # and their partners
@@ -110,7 +111,7 @@ def test_adaptation_to_images_of_another_kind_brings_them_closer_to_the_truth(mo
     monkeypatch.setattr("scan.adaptation.PATIENCE", 1)
     monkeypatch.setattr("scan.adaptation.CHECK_EVERY", 5)
     monkeypatch.setattr("scan.adaptation.WARM_UP", 1)
-    measurement = from_images(1 - IMAGES[..., 16:48], 4, 4, 0, 0, None)
+    measurement = from_images(1 - IMAGES[..., 16:48], sampling(4, 4), 0, 0, None)
     network = load_network("cascade_phantom")
     with torch.no_grad():
         for stage in network.stages:  # so that there is more to gain
@@ -138,10 +139,10 @@ def test_adaptation_to_images_of_another_kind_brings_them_closer_to_the_truth(mo
 def test_series_of_a_scan_are_adapted_to_together(monkeypatch):
     """Of any size; one without lines to hold out is left aside."""
     monkeypatch.setattr("scan.adaptation.PATIENCE", 1)
-    smaller = from_images(IMAGES[:6, :48], 4, 4, 0, 1, None)
+    smaller = from_images(IMAGES[:6, :48], sampling(4, 4), 0, 1, None)
     centre = np.zeros((8, 64))
     centre[:, 31:34] = 1
-    without = from_images(IMAGES, 4, 4, 0, 0, centre)
+    without = from_images(IMAGES, sampling(4, 4), 0, 0, centre)
     scan = [MEASUREMENT, without, smaller]
     adapted = adapt(cascade(), scan, True, 10, "float32", 0, NEVER)
     assert adapted.series == 2
@@ -155,7 +156,9 @@ def test_without_lines_to_hold_out_nothing_changes():
     mask = np.zeros((8, 64))
     mask[:, 31:34] = 1
     network = cascade()
-    adapted = adapt(network, [from_images(IMAGES, 4, 4, 0, 0, mask)], True, 1, "float32", 0, NEVER)
+    adapted = adapt(
+        network, [from_images(IMAGES, sampling(4, 4), 0, 0, mask)], True, 1, "float32", 0, NEVER
+    )
     assert adapted.network is network
     assert np.isnan(adapted.before)
 
@@ -166,7 +169,7 @@ def test_complex_images_are_adapted_to_without_the_prior(monkeypatch):
     monkeypatch.setattr("scan.adaptation.RATE", 0.0)
     y = torch.linspace(-1, 1, 64)[:, None]
     images = (torch.from_numpy(IMAGES) * torch.exp(2j * y**2)).numpy()
-    measurement = from_images(images, 4, 4, 0, 0, None)
+    measurement = from_images(images, sampling(4, 4), 0, 0, None)
     network = Cascade(1, 8, real_image=False, dc_weight=10.0, learn_dc_weight=True)
     adapted = adapt(network, [measurement], False, 10, "float32", 0, NEVER)
     assert (adapted.steps, adapted.kept) == (2, 0)

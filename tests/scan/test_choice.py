@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers import sampling
 
 from methods.baselines import BASELINES, baseline
 from metrics import psnr
@@ -23,7 +24,7 @@ def scores(measurement, names) -> dict[str, float]:
 @pytest.mark.parametrize("phase", [False, True])
 def test_the_choice_is_near_the_best_by_the_truth(phase):
     images = IMAGES * np.exp(1j * np.linspace(0, 2, 64)) if phase else IMAGES
-    measurement = from_images(images, 4, 6, seed=0, number=0, mask=None)
+    measurement = from_images(images, sampling(4, 6), seed=0, number=0, mask=None)
     choice = best_training_free(measurement, seed=0)
     iterative = {k for k, v in BASELINES.items() if v.grid and not v.needs_coils}
     assert choice.errors.keys() == iterative
@@ -34,7 +35,7 @@ def test_the_choice_is_near_the_best_by_the_truth(phase):
 
 
 def test_the_choice_needs_no_truth_and_follows_its_seed():
-    measurement = from_images(IMAGES, 4, 6, seed=0, number=0, mask=None)
+    measurement = from_images(IMAGES, sampling(4, 6), seed=0, number=0, mask=None)
     before = best_training_free(measurement, seed=0)
     measurement.image = None
     assert best_training_free(measurement, seed=0) == before
@@ -44,7 +45,7 @@ def test_the_choice_needs_no_truth_and_follows_its_seed():
 def test_where_no_lines_can_be_held_out_the_rule_is_said():
     mask = np.zeros((12, 64), dtype=bool)
     mask[:, 28:36] = True  # the centre alone
-    choice = best_training_free(from_images(IMAGES, 4, 6, 0, 0, mask), seed=0)
+    choice = best_training_free(from_images(IMAGES, sampling(4, 6), 0, 0, mask), seed=0)
     assert (choice.name, choice.errors) == (BEST_AS_A_RULE, {})
     assert "too few measured lines" in choice.line
     assert torch.is_grad_enabled()

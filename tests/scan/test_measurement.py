@@ -35,7 +35,7 @@ def with_phase(images: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("factor", [1.0, 1e-6, 3e4])
 def test_images_and_their_kspace_give_the_same_lines_whatever_their_units(factor):
-    first = from_images(IMAGES * np.float32(factor), 4, 4, 0, 0, mask=None)
+    first = from_images(IMAGES * np.float32(factor), sampling(4, 4), 0, 0, mask=None)
     second = from_kspace(measured_kspace() * np.float32(factor), mask=None)
     assert torch.equal(first.mask, second.mask)
     assert first.scale == pytest.approx(second.scale, rel=1e-4)
@@ -48,16 +48,16 @@ def test_images_and_their_kspace_give_the_same_lines_whatever_their_units(factor
 
 
 def test_images_are_as_bright_as_those_that_networks_are_trained_on():
-    found = from_images(IMAGES, 4, 4, 0, 0, mask=None)
+    found = from_images(IMAGES, sampling(4, 4), 0, 0, mask=None)
     shared = view_sharing(DataConsistency(found.aliased, found.mask, False)).abs()
     assert np.quantile(shared, BRIGHT_QUANTILE) == pytest.approx(BRIGHT_LEVEL)
     spot = IMAGES.copy()
     spot[0, 3, 3] = 5  # a bright pixel changes little: the factor is robust
-    assert from_images(spot, 4, 4, 0, 0, None).scale < 1.3 * found.scale
+    assert from_images(spot, sampling(4, 4), 0, 0, None).scale < 1.3 * found.scale
 
 
 def test_masks_are_those_of_train_py():
-    found = from_images(IMAGES, 4, 4, 3, 7, mask=None)
+    found = from_images(IMAGES, sampling(4, 4), 3, 7, mask=None)
     expected = evaluation_masks([7], (8, 32), sampling(4), data_seed=3)
     assert np.array_equal(found.mask, expected)
 
@@ -65,7 +65,7 @@ def test_masks_are_those_of_train_py():
 def test_a_given_mask_is_used():
     mask = MASK[0, ..., 0]
     for given in (mask, mask.astype(bool), mask[..., None], np.repeat(mask[..., None], 36, 2)):
-        found = from_images(IMAGES, 99, 99, 0, 0, given)
+        found = from_images(IMAGES, sampling(99, 99), 0, 0, given)
         assert np.array_equal(found.mask, MASK)
         assert found.acc == 4
     assert np.array_equal(from_kspace(measured_kspace(), mask).mask, MASK)
@@ -75,7 +75,7 @@ def test_a_given_mask_is_used():
 
 @pytest.mark.parametrize(("images", "is_real"), [(IMAGES, True), (with_phase(IMAGES), False)])
 def test_images_with_a_phase_are_told_from_real_ones(images, is_real):
-    assert from_images(images, 4, 4, 0, 0, None).is_real == is_real
+    assert from_images(images, sampling(4, 4), 0, 0, None).is_real == is_real
     kspace = measured_kspace(images)
     assert from_kspace(kspace, None).is_real == is_real
     aliased = undersample(torch.from_numpy(images)[None], torch.from_numpy(MASK))
@@ -84,7 +84,7 @@ def test_images_with_a_phase_are_told_from_real_ones(images, is_real):
 
 
 def test_complex_images_without_an_imaginary_part_are_real():
-    found = from_images(IMAGES.astype(np.complex64), 4, 4, 0, 0, None)
+    found = from_images(IMAGES.astype(np.complex64), sampling(4, 4), 0, 0, None)
     assert found.is_real
     assert not found.image.is_complex()
 
@@ -142,7 +142,7 @@ def test_kspace_and_masks_that_cannot_be_used_are_refused(kspace, mask, message)
 
 
 def test_a_mask_without_room_for_its_centre_is_refused():
-    with pytest.raises(InputError, match="--acc 4 gives 8 of 32 lines a frame and --sample-n is"):
-        from_images(IMAGES, 4, 10, 0, 0, None)
-    with pytest.raises(InputError, match="--acc 40 gives 0 of 32"):
-        from_images(IMAGES, 40, 0, 0, 0, None)
+    with pytest.raises(InputError, match=r"--sample-n .*int\(32 / 4\) = 8 lines a frame, got 10"):
+        from_images(IMAGES, sampling(4, 10), 0, 0, None)
+    with pytest.raises(InputError, match="leaves none of 32 lines"):
+        from_images(IMAGES, sampling(40, 0), 0, 0, None)

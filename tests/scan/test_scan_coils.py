@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers import load
+from helpers import load, sampling
 from scans import save_ismrmrd, save_mat73
 
 from data.coils import require_coils, whitened
@@ -20,7 +20,7 @@ from util.errors import InputError
 IMAGES = torch.from_numpy(phantom(1, (8, 64, 72), seed=5)[0])
 KSPACE, NOISE = (array.numpy() for array in coil_scan(IMAGES, 4, 0.005))
 QUICK = {"acc": 4, "sample_n": 4, "picture_dpi": 30, "device": "cpu", "precision": "float32"}
-LINES = drawn_lines((8, 64, 72), 4, 8, 0, 0, None)
+LINES = drawn_lines((8, 64, 72), sampling(4, 8), 0, 0, None)
 UNDERSAMPLED = KSPACE * LINES[0, :, None].numpy()
 
 
