@@ -54,7 +54,7 @@ from training import checkpoint as ckpt
 from training import checks, run_folder
 from training.loading import MEMORY_MARGIN
 from training.loop import as_method, fit
-from training.run import Run
+from training.run import Run, sampling_of
 from util import machine
 from util.cache import source_hash
 from util.command_line import given_command, main, parse_command_line
@@ -227,6 +227,7 @@ def prepare(
     checks.check_against_data(vars(s), cine, run.has_network)
     if initial:
         run.seen = {role: set(hashes) for role, hashes in initial["data"]["seen"].items()}
+        run.trained = sampling_of(initial["settings"])
     if not (run.has_network or baselines_of(run)):
         raise InputError(
             "there is nothing to score: --num-epochs is 0, no --initial-weights are given, and"

@@ -10,6 +10,7 @@ from CS_mask import Sampling, evaluation_masks, hermitian_mirror
 from data.acquisition import energy_kept
 from data.quality import data_notices
 from data.split import leakage_notice
+from evaluation.sampling_shift import mask_figures, outside_lines
 from evaluation.tuning import N_TUNING, Parameters, beyond_grid
 from methods.averaging import average_name
 from methods.baselines import BASELINES
@@ -195,27 +196,31 @@ def mask_line(masks: np.ndarray, sampling: Sampling, band: tuple[int, int]) -> s
     lines = masks[..., 0].sum(axis=-1)  # (B, T)
     few, many = int(lines.min()), int(lines.max())
     count = f"{few}" if few == many else f"{few} to {many}"
-    always = masks[..., 0].min(axis=(0, 1)) > 0  # (Y,)
-    centre = run_length(always[ny // 2 :]) + run_length(always[: ny // 2][::-1])
+    found = mask_figures(masks)
     if (masks == masks[:, :1]).all():
         repeated = "the same in all frames"
     else:
-        repeated = f"{(masks.max(axis=1) == 0).mean():.0%} of the lines in no frame"
+        repeated = f"{1 - found.different:.0%} of the lines in no frame"
     distinct = np.maximum(masks, hermitian_mirror(masks)).mean()
     inside = 1 / masks[:, :, slice(*band)].mean()
     return (
         f"Cartesian, {sampling.pattern}"
         + (f", {part:g} partial Fourier" if (part := sampling.partial_fourier) < 1 else "")
-        + f": {count} of {ny} lines a frame ({masks.mean():.1%}), {centre} of them the centre,"
-        f" {repeated}; nominal acceleration {sampling.acc[0]:g}, actual {1 / masks.mean():.3g}, and"
-        f" {1 / distinct:.3g} if conjugate-symmetric partners count (real images)"
+        + f": {count} of {ny} lines a frame ({masks.mean():.1%}), {found.centre} of them the"
+        f" centre, {repeated}; nominal acceleration {sampling.acc[0]:g}, actual"
+        f" {found.acceleration:.3g}, and {1 / distinct:.3g} if conjugate-symmetric partners count"
+        " (real images)"
         + (f"; WARNING: {inside:.3g} among the lines with energy" if band != (0, ny) else "")
     )
 
 
-def run_length(flags: np.ndarray) -> int:
-    """Number of true values before the first false one."""
-    return int(np.argmin([*flags, False]))
+def outside_the_training(run: Run) -> list[str]:
+    """How the test masks differ from those that the initial weights were trained with, if they are
+    used as they are."""
+    if run.trained is None or run.settings.num_epochs:
+        return []
+    lines = (outside_lines(masks, run.trained) for masks in test_masks(run).values())
+    return list(dict.fromkeys(line for some in lines for line in some))
 
 
 def model_lines(run: Run, whole: Cost, step: Cost) -> list[str]:

@@ -12,7 +12,7 @@ from evaluation.bench import Reference
 from evaluation.scoring import Example, ScoreRow
 from evaluation.summary import best_baseline, by_acceleration, n_samples_of
 from metrics import definitions
-from report.description import caveats, remedies
+from report.description import caveats, outside_the_training, remedies
 from report.figures import curves_figure
 from report.page import write_page
 from report.pictures import Gallery, write_figure
@@ -155,7 +155,8 @@ class Report:
             return
         run, s, folder, groups = self.run, self.run.settings, self.run.folder, self.run.cine.groups
         rows, lesions = results.rows, results.lesions
-        verdict = verdict_lines(rows, groups, remedies(s, run.n_coils), run.cine.origin)
+        origin = [*run.cine.origin, *outside_the_training(run)]
+        verdict = verdict_lines(rows, groups, remedies(s, run.n_coils), origin)
         tables = result_tables(rows, lesions, groups, all_scores=True)
         parts: dict[str, Sequence[str | Table]] = {
             "Test": [*test_lines(n_samples_of(rows), self.history), *tables],

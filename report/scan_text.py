@@ -8,15 +8,17 @@ from report.text import verdict_lines
 from scan.adaptation import Adapted
 from scan.measurement import BRIGHT_LEVEL, BRIGHT_QUANTILE
 from scan.reconstruction import Reconstruction
-from scan.weights import outside_lines, training_lines
+from scan.weights import training_lines
 from util.progress import duration
 
 
 def verdict_of(results: Sequence[Reconstruction]) -> list[str]:
-    """The mean PSNR of each method, and each network against the best training-free method; nothing
-    where no truth is known."""
+    """Where the weights are outside of their training, the mean PSNR of each method, and each
+    network against the best training-free method; no scores where no truth is known."""
+    outside = [line for result in results for line in result.outside]
     rows = [row for result in results for row in result.rows]
-    return verdict_lines(rows, [result.patient for result in results], unit="series")
+    patients = [result.patient for result in results]
+    return verdict_lines(rows, patients, origin=list(dict.fromkeys(outside)), unit="series")
 
 
 def series_table(results: Sequence[Reconstruction]) -> Table:
@@ -37,7 +39,6 @@ def series_notes(result: Reconstruction) -> list[str]:
     return [
         *result.notes,
         f"scaled by 1 / {result.measurement.scale:.4g}, which is undone in the output",
-        *outside_lines(result.weights, result.measurement),
     ]
 
 

@@ -15,7 +15,13 @@ from model import run_network
 from scan.adaptation import Adapted
 from scan.choice import ChosenMethod, best_training_free
 from scan.measurement import Measurement
-from scan.weights import Weights, default_weights, load_scan_weights, require_fit
+from scan.weights import (
+    Weights,
+    default_weights,
+    load_scan_weights,
+    outside_the_training,
+    require_fit,
+)
 
 TRAINING_FREE = ("zero_filled", "view_sharing")  # beside the network and the best such method
 
@@ -34,6 +40,7 @@ class Reconstruction:
     truth: Tensor | None  # float32 or complex64; None: not known, or forgotten
     rows: list[ScoreRow]  # scores by method; none without the truth
     best: str  # the training-free method that was chosen for the scan
+    outside: list[str]  # how the data differ from what the weights were trained on
     seconds: float = 0.0
 
     def keep_network(self) -> None:
@@ -107,6 +114,7 @@ class Reconstructor:
             truth=truth,
             rows=[] if truth is None else score_series(images, truth, number, measurement.acc),
             best=best,
+            outside=outside_the_training(weights, measurement),
             seconds=time.perf_counter() - started,
         )
 

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from CS_mask import Sampling
 from dataset import PHANTOM, PHANTOM_SIZE
+from evaluation.sampling_shift import outside_lines
 from methods.start import ZERO_FILLED
 from scan.measurement import Measurement
 from training import checkpoint as ckpt
-from training.run import acceleration_range
+from training.run import sampling_of
 from util.errors import InputError
 
 
@@ -87,12 +87,6 @@ def require_fit(weights: Weights, measurement: Measurement, adapting: bool) -> N
 def training_lines(weights: Weights) -> list[str]:
     """What the weights were trained on, in words."""
     s = weights.settings
-    sampling = Sampling(
-        s.get("pattern", "gaussian"),  # settings of older weights have none
-        acceleration_range(s["acc"]),
-        s["sample_n"],
-        s.get("partial_fourier", 1.0),
-    )
     kind = "real-valued images" if weights.needs_real else "complex images"
     added = [f"noise {s['noise']:g}"] if s.get("noise") else []
     added += ["a synthetic phase"] if s.get("phase") else []
@@ -101,21 +95,19 @@ def training_lines(weights: Weights) -> list[str]:
     data = "the phantom alone" if s.get("data") == PHANTOM else Path(str(s.get("data"))).name
     return [
         f"weights {weights.name}: {weights.model} for {kind}, trained on {data} (frames x lines x"
-        f" columns: {size}), {sampling}" + (f", with {' and '.join(added)}" if added else ""),
+        f" columns: {size}), {sampling_of(s)}" + (f", with {' and '.join(added)}" if added else ""),
     ]
 
 
-def outside_lines(weights: Weights, measurement: Measurement) -> list[str]:
+def outside_the_training(weights: Weights, measurement: Measurement) -> list[str]:
     """How far these data are from what the weights were trained on, one per line."""
-    low, high = acceleration_range(weights.settings["acc"])
-    acc = measurement.acceleration
-    lines = []
-    if not 0.9 * low <= acc <= 1.1 * high:
-        between = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-        lines.append(f"acceleration {acc:.2f}, the weights were trained at {between}")
+    lines = outside_lines(measurement.mask.cpu().numpy(), sampling_of(weights.settings))
     if weights.shape:
         names = ("frames", "lines", "columns")
         for name, found, trained in zip(names, measurement.shape, weights.shape, strict=True):
             if not trained / 1.5 <= found <= 1.5 * trained:
-                lines.append(f"{found} {name}, the weights were trained with {trained}")
-    return [f"outside of the training: {line}" for line in lines]
+                lines.append(
+                    f"outside of the training: {found} {name}, the weights were trained with"
+                    f" {trained}"
+                )
+    return lines

@@ -38,6 +38,7 @@ class Run:
     world: World = ALONE  # the processes that work on it
     # hashes of the samples that "trained", and that "selected", the weights it starts from
     seen: dict[str, set[str]] = field(default_factory=lambda: {"trained": set(), "selected": set()})
+    trained: Sampling | None = None  # of the weights that it starts from
 
     @property
     def has_network(self) -> bool:
@@ -54,8 +55,9 @@ class Run:
     def acquisition(self) -> Acquisition:
         """How its images are undersampled."""
         s = self.settings
-        sampling = Sampling(s.pattern, acceleration_range(s.acc), s.sample_n, s.partial_fourier)
-        return Acquisition(sampling, s.phase, s.noise, s.data_seed, s.coils, s.virtual_coils)
+        return Acquisition(
+            sampling_of(vars(s)), s.phase, s.noise, s.data_seed, s.coils, s.virtual_coils
+        )
 
     @property
     def n_coils(self) -> int | None:
@@ -131,6 +133,12 @@ PROGRESS = ("step", "epoch_loss", "epoch_seconds", "best_psnr", "scores")  # kep
 def pass_size(batch_size: int, accumulation: int, parts: Mapping[str, Sequence[int]]) -> int:
     """Samples in one forward pass, at most, of a run with this split."""
     return math.ceil(min(batch_size, max(map(len, parts.values()))) / accumulation)
+
+
+def sampling_of(settings: Mapping[str, Any]) -> Sampling:
+    """The sampling of a training with these settings; those of older weights have no pattern."""
+    s = {"pattern": "gaussian", "partial_fourier": 1.0, **settings}
+    return Sampling(s["pattern"], acceleration_range(s["acc"]), s["sample_n"], s["partial_fourier"])
 
 
 def acceleration_range(acc: float | tuple[float, ...]) -> tuple[float, float]:

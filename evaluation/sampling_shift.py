@@ -1,0 +1,94 @@
+"""How masks differ from those that a network was trained with."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from CS_mask import Sampling, evaluation_masks
+
+N_BANDS = 12  # of k-space, whose shares of the measured lines are compared
+N_DRAWN = 32  # masks of the training that stand for all
+# A network is told to be outside of its training beyond these, which masks of the same law never
+# reach: share of measured lines in bands that the training measured less, ratio of the number of
+# different lines, share of the centre, difference of the shares of k-space.
+DENSITY, REPEATED, CENTRE, CUT = 0.15, 0.5, 0.5, 0.1
+ACCELERATION = 0.1  # relative
+
+
+@dataclass(frozen=True)
+class MaskFigures:
+    """What distinguishes patterns, counted in masks."""
+
+    acceleration: float
+    centre: int  # lines around zero frequency that every frame measures
+    different: float  # share of all lines that some frame of a mask measures
+    unused: float  # share of all lines that are below the first or above the last measured one
+    density: np.ndarray  # shares of the measured lines in bands of k-space
+
+
+def mask_figures(masks: np.ndarray) -> MaskFigures:
+    """The figures of masks (B, T, Y, 1), centred."""
+    lines = masks[..., 0]
+    ny = lines.shape[-1]
+    often = lines.mean(axis=(0, 1))
+    always, used = lines.min(axis=(0, 1)) > 0, np.flatnonzero(often)
+    bands = np.array([band.sum() for band in np.array_split(often, N_BANDS)])
+    return MaskFigures(
+        acceleration=float(1 / lines.mean()),
+        centre=_run_length(always[ny // 2 :]) + _run_length(always[: ny // 2][::-1]),
+        different=float(lines.max(axis=1).mean()),
+        unused=float(1 - (used[-1] - used[0] + 1) / ny),
+        density=bands / bands.sum(),
+    )
+
+
+def outside_lines(masks: np.ndarray, trained: Sampling) -> list[str]:
+    """How masks (B, T, Y, 1) differ from those of a training, one per line; none if they do not.
+
+    Nothing is compared where the training could have no mask of this size.
+    """
+    _, n_frames, ny, _ = masks.shape
+    try:
+        reference = evaluation_masks(range(N_DRAWN), (n_frames, ny), trained, data_seed=0)
+    except ValueError:
+        return []
+    found, known = mask_figures(masks), mask_figures(reference)
+    low, high = (mask_figures(end).acceleration for end in _at_ends(trained, (n_frames, ny)))
+    lines = []
+    if not (1 - ACCELERATION) * low <= found.acceleration <= (1 + ACCELERATION) * high:
+        between = f"{low:.3g}" if high - low < 0.1 else f"{low:.3g} to {high:.3g}"
+        lines.append(
+            f"acceleration {found.acceleration:.3g}, the weights were trained at {between}"
+        )
+    if found.centre < CENTRE * known.centre:
+        lines.append(
+            f"{found.centre} lines in the centre that every frame measures, the weights were"
+            f" trained with {known.centre}"
+        )
+    if found.different < REPEATED * known.different:
+        lines.append(
+            f"lines repeat: the frames together measure {found.different:.0%} of all lines, in the"
+            f" training {known.different:.0%}"
+        )
+    elsewhere = np.clip(found.density - known.density, 0, None).sum()
+    if elsewhere > DENSITY:
+        lines.append(
+            f"another density: {elsewhere:.0%} of the measured lines are in parts of k-space that"
+            " the training measured less"
+        )
+    if found.unused > known.unused + CUT:
+        lines.append(
+            f"{found.unused:.0%} of k-space at its ends is never measured (partial Fourier), in the"
+            f" training {known.unused:.0%}"
+        )
+    return [f"outside of the training: {line}" for line in lines]
+
+
+def _at_ends(sampling: Sampling, shape: tuple[int, int]) -> list[np.ndarray]:
+    """A mask at the lowest and one at the highest acceleration."""
+    return [evaluation_masks([0], shape, sampling.at(acc), data_seed=0) for acc in sampling.acc]
+
+
+def _run_length(flags: np.ndarray) -> int:
+    """Number of true values before the first false one."""
+    return int(np.argmin([*flags, False]))
