@@ -8,13 +8,13 @@ from report.text import verdict_lines
 from scan.adaptation import Adapted
 from scan.measurement import BRIGHT_LEVEL, BRIGHT_QUANTILE
 from scan.reconstruction import Reconstruction
-from scan.weights import training_lines
+from scan.weights import size_notes, training_lines
 from util.progress import duration
 
 
 def verdict_of(results: Sequence[Reconstruction]) -> list[str]:
-    """Where the weights are outside of their training, the mean PSNR of each method, and each
-    network against the best training-free method; no scores where no truth is known."""
+    """Lines outside of the weights' training, the mean PSNR of each method, and each network
+    against the best training-free method; no scores where no truth is known."""
     outside = [line for result in results for line in result.outside]
     rows = [row for result in results for row in result.rows]
     patients = [result.patient for result in results]
@@ -39,6 +39,8 @@ def series_notes(result: Reconstruction) -> list[str]:
     return [
         *result.notes,
         f"scaled by 1 / {result.measurement.scale:.4g}, which is undone in the output",
+        *result.outside,
+        *size_notes(result.weights, result.measurement),
     ]
 
 

@@ -19,8 +19,8 @@ from scan.weights import (
     Weights,
     default_weights,
     load_scan_weights,
-    outside_the_training,
     require_fit,
+    sampling_notes,
 )
 
 TRAINING_FREE = ("zero_filled", "view_sharing")  # beside the network and the best such method
@@ -40,7 +40,7 @@ class Reconstruction:
     truth: Tensor | None  # float32 or complex64; None: not known, or forgotten
     rows: list[ScoreRow]  # scores by method; none without the truth
     best: str  # the training-free method that was chosen for the scan
-    outside: list[str]  # how the data differ from what the weights were trained on
+    outside: list[str]  # how its lines differ from those that the weights were trained on
     seconds: float = 0.0
 
     def keep_network(self) -> None:
@@ -114,7 +114,7 @@ class Reconstructor:
             truth=truth,
             rows=[] if truth is None else score_series(images, truth, number, measurement.acc),
             best=best,
-            outside=outside_the_training(weights, measurement),
+            outside=sampling_notes(weights, measurement),
             seconds=time.perf_counter() - started,
         )
 

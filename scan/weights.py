@@ -99,15 +99,18 @@ def training_lines(weights: Weights) -> list[str]:
     ]
 
 
-def outside_the_training(weights: Weights, measurement: Measurement) -> list[str]:
-    """How far these data are from what the weights were trained on, one per line."""
-    lines = outside_lines(measurement.mask.cpu().numpy(), sampling_of(weights.settings))
-    if weights.shape:
-        names = ("frames", "lines", "columns")
-        for name, found, trained in zip(names, measurement.shape, weights.shape, strict=True):
-            if not trained / 1.5 <= found <= 1.5 * trained:
-                lines.append(
-                    f"outside of the training: {found} {name}, the weights were trained with"
-                    f" {trained}"
-                )
-    return lines
+def sampling_notes(weights: Weights, measurement: Measurement) -> list[str]:
+    """How the measured lines differ from those that the weights were trained on, one per line."""
+    return outside_lines(measurement.mask.cpu().numpy(), sampling_of(weights.settings))
+
+
+def size_notes(weights: Weights, measurement: Measurement) -> list[str]:
+    """How the size differs from what the weights were trained on, one per line."""
+    pairs = zip(
+        ("frames", "lines", "columns"), measurement.shape, weights.shape or (), strict=False
+    )
+    return [
+        f"outside of the training: {found} {name}, the weights were trained with {trained}"
+        for name, found, trained in pairs
+        if not trained / 1.5 <= found <= 1.5 * trained
+    ]

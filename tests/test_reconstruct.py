@@ -130,14 +130,14 @@ def test_what_was_measured_by_the_mask_is_no_truth():
     centre = np.zeros((8, 64), bool)
     centre[:, 20:44] = True
     low = kspace * centre[..., None]
-    assert measured(Series("a", low, True, centre), 4, 4, 0, 0).image is None
-    assert measured(Series("a", low, True), 4, 4, 0, 0).image is not None
-    every = measured(Series("a", kspace, True, np.ones((8, 64), bool)), 4, 4, 0, 0)
+    assert measured(Series("a", low, True, centre), sampling(4), 0, 0).image is None
+    assert measured(Series("a", low, True), sampling(4), 0, 0).image is not None
+    every = measured(Series("a", kspace, True, np.ones((8, 64), bool)), sampling(4), 0, 0)
     assert every.acc == 4  # a mask of all lines is none
     measured_too = centre.copy()
     measured_too[0, 50] = True  # a line that was measured, but is zero
     thinned = low * (np.arange(64) % 3 > 0)[:, None]
-    assert measured(Series("a", thinned, True, measured_too), 4, 4, 0, 0).image is None
+    assert measured(Series("a", thinned, True, measured_too), sampling(4), 0, 0).image is None
 
 
 def test_the_reconstruction_has_the_format_of_its_scan(tmp_path):
@@ -248,7 +248,7 @@ def test_weights_that_cannot_take_the_data_say_what_they_take(tmp_path, finished
         ({"precision": "float16"}, "--precision is 'float16', expected one of float32, bfloat16"),
         ({"device": "tpu"}, "--device tpu cannot be used here"),
         ({"weights": "missing.pt"}, "missing.pt does not exist"),
-        ({"acc": 20}, "--acc 20 gives 3 of 64 lines a frame and --sample-n is 4"),
+        ({"acc": 20}, "3 lines a frame, got 4: choose fewer centre lines"),
     ],
 )
 def test_settings_that_cannot_be_used(tmp_path, settings, message):

@@ -26,6 +26,8 @@ def test_every_row_differs_from_its_control_in_one_setting(name):
         changed = [k for k, v in effective(name, row).items() if v != control[k]]
         if row == "5, 11 centre lines":  # the mask of other published scores
             assert changed == ["acc", "sample_n"]
+        elif row == "equispaced, no centre":  # beside the same with its centre
+            assert changed == ["pattern", "sample_n"]
         elif row == "cascade":  # which weight decay would hold at its start
             assert set(changed) == set(CASCADE)
             assert CASCADE["weight_decay"] == 0
