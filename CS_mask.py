@@ -229,10 +229,12 @@ PATTERNS = {
 class Sampling:
     """Which phase-encoding lines are measured."""
 
-    pattern: str  # one of `PATTERNS`
+    pattern: str  # one of `PATTERNS`, or the name of the file of the given masks
     acc: tuple[float, float]  # lowest and highest acceleration; each mask draws one between them
     centre_lines: int  # fully sampled lines in the centre of k-space
     partial_fourier: float = 1.0  # share of k-space, from one side on, that lines are taken from
+    # masks of which one is drawn; a word of zeros and ones, centred, for each frame; (): by pattern
+    given: tuple[tuple[str, ...], ...] = ()
 
     def __str__(self) -> str:
         low, high = self.acc
@@ -252,8 +254,11 @@ class Sampling:
         low, high = self.acc
         acc = low if low == high else rng.uniform(low, high)
         n_frames, ny = shape
-        self.check(ny, acc)
-        lines = PATTERNS[self.pattern].lines(n_frames, ny, acc, int(self.centre_lines), rng)
+        if self.given:
+            lines = given_lines(self.given[rng.integers(len(self.given))])
+        else:
+            self.check(ny, acc)
+            lines = PATTERNS[self.pattern].lines(n_frames, ny, acc, int(self.centre_lines), rng)
         lines[:, : self.first_line(ny)] = False
         return lines[..., None].astype(np.float32)
 
@@ -293,6 +298,16 @@ class Sampling:
                 f"partial_fourier={self.partial_fourier:g} cuts some of the"
                 f" {int(self.centre_lines)} centre lines off: choose a larger share or fewer lines"
             )
+
+
+def as_given(masks: np.ndarray) -> tuple[tuple[str, ...], ...]:
+    """Masks (N, T, Y) bool, centred, as `Sampling.given`."""
+    return tuple(tuple("".join("01"[int(line)] for line in t) for t in mask) for mask in masks)
+
+
+def given_lines(mask: tuple[str, ...]) -> np.ndarray:
+    """The lines (T, Y) bool of one of `Sampling.given`."""
+    return np.array([list(frame) for frame in mask]) == "1"
 
 
 def cartesian_mask(

@@ -29,6 +29,7 @@ from typing import Any
 
 from torch import nn
 
+from CS_mask import PATTERNS, as_given
 from data.quality import check_range
 from data.split import split_samples
 from dataset import load_cine
@@ -37,6 +38,7 @@ from evaluation.lesion_score import lesion_rows
 from evaluation.scoring import ScoreRow, psnr_by_stage, seconds_of
 from evaluation.summary import mean_scores
 from evaluation.tuning import available_baselines
+from formats.masks import read_masks
 from methods.averaging import average_name, averaged
 from methods.baselines import Method
 from model import (
@@ -84,7 +86,7 @@ def train(
     coils: int | None = None,  # number of simulated receive coils; None: single coil
     virtual_coils: int | None = None,  # number of virtual coils after compression; None: all
     # -- mask
-    pattern: str = "gaussian",  # law of the lines, such as 'gaussian' or 'equispaced'
+    pattern: str = "gaussian",  # law of the lines, such as 'gaussian', or a file of masks
     acc: float | tuple[float, ...] = 6,  # nominal acceleration, or lowest and highest
     test_acc: tuple[float, ...] | None = None,  # accelerations to test; None: as in training
     sample_n: int = 10,  # fully sampled lines in the centre of k-space
@@ -221,10 +223,15 @@ def prepare(
     check_range(cine.quality, cine.source)
     if initial is None:
         s = SimpleNamespace(**checks.with_channels(vars(s), explicit.get(), cine))
+    masks: tuple[tuple[str, ...], ...] = ()
+    if s.pattern not in PATTERNS:
+        given = read_masks(Path(s.pattern), cine.shape)
+        s = SimpleNamespace(**checks.with_given_masks(vars(s), explicit.get(), given))
+        masks = as_given(given)
     s.real_image = checks.real_image_prior(s.real_image, s.phase or s.coils is not None, cine)
     parts = split_samples(len(cine.images), s.split, s.data_seed, cine.groups)
-    run = Run(folder, s, device, cine, parts, world)
-    checks.check_against_data(vars(s), cine, run.has_network)
+    run = Run(folder, s, device, cine, parts, world, masks=masks)
+    checks.check_against_data(vars(s), cine, run.acquisition.sampling, run.has_network)
     if initial:
         run.seen = {role: set(hashes) for role, hashes in initial["data"]["seen"].items()}
         run.trained = sampling_of(initial["settings"])

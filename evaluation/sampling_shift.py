@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from CS_mask import Sampling, evaluation_masks
+from CS_mask import PATTERNS, Sampling, evaluation_masks
 
 N_BANDS = 12  # of k-space, whose shares of the measured lines are compared
 N_DRAWN = 32  # masks of the training that stand for all
@@ -47,6 +47,8 @@ def outside_lines(masks: np.ndarray, trained: Sampling) -> list[str]:
 
     Nothing is compared where the training could have no mask of this size.
     """
+    if trained.pattern not in PATTERNS:
+        return [f"the weights were trained with the masks of {trained.pattern}, and not compared"]
     _, n_frames, ny, _ = masks.shape
     try:
         reference = evaluation_masks(range(N_DRAWN), (n_frames, ny), trained, data_seed=0)

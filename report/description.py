@@ -129,11 +129,12 @@ def run_summary(run: Run, n_epochs: int) -> str:
                 f" {run.cine.source}, {origin}."
             )
     n_frames, ny, nx = run.cine.shape
+    pattern = run.acquisition.sampling.pattern
     nominal = ", ".join(f"{acc:g}" for acc in run.test_accelerations)
     synthetic = "".join(f" ({line})" for line in run.cine.origin)
     return (
         f"{done} {len(parts['test'])} test samples{synthetic} of {n_frames} frames,"
-        f" {ny} x {nx} pixels, were undersampled to {s.pattern} lines at acceleration {nominal}"
+        f" {ny} x {nx} pixels, were undersampled to {pattern} lines at acceleration {nominal}"
         f" with {s.sample_n} centre lines in each frame"
         + (f" and {s.partial_fourier:g} partial Fourier" if s.partial_fourier < 1 else "")
         + ", with the same masks for all methods."

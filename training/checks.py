@@ -5,13 +5,15 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from CS_mask import PATTERNS, cartesian_mask
+from CS_mask import PATTERNS, Sampling
 from data.augmentation import AUGMENTATIONS
 from data.coils import require_calibration
 from data.split import PARTS
 from dataset import Cine
+from evaluation.sampling_shift import mask_figures
 from methods.averaging import AVERAGES
 from methods.baselines import BASELINES
 from methods.start import STARTS, ZERO_FILLED
@@ -58,7 +60,10 @@ Settings = Mapping[str, Any]  # the keywords of train()
 def check_settings(settings: Settings) -> None:
     """Raise InputError at the first setting whose value makes no sense, whatever the data."""
     require_bounds(settings, AT_LEAST, AT_MOST, MORE_THAN, LESS_THAN)
-    require_choices(settings, CHOICES | {"average": AVERAGES})
+    choices: dict[str, Collection[Any]] = {**CHOICES, "average": AVERAGES}
+    if Path(settings["pattern"]).suffix:  # a file of masks
+        del choices["pattern"]
+    require_choices(settings, choices)
     for name in ("data", "initial_weights"):
         if settings[name] is not None and not settings[name].strip():
             raise InputError(f"{flag(name)} is empty text: name a file")
@@ -150,6 +155,27 @@ def with_channels(settings: Settings, named: Collection[str], cine: Cine) -> dic
     return {**settings, **dict.fromkeys(free, n_frames)}
 
 
+def with_given_masks(
+    settings: Settings, named: Collection[str], masks: np.ndarray
+) -> dict[str, Any]:
+    """The settings with the acceleration and the centre that masks (N, T, Y) of a file have.
+
+    Raises:
+        InputError: other values of them were `named`, or they are to be cut.
+    """
+    if settings["partial_fourier"] < 1:
+        raise InputError("--partial-fourier is not for the masks of a file: cut them there")
+    found = mask_figures(masks[..., None])
+    of_masks = {"acc": round(found.acceleration, 2), "test_acc": None, "sample_n": found.centre}
+    for name, value in of_masks.items():
+        if name in named and settings[name] != value:
+            raise InputError(
+                f"{flag(name)} is {settings[name]}, and --pattern is a file, whose masks have"
+                f" {value}: leave {flag(name)} out"
+            )
+    return {**settings, **of_masks}
+
+
 def real_image_prior(real_image: bool | None, phase: bool, cine: Cine) -> bool:
     """Whether to assume real-valued images; decided by the data if the setting is None. `phase`:
     the images will get one, for example that of simulated coils.
@@ -166,7 +192,9 @@ def real_image_prior(real_image: bool | None, phase: bool, cine: Cine) -> bool:
     return is_real if real_image is None else real_image
 
 
-def check_against_data(settings: Settings, cine: Cine, has_network: bool) -> None:
+def check_against_data(
+    settings: Settings, cine: Cine, sampling: Sampling, has_network: bool
+) -> None:
     """Raise InputError if the network or the masks do not fit the data."""
     n_frames, ny, _ = cine.shape
     if cine.n_coils and settings["coils"]:
@@ -193,15 +221,7 @@ def check_against_data(settings: Settings, cine: Cine, has_network: bool) -> Non
         )
     for acc in (*acceleration_range(settings["acc"]), *(settings["test_acc"] or ())):
         try:
-            mask = cartesian_mask(
-                (n_frames, ny, 1),
-                acc,
-                settings["sample_n"],
-                True,
-                0,
-                settings["pattern"],
-                settings["partial_fourier"],
-            )
+            mask = sampling.at(acc).draw((n_frames, ny), np.random.default_rng(0))
         except ValueError as error:
             raise InputError(
                 f"--acc, --test-acc, --sample-n and --partial-fourier: {error}"

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,6 +39,7 @@ class Run:
     # hashes of the samples that "trained", and that "selected", the weights it starts from
     seen: dict[str, set[str]] = field(default_factory=lambda: {"trained": set(), "selected": set()})
     trained: Sampling | None = None  # of the weights that it starts from
+    masks: tuple[tuple[str, ...], ...] = ()  # given in a file, as `Sampling.given`
 
     @property
     def has_network(self) -> bool:
@@ -55,9 +56,8 @@ class Run:
     def acquisition(self) -> Acquisition:
         """How its images are undersampled."""
         s = self.settings
-        return Acquisition(
-            sampling_of(vars(s)), s.phase, s.noise, s.data_seed, s.coils, s.virtual_coils
-        )
+        sampling = replace(sampling_of(vars(s)), given=self.masks)
+        return Acquisition(sampling, s.phase, s.noise, s.data_seed, s.coils, s.virtual_coils)
 
     @property
     def n_coils(self) -> int | None:
@@ -136,9 +136,11 @@ def pass_size(batch_size: int, accumulation: int, parts: Mapping[str, Sequence[i
 
 
 def sampling_of(settings: Mapping[str, Any]) -> Sampling:
-    """The sampling of a training with these settings; those of older weights have no pattern."""
+    """The sampling of a training with these settings, without the masks of a file; the settings of
+    older weights have no pattern."""
     s = {"pattern": "gaussian", "partial_fourier": 1.0, **settings}
-    return Sampling(s["pattern"], acceleration_range(s["acc"]), s["sample_n"], s["partial_fourier"])
+    pattern, acc = Path(s["pattern"]).name, acceleration_range(s["acc"])
+    return Sampling(pattern, acc, s["sample_n"], s["partial_fourier"])
 
 
 def acceleration_range(acc: float | tuple[float, ...]) -> tuple[float, float]:

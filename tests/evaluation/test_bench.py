@@ -114,7 +114,7 @@ def test_whatever_changes_the_measurement_has_numbers_of_its_own(bench):
     """Every field of the acquisition and of its sampling, those to come included."""
     others = {"noise": 0.1, "phase": True, "data_seed": 1, "coils": 8, "virtual_coils": 4,
               "pattern": "uniform", "acc": (5.0, 5.0), "centre_lines": 2,
-              "partial_fourier": 0.75}  # fmt: skip
+              "partial_fourier": 0.75, "given": (("0110" * 8,) * 8,)}  # fmt: skip
     acquisition = bench.acquisition.at(4)
     before = bench.identity("zero_filled", bench.batches("test", 4, size=1))
 
