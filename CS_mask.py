@@ -252,7 +252,7 @@ class Sampling:
     def draw(self, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
         """A centred mask (T, Y, 1) float32 for `shape` = (T, Y); ValueError if there is none."""
         low, high = self.acc
-        acc = low if low == high else rng.uniform(low, high)
+        acc = rng.uniform(low, high) if low < high else low
         n_frames, ny = shape
         if self.given:
             lines = given_lines(self.given[rng.integers(len(self.given))])
@@ -342,7 +342,6 @@ def cartesian_mask(
     *leading, ny, nx = shape
     n_masks, n_frames = math.prod(leading[:-1]), leading[-1] if leading else 1
     sampling = Sampling(pattern, (acc, acc), sample_n, partial_fourier)
-    sampling.check(ny, acc)
     rng = np.random.default_rng(seed)
     masks = np.stack([sampling.draw((n_frames, ny), rng) for _ in range(n_masks)])
     if not centred:

@@ -277,7 +277,7 @@ def announce(run: Run) -> Report:
     for heading, lines in describe(run).items():
         report.say(heading, lines)
     if run.settings.resume:
-        run_folder.require_same_data(run.folder, run.cine.hash)
+        run_folder.require_same_data(run.folder, run.cine.hash, run.masks)
         for line in changes(run, run_folder.read_config(run.folder)):
             say(line)
     elif run.world.is_first:

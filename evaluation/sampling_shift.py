@@ -45,10 +45,11 @@ def mask_figures(masks: np.ndarray) -> MaskFigures:
 def outside_lines(masks: np.ndarray, trained: Sampling) -> list[str]:
     """How masks (B, T, Y, 1) differ from those of a training, one per line; none if they do not.
 
-    Nothing is compared where the training could have no mask of this size.
+    Masks of a training on those of a file are not known, and its masks of this size may not exist:
+    then nothing is compared.
     """
     if trained.pattern not in PATTERNS:
-        return [f"the weights were trained with the masks of {trained.pattern}, and not compared"]
+        return [f"not compared with the training, whose masks are those of {trained.pattern}"]
     _, n_frames, ny, _ = masks.shape
     try:
         reference = evaluation_masks(range(N_DRAWN), (n_frames, ny), trained, data_seed=0)

@@ -39,6 +39,7 @@ def configuration(run: Run) -> dict[str, Any]:
             "hash": run.cine.hash,
             "groups": None if run.cine.groups is None else run.cine.groups.tolist(),
         },
+        "masks": run.masks,  # of a file
         "split": run.parts,
         "parameters": run.step_cost.parameters if run.has_network else 0,
         "device": hardware(run.device),

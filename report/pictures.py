@@ -16,6 +16,7 @@ from evaluation.series_view import SeriesView, view_series
 from methods.baselines import BASELINES, Method
 from metrics import moving_region
 from report import figures
+from report.film import film_frames
 from training.run_folder import ARRAYS
 from util.files import write_bytes
 from util.plotting import Figure
@@ -75,7 +76,7 @@ def write_film(
 ) -> None:
     """`cine.gif`: whole images, the heart and its errors, beating; the first of `series` (T, Y, X)
     is the truth, if they are `compared`."""
-    first, *others = figures.film_frames(series, view, compared)
+    first, *others = film_frames(series, view, compared)
     content = io.BytesIO()
     first.save(
         content, "GIF", save_all=True, append_images=others, duration=FILM_MILLISECONDS, loop=0

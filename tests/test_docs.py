@@ -5,7 +5,8 @@ import re
 import pytest
 from helpers import ROOT
 
-from experiments import experiments
+from CS_mask import PATTERNS
+from experiments import GROUP_NAMES, experiments
 from methods.baselines import BASELINES
 from model import about_models
 from reconstruct import reconstruct_scan
@@ -68,6 +69,13 @@ def test_settings_page_has_every_setting_as_the_signature_has_it():
     assert re.findall(r"^## (.*)$", text, re.MULTILINE)[: len(groups)] == [
         group.capitalize() for group in groups
     ]
+
+
+def test_every_group_and_every_pattern_is_described():
+    text = (ROOT / "docs" / "settings.md").read_text()
+    rows = " ".join(re.findall(r"^\| (`.*?`) \|", text, re.MULTILINE))
+    described = {name.strip("` ") for name in rows.replace(",", " ").split()}
+    assert {*GROUP_NAMES, *PATTERNS} <= described
 
 
 @pytest.mark.parametrize("function", [train, reconstruct_scan])

@@ -139,9 +139,16 @@ def of_the_run(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in OF_THE_CALL}
 
 
-def require_same_data(folder: Path, data_hash: str) -> None:
-    """Raise InputError if the run in `folder` was begun with other data."""
-    before = read_config(folder)["data"].get("hash")
+def require_same_data(folder: Path, data_hash: str, given: Sequence[Sequence[str]]) -> None:
+    """Raise InputError if the run in `folder` was begun with other data, or with other masks of a
+    file (`CS_mask.Sampling.given`)."""
+    config = read_config(folder)
+    if config.get("masks", []) != [list(mask) for mask in given]:
+        raise InputError(
+            f"{folder} was begun with other masks than {config['settings']['pattern']} has now: put"
+            " its masks back, or start a new run in another folder"
+        )
+    before = config["data"].get("hash")
     if before != data_hash:
         raise InputError(
             f"{folder} was begun with other data (hash {before}, now {data_hash}): give the path of"

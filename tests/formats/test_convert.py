@@ -12,7 +12,8 @@ from helpers import error_of, load, make_images
 from scans import fft2c, with_phase, write_dicom_folder
 
 from dataset import from_command_line
-from formats.convert import convert, pseudonym, resized, sample_of, summary, with_frames
+from formats.convert import convert, pseudonym, summary
+from formats.fitting import resized, sample_of, with_frames
 from metrics import moving_region
 from util.errors import InputError
 

@@ -6,7 +6,7 @@ from scipy.io import savemat
 from CS_mask import Sampling, as_given, cartesian_mask, given_lines
 from formats.masks import read_masks
 from train import train
-from util.errors import InputError
+from util.errors import InputError, Interrupted
 
 SHAPE = (8, 32, 36)
 MASKS = cartesian_mask((3, 8, 32, 1), 4, 4, centred=True, seed=0)[..., 0] > 0  # (3, T, Y)
@@ -71,7 +71,15 @@ def test_a_run_on_the_masks_of_a_file(tmp_path, tiny_npz):
     assert "nominal acceleration 4, actual 4" in text
     with np.load(tmp_path / "run" / "reconstructions.npz") as arrays:
         assert (arrays["mask"] == MASKS[0]).all()
-    assert train(tmp_path / "run", resume=True)
+    stopped = settings | {"max_steps": 1}
+    with pytest.raises(Interrupted):
+        train(tmp_path / "stopped", **stopped)
+    np.save(tmp_path / "mine.npy", MASKS[0, ::-1])  # as many lines, in other frames
+    with pytest.raises(InputError, match=r"begun with other masks than .*mine\.npy has now"):
+        train(tmp_path / "stopped", resume=True)
+    np.save(tmp_path / "mine.npy", MASKS[0])
+    again = train(tmp_path / "stopped", resume=True)
+    assert again == train(tmp_path / "run", resume=True)
     for changed, message in (
         ({"acc": 6}, "--acc is 6, and --pattern is a file, whose masks have 4.0"),
         ({"partial_fourier": 0.75}, "--partial-fourier is not for the masks of a file"),

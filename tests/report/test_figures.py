@@ -14,6 +14,7 @@ from CS_mask import cartesian_mask
 from evaluation.bench import Reference
 from evaluation.heart_view import find_heart
 from report import figures
+from report.film import film_frames
 from report.pictures import write_figure
 
 
@@ -103,7 +104,7 @@ def views(images):
 
 def test_film_frames_are_gray_where_they_show_images(images):
     series, view = views(images)
-    frames = figures.film_frames(series, view)
+    frames = film_frames(series, view)
     assert len(frames) == 8
     size = figures.PANEL + figures.CAPTION
     assert frames[0].size == (4 * figures.PANEL, 3 * size)
