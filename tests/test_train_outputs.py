@@ -14,7 +14,7 @@ from CS_mask import evaluation_masks
 from evaluation.lesion import CONTRASTS, DIAMETERS
 from metrics import SCORES, psnr
 from physics.fourier import undersample
-from report.figures import PANEL
+from report.film import PANEL
 from train import train
 from training import checkpoint as ckpt
 from training.run_folder import highest_peak, read_history

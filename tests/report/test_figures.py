@@ -14,7 +14,7 @@ from CS_mask import cartesian_mask
 from evaluation.bench import Reference
 from evaluation.heart_view import find_heart
 from report import figures
-from report.film import film_frames
+from report.film import CAPTION, PANEL, film_frames
 from report.pictures import write_figure
 
 
@@ -106,15 +106,15 @@ def test_film_frames_are_gray_where_they_show_images(images):
     series, view = views(images)
     frames = film_frames(series, view)
     assert len(frames) == 8
-    size = figures.PANEL + figures.CAPTION
-    assert frames[0].size == (4 * figures.PANEL, 3 * size)
+    size = PANEL + CAPTION
+    assert frames[0].size == (4 * PANEL, 3 * size)
     assert all(frame.getpalette() == frames[0].getpalette() for frame in frames)
     colours = np.asarray(frames[0].convert("RGB")).astype(int)
     spread = colours.max(axis=-1) - colours.min(axis=-1)
     assert spread[: 2 * size].max() == 0  # whole images and the heart
-    errors = spread[2 * size + figures.CAPTION :]
-    assert errors[:, : figures.PANEL].max() == 0  # the truth has none
-    assert errors[:, figures.PANEL : 2 * figures.PANEL].max() > 50
+    errors = spread[2 * size + CAPTION :]
+    assert errors[:, :PANEL].max() == 0  # the truth has none
+    assert errors[:, PANEL : 2 * PANEL].max() > 50
 
 
 def test_the_error_scale_fits_the_methods_and_not_zero_filling(images):
