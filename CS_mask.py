@@ -6,10 +6,11 @@ has its law, its number of lines and its source. To add a pattern, add it to `PA
 """
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -17,6 +18,7 @@ from torch import Tensor
 from util.random_streams import Stream, generator
 
 Mask = TypeVar("Mask", np.ndarray, Tensor)
+Value = TypeVar("Value")
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2  # of the shorter part to the longer one
 
 
@@ -225,29 +227,67 @@ PATTERNS = {
 }
 
 
+UNNAMED = "gaussian"  # the pattern of older runs and weights, which name none
+
+
+class Condition(NamedTuple):
+    """What methods are compared at."""
+
+    pattern: str | None  # None: each mask has its own
+    acc: float | None  # nominal acceleration; None: each mask has its own
+
+    def title(self, with_pattern: bool) -> str:
+        """It in words: "uniform lines, acceleration 6"."""
+        pattern = f"{self.pattern} lines" if with_pattern and self.pattern else ""
+        acc = "" if self.acc is None else f"acceleration {self.acc:g}"
+        return ", ".join(filter(None, (pattern, acc)))
+
+
 @dataclass(frozen=True)
 class Sampling:
-    """Which phase-encoding lines are measured."""
+    """Which phase-encoding lines are measured. Of several patterns, numbers of centre lines and
+    shares, each mask draws one, with equal probability."""
 
-    pattern: str  # one of `PATTERNS`, or the name of the file of the given masks
+    patterns: tuple[str, ...]  # of `PATTERNS`, or the name of the file of the given masks
     acc: tuple[float, float]  # lowest and highest acceleration; each mask draws one between them
-    centre_lines: int  # fully sampled lines in the centre of k-space
-    partial_fourier: float = 1.0  # share of k-space, from one side on, that lines are taken from
+    centre_lines: tuple[int, ...]  # fully sampled lines in the centre of k-space
+    partial_fourier: tuple[float, ...] = (1.0,)  # share of k-space, from one side on, with lines
     # masks of which one is drawn; a word of zeros and ones, centred, for each frame; (): by pattern
     given: tuple[tuple[str, ...], ...] = ()
 
     def __str__(self) -> str:
         low, high = self.acc
-        acc = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-        partial = self.partial_fourier
+        return self.text((low,)) if low == high else self.text((f"{low:g} to {high:g}",))
+
+    def text(self, accelerations: Sequence[float | str]) -> str:
+        """The sampling in words, at these accelerations."""
+        shares = either(self.partial_fourier)
         return (
-            f"{self.pattern} lines at acceleration {acc}, with {self.centre_lines} centre lines"
-            + (f" and {partial:g} partial Fourier" if partial < 1 else "")
+            f"{either(self.patterns)} lines at acceleration {either(accelerations)}, with"
+            f" {either(self.centre_lines)} centre lines"
+            + (f" and {shares} partial Fourier" if shares != "1" else "")
         )
 
-    def at(self, acc: float) -> "Sampling":
-        """The same sampling at one acceleration."""
-        return dataclasses.replace(self, acc=(float(acc), float(acc)))
+    @property
+    def condition(self) -> Condition:
+        """What all masks have in common."""
+        (low, high), pattern = self.acc, self.patterns[0]
+        return Condition(pattern if len(self.patterns) == 1 else None, low if low == high else None)
+
+    def at(self, condition: Condition) -> "Sampling":
+        """The same sampling of one pattern at one acceleration."""
+        pattern, acc = condition
+        assert pattern is not None
+        assert acc is not None
+        return dataclasses.replace(self, patterns=(pattern,), acc=(float(acc), float(acc)))
+
+    def parts(self) -> list["Sampling"]:
+        """The samplings of one pattern, one number of centre lines and one share."""
+        several = itertools.product(self.patterns, self.centre_lines, self.partial_fourier)
+        return [
+            Sampling((pattern,), self.acc, (centre_lines,), (share,), self.given)
+            for pattern, centre_lines, share in several
+        ]
 
     def draw(self, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
         """A centred mask (T, Y, 1) float32 for `shape` = (T, Y); ValueError if there is none."""
@@ -256,48 +296,61 @@ class Sampling:
         n_frames, ny = shape
         if self.given:
             lines = given_lines(self.given[rng.integers(len(self.given))])
-        else:
-            self.check(ny, acc)
-            lines = PATTERNS[self.pattern].lines(n_frames, ny, acc, int(self.centre_lines), rng)
-        lines[:, : self.first_line(ny)] = False
+            return lines[..., None].astype(np.float32)
+        pattern, centre_lines = _drawn(self.patterns, rng), _drawn(self.centre_lines, rng)
+        share = _drawn(self.partial_fourier, rng)
+        check_mask(pattern, ny, acc, centre_lines, share)
+        lines = PATTERNS[pattern].lines(n_frames, ny, acc, int(centre_lines), rng)
+        lines[:, : first_line(ny, share)] = False
         return lines[..., None].astype(np.float32)
 
-    def first_line(self, ny: int) -> int:
-        """The first of `ny` centred lines that partial Fourier leaves."""
-        return ny - math.ceil(self.partial_fourier * ny)
 
-    def check(self, ny: int, acc: float) -> None:
-        """Raise ValueError if there is no such mask of `ny` lines at acceleration `acc`."""
-        if self.pattern not in PATTERNS:
-            raise ValueError(
-                f"unknown pattern {self.pattern!r}, expected one of {', '.join(PATTERNS)}"
-            )
-        if not math.isfinite(acc) or acc < 1:
-            raise ValueError(f"acc must be a finite number of at least 1, got {acc}")
-        n_lines = lines_per_frame(ny, acc)
-        if n_lines < 1:
-            raise ValueError(
-                f"acc={acc} leaves none of {ny} lines: choose acc of at most {ny}, the number of"
-                " lines"
-            )
-        if self.centre_lines != int(self.centre_lines):
-            raise ValueError(f"sample_n must be a whole number, got {self.centre_lines}")
-        counted = PATTERNS[self.pattern].centre_counts
-        if not 0 <= self.centre_lines <= (n_lines if counted else ny):
-            of = f"int({ny} / {acc:g}) = {n_lines} lines a frame" if counted else f"{ny} lines"
-            raise ValueError(
-                f"sample_n must be between 0 and {of}, got {int(self.centre_lines)}: choose fewer"
-                " centre lines" + (" or a smaller acc" if counted else "")
-            )
-        if not 0.5 < self.partial_fourier <= 1:
-            raise ValueError(
-                f"partial_fourier must be above 0.5 and at most 1, got {self.partial_fourier}"
-            )
-        if self.first_line(ny) > centre_of(ny, int(self.centre_lines)).start:
-            raise ValueError(
-                f"partial_fourier={self.partial_fourier:g} cuts some of the"
-                f" {int(self.centre_lines)} centre lines off: choose a larger share or fewer lines"
-            )
+def first_line(ny: int, partial_fourier: float) -> int:
+    """The first of `ny` centred lines that partial Fourier leaves."""
+    return ny - math.ceil(partial_fourier * ny)
+
+
+def check_mask(
+    pattern: str, ny: int, acc: float, centre_lines: float, partial_fourier: float
+) -> None:
+    """Raise ValueError if there is no such mask of `ny` lines."""
+    if pattern not in PATTERNS:
+        raise ValueError(f"unknown pattern {pattern!r}, expected one of {', '.join(PATTERNS)}")
+    if not math.isfinite(acc) or acc < 1:
+        raise ValueError(f"acc must be a finite number of at least 1, got {acc}")
+    n_lines = lines_per_frame(ny, acc)
+    if n_lines < 1:
+        raise ValueError(
+            f"acc={acc} leaves none of {ny} lines: choose acc of at most {ny}, the number of lines"
+        )
+    if centre_lines != int(centre_lines):
+        raise ValueError(f"sample_n must be a whole number, got {centre_lines}")
+    counted = PATTERNS[pattern].centre_counts
+    if not 0 <= centre_lines <= (n_lines if counted else ny):
+        of = f"int({ny} / {acc:g}) = {n_lines} lines a frame" if counted else f"{ny} lines"
+        raise ValueError(
+            f"sample_n must be between 0 and {of}, got {int(centre_lines)}: choose fewer centre"
+            " lines" + (" or a smaller acc" if counted else "")
+        )
+    if not 0.5 < partial_fourier <= 1:
+        raise ValueError(f"partial_fourier must be above 0.5 and at most 1, got {partial_fourier}")
+    if first_line(ny, partial_fourier) > centre_of(ny, int(centre_lines)).start:
+        raise ValueError(
+            f"partial_fourier={partial_fourier:g} cuts some of the {int(centre_lines)} centre"
+            " lines off: choose a larger share or fewer lines"
+        )
+
+
+def _drawn(values: tuple[Value, ...], rng: np.random.Generator) -> Value:
+    """One of the values; the only one, without a random number."""
+    return values[rng.integers(len(values))] if len(values) > 1 else values[0]
+
+
+def either(values: Iterable[float | str]) -> str:
+    """The different values in words: "4, 8 or 12"."""
+    words = (value if isinstance(value, str) else f"{value:g}" for value in values)
+    *first, last = dict.fromkeys(words)
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def as_given(masks: np.ndarray) -> tuple[tuple[str, ...], ...]:
@@ -341,7 +394,7 @@ def cartesian_mask(
         raise ValueError(f"shape must be (..., Y, X) with positive sizes, got {shape}")
     *leading, ny, nx = shape
     n_masks, n_frames = math.prod(leading[:-1]), leading[-1] if leading else 1
-    sampling = Sampling(pattern, (acc, acc), sample_n, partial_fourier)
+    sampling = Sampling((pattern,), (acc, acc), (sample_n,), (partial_fourier,))
     rng = np.random.default_rng(seed)
     masks = np.stack([sampling.draw((n_frames, ny), rng) for _ in range(n_masks)])
     if not centred:

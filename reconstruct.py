@@ -27,6 +27,7 @@ from formats.reading import read_scan
 from formats.series import Scan, Series
 from formats.writing import write_like
 from methods.averaging import AVERAGES, averaged
+from methods.baselines import BASELINES
 from model import run_network
 from phantom.cached import load_phantom
 from physics.fourier import ifftc
@@ -56,7 +57,7 @@ from util.stop import NEVER, StopRequest, recorded_signals
 
 PHANTOM_FRAMES, PHANTOM_SEED = 20, 1  # the weights were trained on the patients of seed 0
 AT_LEAST = {"acc": 1, "sample_n": 0, "seed": 0, "adapt": 0, "num_pictures": 0, "picture_dpi": 10}
-CHOICES = {"precision": ("float32", "bfloat16"), "pattern": PATTERNS}
+CHOICES = {"precision": ("float32", "bfloat16"), "pattern": PATTERNS, "baselines": BASELINES}
 ADAPTED_SERIES = 16  # at most, about evenly spaced; their measured lines are kept in memory
 MEMORY_REMEDY = "leave --adapt out, use --device cpu, or split the scan"
 STEP_BYTES = 2e9  # of memory for a step of the adaptation, about
@@ -82,6 +83,7 @@ def reconstruct_scan(
     precision: str | None = None,  # 'float32' or 'bfloat16'; None: the faster on this device
     device: str | None = None,  # 'cpu', 'cuda', 'cuda:1', 'mps'; None: the best available
     # -- output
+    baselines: tuple[str, ...] | None = None,  # training-free methods; None: simple ones, the best
     num_pictures: int = 5,  # series in report.html
     picture_dpi: int = 100,  # resolution of the pictures
 ) -> list[ScoreRow]:
@@ -103,8 +105,10 @@ def reconstruct_scan(
     if on.type == "cpu":
         machine.reuse_memory(STEP_BYTES if adapt else 0)
     source = open_scan(os.fspath(scan), axes, mask)
-    sampling = Sampling(pattern, (acc, acc), sample_n, partial_fourier)
-    reconstructor = Reconstructor(weights, bool(adapt), average, precision, seed, on)
+    sampling = Sampling((pattern,), (acc, acc), (sample_n,), (partial_fourier,))
+    reconstructor = Reconstructor(
+        weights, bool(adapt), average, precision, seed, given["baselines"], on
+    )
 
     def measurement_of(number: int, series: Series) -> Measurement:
         return measured(series, sampling, seed, number).to(on)
@@ -158,6 +162,8 @@ def check_given(given: Mapping[str, Any]) -> None:
     """Raise InputError at the first setting whose value makes no sense."""
     require_bounds(given, AT_LEAST)
     require_choices(given, CHOICES | {"average": AVERAGES})
+    if given.get("baselines") == ():
+        raise InputError("--baselines names no method, expected one or more to compare with")
 
 
 def open_scan(path: str, axes: str | None, mask: str | None) -> Scan:
@@ -194,7 +200,7 @@ def measured(series: Series, sampling: Sampling, seed: int, number: int) -> Meas
         if coils:
             shape = len(values), *values.shape[2:]
             drawn = None if as_it_is else drawn_lines(shape, sampling, seed, number, mask)
-            nominal = None if as_it_is or mask is not None else sampling.acc[0]
+            nominal = None if as_it_is or mask is not None else sampling.condition
             return from_coils(
                 values, drawn, series.maps, series.noise, nominal, series.name, number
             )

@@ -4,9 +4,10 @@
 
 A row for each network, named after its model and the run's folder, and for each training-free
 method; a method with the same scores in several runs, because data and masks are the same, has one
-row. A table for each acceleration. Then each network minus the best training-free method of its
-run, and the contrast kept of lesions in runs that tested it. With `--html` also a page with these
-tables, the curves of training, the settings that differ, and links to the reports of the runs.
+row. A table for each pattern and acceleration. Then each network minus the best training-free
+method of its run, and the contrast kept of lesions in runs that tested it. With `--html` also a
+page with these tables, the curves of training, the settings that differ, and links to the reports
+of the runs.
 """
 
 import os
@@ -14,12 +15,12 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
-from evaluation.summary import Columns, by_acceleration, columns_of, n_samples_of
+from CS_mask import Condition
+from evaluation.summary import Columns, by_condition, columns_of, n_samples_of, titles_of
 from methods.baselines import BASELINES
 from metrics import SCORES
 from report.chart import N_COLOURS, Chart, Line
@@ -81,9 +82,11 @@ def run_tables(folders: Sequence[Path], scores: Sequence[str] | None = None) -> 
             n_samples = n_samples_of(read_metrics(group[0]))
             title = f"Tested on the same {n_samples} samples: {runs}"
         methods = methods_of({folder: names[folder] for folder in group})
-        for acc, columns in sorted(methods.items(), key=lambda item: float(item[0])):
-            nominal = f"acceleration {float(acc):g}" if len(methods) > 1 else ""
-            whole = "; ".join(filter(None, (title, nominal)))
+        titles = titles_of(methods) if len(methods) > 1 else dict.fromkeys(methods, "")
+        for condition, columns in sorted(
+            methods.items(), key=lambda item: (item[0].pattern or "", item[0].acc or 0)
+        ):
+            whole = "; ".join(filter(None, (title, titles[condition])))
             ranked = sorted(
                 columns.items(), key=lambda item: -np.nan_to_num(item[1]["psnr"].mean())
             )
@@ -91,18 +94,18 @@ def run_tables(folders: Sequence[Path], scores: Sequence[str] | None = None) -> 
     return tables
 
 
-def methods_of(names: Mapping[Path, str]) -> dict[Any, dict[str, Columns]]:
-    """{acceleration: {label: scores}} of runs with the same test samples, by folder and name."""
-    by_acc: dict[Any, dict[str, Columns]] = {}
+def methods_of(names: Mapping[Path, str]) -> dict[Condition, dict[str, Columns]]:
+    """{condition: {label: scores}} of runs with the same test samples, by folder and name."""
+    result: dict[Condition, dict[str, Columns]] = {}
     for folder, name in names.items():
-        for acc, rows in by_acceleration(read_metrics(folder)).items():
+        for condition, rows in by_condition(read_metrics(folder)).items():
             for method, columns in columns_of(rows).items():
                 label = f"`{method}`" if method in BASELINES else f"`{method}`, {name}"
-                methods = by_acc.setdefault(acc, {})
+                methods = result.setdefault(condition, {})
                 if label in methods and not equal_scores(methods[label], columns):
                     label = f"{label}, {name}"  # the same method on other masks
                 methods[label] = columns
-    return by_acc
+    return result
 
 
 def unique_names(folders: Sequence[Path]) -> list[tuple[Path, str]]:

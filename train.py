@@ -29,7 +29,7 @@ from typing import Any
 
 from torch import nn
 
-from CS_mask import PATTERNS, as_given
+from CS_mask import as_given
 from data.quality import check_range
 from data.split import split_samples
 from dataset import load_cine
@@ -56,7 +56,7 @@ from training import checkpoint as ckpt
 from training import checks, run_folder
 from training.loading import MEMORY_MARGIN
 from training.loop import as_method, fit
-from training.run import Run, sampling_of
+from training.run import Run, trained_sampling
 from util import machine
 from util.cache import source_hash
 from util.command_line import given_command, main, parse_command_line
@@ -86,11 +86,11 @@ def train(
     coils: int | None = None,  # number of simulated receive coils; None: single coil
     virtual_coils: int | None = None,  # number of virtual coils after compression; None: all
     # -- mask
-    pattern: str = "gaussian",  # law of the lines, such as 'gaussian', or a file of masks
+    pattern: str | tuple[str, ...] = "gaussian",  # law of the lines, or several; or a file of masks
     acc: float | tuple[float, ...] = 6,  # nominal acceleration, or lowest and highest
     test_acc: tuple[float, ...] | None = None,  # accelerations to test; None: as in training
-    sample_n: int = 10,  # fully sampled lines in the centre of k-space
-    partial_fourier: float = 1.0,  # share of k-space, from one side on, that lines are taken from
+    sample_n: int | tuple[int, ...] = 10,  # fully sampled lines in the centre, or several numbers
+    partial_fourier: float | tuple[float, ...] = 1.0,  # share of k-space with lines, or several
     fresh_masks: bool = True,  # draw new masks every epoch; off: one fixed mask per sample
     # -- model
     model: str = "unet_resnet",  # 'unet', 'unet_resnet', 'cnn3d' or 'cascade' (the best)
@@ -224,8 +224,8 @@ def prepare(
     if initial is None:
         s = SimpleNamespace(**checks.with_channels(vars(s), explicit.get(), cine))
     masks: tuple[tuple[str, ...], ...] = ()
-    if s.pattern not in PATTERNS:
-        given = read_masks(Path(s.pattern), cine.shape)
+    if (file := checks.mask_file(s.pattern)) is not None:
+        given = read_masks(file, cine.shape)
         s = SimpleNamespace(**checks.with_given_masks(vars(s), explicit.get(), given))
         masks = as_given(given)
     s.real_image = checks.real_image_prior(s.real_image, s.phase or s.coils is not None, cine)
@@ -234,7 +234,10 @@ def prepare(
     checks.check_against_data(vars(s), cine, run.acquisition.sampling, run.has_network)
     if initial:
         run.seen = {role: set(hashes) for role, hashes in initial["data"]["seen"].items()}
-        run.trained = sampling_of(initial["settings"])
+        run.trained, run.trained_noise = (
+            trained_sampling(initial),
+            initial["settings"].get("noise", 0.0),
+        )
     if not (run.has_network or baselines_of(run)):
         raise InputError(
             "there is nothing to score: --num-epochs is 0, no --initial-weights are given, and"
@@ -299,7 +302,7 @@ def tune_baselines(run: Run, report: Report, stop: StopRequest) -> Bench:
         run.cine, run.parts, run.acquisition, s.real_image, run.pass_size, run.device, run.world,
         stop,
     )  # fmt: skip
-    bench.tune(run.test_accelerations, baselines_of(run))
+    bench.tune(run.test_conditions, baselines_of(run))
     report.add("Baselines", baseline_lines(bench.tuned, run.parts["train"]))
     return bench
 
@@ -313,9 +316,10 @@ def score_test(
         network: None: only the baselines are scored.
 
     Returns:
-        {method: {score: mean over samples, and over accelerations if several are tested}}.
+        {method: {score: mean over samples, and over patterns and accelerations, if several}}.
     """
-    s, started, first = run.settings, time.perf_counter(), run.test_accelerations[0]
+    s, started, conditions = run.settings, time.perf_counter(), run.test_conditions
+    first = conditions[0]
     learned = {} if network is None else learned_methods(s, network)
     methods = bench.methods(learned, first)
     shown = list(learned)[-1] if learned else list(methods)[-1]
@@ -325,11 +329,18 @@ def score_test(
     if run.world.is_first:
         journal = Journal(run.folder / run_folder.JOURNAL, identity_of_test(run, network, bench))
     rows: list[ScoreRow] = []
-    for acc in run.test_accelerations:
-        on_batch = gallery.add if acc == first else None
-        rows += bench.score(learned, acc, on_batch=on_batch, journal=journal)
-    order = list(methods)
-    rows.sort(key=lambda row: (row["acc"], row["sample"], order.index(row["method"])))
+    for condition in conditions:
+        on_batch = gallery.add if condition == first else None
+        rows += bench.score(learned, condition, on_batch=on_batch, journal=journal)
+    patterns, order = [pattern for pattern, _ in conditions], list(methods)
+    rows.sort(
+        key=lambda row: (
+            patterns.index(row["pattern"]),
+            row["acc"],
+            row["sample"],
+            order.index(row["method"]),
+        )
+    )
     lesions: list[dict[str, Any]] = []
     one_by_one = bench.batches("test", first, size=1)
     if s.lesions:
@@ -337,7 +348,7 @@ def score_test(
     if journal is not None:  # the first process does the rest
         if network is not None and hasattr(network, "by_stage"):
             stages = psnr_by_stage(network, bench.batches("test", first), s.precision)
-            report.say("Stages", stage_lines(stages, first))
+            report.say("Stages", stage_lines(stages, bench.title(first)))
         spent = time.perf_counter() - started
         each = (f"{k} {seconds_of(method, one_by_one[0]):.2f}" for k, method in methods.items())
         times = [
@@ -361,7 +372,7 @@ def identity_of_test(run: Run, network: nn.Module | None, bench: Bench) -> dict[
     """Everything that the results of the test depend on, in addition to samples and methods."""
     return {
         "network": None if network is None else ckpt.weights_hash(network),
-        "parameters": {str(acc): parameters for acc, parameters in bench.tuned.items()},
+        "parameters": {k.title(with_pattern=True): p for k, p in bench.tuned.items()},
         "data": run.cine.hash,
         "acquisition": asdict(run.acquisition),
         "settings": run_folder.of_the_run(vars(run.settings)),

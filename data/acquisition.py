@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from CS_mask import Sampling
+from CS_mask import Condition, Sampling
 from data.samples import Images
 from phantom.coils import receive_coils
 from physics.coils import average_lines, combine, compression, expand, mixed, sensitivity_maps
@@ -31,9 +31,9 @@ class Acquisition:
     coils: int | None = None  # number of simulated receive coils; None: single coil
     virtual_coils: int | None = None  # number of virtual coils after compression; None: all
 
-    def at(self, acc: float) -> "Acquisition":
-        """The same acquisition at one acceleration."""
-        return dataclasses.replace(self, sampling=self.sampling.at(acc))
+    def at(self, condition: Condition) -> "Acquisition":
+        """The same acquisition with lines of one pattern at one acceleration."""
+        return dataclasses.replace(self, sampling=self.sampling.at(condition))
 
 
 def acquired(

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from CS_mask import evaluation_masks, training_masks
+from CS_mask import Condition, evaluation_masks, training_masks
 from data.acquisition import Acquisition, acquired
 from data.augmentation import augment
 from data.samples import Images
@@ -48,7 +48,7 @@ class Batch:
     """Samples on the device."""
 
     samples: list[int]  # indices in the data
-    acc: float | None  # nominal acceleration; None if each sample has its own
+    condition: Condition  # what the masks have in common
     # (B, T, Y, X) ground truth: float32, or complex64 if it has a phase; None: unknown
     image: Tensor | None
     mask: Tensor  # (B, T, Y, 1) float32, centred
@@ -225,13 +225,12 @@ def _batch(
     acquisition: Acquisition,
     device: torch.device | str,
 ) -> Batch:
-    low, high = acquisition.sampling.acc
-    acc = low if low == high else None
+    condition = acquisition.sampling.condition
     images, sources, *maps = (torch.stack(parts) for parts in zip(*acquired, strict=True))
     image, mask = to_device(images, device), to_device(torch.from_numpy(masks), device)
     if maps:
         return Batch(
-            samples, acc, image, mask, to_device(sources, device), to_device(maps[0], device)
+            samples, condition, image, mask, to_device(sources, device), to_device(maps[0], device)
         )
     source = to_device(sources, device) if acquisition.noise else image
-    return Batch(samples, acc, image, mask, undersample(source, mask))
+    return Batch(samples, condition, image, mask, undersample(source, mask))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 import methods.baselines
+from CS_mask import Condition
 from data.acquisition import Acquisition
 from data.batches import EvaluationBatches
 from dataset import Cine
@@ -56,28 +57,36 @@ class Bench:
     device: torch.device
     world: World = ALONE  # the processes that share the scoring; the first one searches
     stop: StopRequest = NEVER  # is asked between two pieces of work
-    # parameters by acceleration and training-free method, of `tune`
-    tuned: dict[float, dict[str, Parameters]] = field(default_factory=dict)
+    # parameters by condition and training-free method, of `tune`
+    tuned: dict[Condition, dict[str, Parameters]] = field(default_factory=dict)
     # on the "search" of parameters, and on the scores of each part
     spent: dict[str, Effort] = field(default_factory=lambda: defaultdict(Effort))
 
     def batches(
-        self, part: str, acc: float, size: int | None = None, n_samples: int | None = None
+        self,
+        part: str,
+        condition: Condition,
+        size: int | None = None,
+        n_samples: int | None = None,
     ) -> EvaluationBatches:
-        """The first samples of a part of the split at one acceleration."""
+        """The first samples of a part of the split, with masks of this pattern and acceleration."""
         samples = self.parts[part][:n_samples]
         return EvaluationBatches(
-            self.cine.images, samples, self.acquisition.at(acc), size or self.size, self.device
+            self.cine.images,
+            samples,
+            self.acquisition.at(condition),
+            size or self.size,
+            self.device,
         )
 
-    def tune(self, accelerations: Iterable[float], names: Iterable[str]) -> None:
-        """Search the parameters of these training-free methods at these accelerations."""
-        for acc in accelerations:
-            self.tuned[acc] = {name: self.parameters(name, acc) for name in names}
+    def tune(self, conditions: Iterable[Condition], names: Iterable[str]) -> None:
+        """Search the parameters of these training-free methods at these conditions."""
+        for condition in conditions:
+            self.tuned[condition] = {name: self.parameters(name, condition) for name in names}
 
-    def parameters(self, name: str, acc: float) -> Parameters:
+    def parameters(self, name: str, condition: Condition) -> Parameters:
         """The parameters of a training-free method, cached or searched on training samples."""
-        batches = self.batches("train", acc, size=1, n_samples=N_TUNING)
+        batches = self.batches("train", condition, size=1, n_samples=N_TUNING)
         if not BASELINES[name].grid or not len(batches):
             return dict(BASELINES[name].usual)
         if not self.world.is_first:
@@ -98,22 +107,26 @@ class Bench:
         values = ", ".join(f"{key} {value:.3g}" for key, value in parameters.items())
         if outside := beyond_grid(BASELINES[name].grid, parameters):
             values += f" (beyond its grid in {' and '.join(outside)})"
-        log(f"tuning {name}, acceleration {acc:g}: {values}, {origin}")
+        log(f"tuning {name}, {self.title(condition)}: {values}, {origin}")
         return self.world.from_first(parameters)
 
     def reference(self) -> Reference | None:
         """The training-free method of the highest PSNR on the validation part; None if there is
-        none, or if every validation mask has its own acceleration."""
-        low, high = self.acquisition.sampling.acc
-        if low != high or not self.tuned.get(low):
+        none, or if every validation mask has its own pattern or acceleration."""
+        condition = self.acquisition.sampling.condition
+        if not self.tuned.get(condition):
             return None
-        rows = self.score({}, low, "validation")
+        rows = self.score({}, condition, "validation")
         best = best_baseline(rows)
         return None if best is None else Reference(best, mean_scores(rows)[best]["psnr"])
 
-    def methods(self, learned: Mapping[str, Method], acc: float) -> dict[str, Method]:
+    def title(self, condition: Condition) -> str:
+        """A condition in words, with its pattern if there are several."""
+        return condition.title(with_pattern=len(self.acquisition.sampling.patterns) > 1)
+
+    def methods(self, learned: Mapping[str, Method], condition: Condition) -> dict[str, Method]:
         """All methods by name: networks and the like, then the tuned training-free ones."""
-        tuned = self.tuned[acc]
+        tuned = self.tuned[condition]
         if twice := learned.keys() & tuned.keys():
             raise ValueError(f"{min(twice)} is the name of a training-free method: choose another")
         free = {k: baseline(k, self.real_image, **chosen) for k, chosen in tuned.items()}
@@ -122,12 +135,12 @@ class Bench:
     def score(
         self,
         learned: Mapping[str, Method],
-        acc: float,
+        condition: Condition,
         part: str = "test",
         on_batch: Callable[[Scored], None] | None = None,
         journal: Journal | None = None,
     ) -> list[ScoreRow]:
-        """Scores of all methods on a part at one acceleration, as rows of `metrics.csv`.
+        """Scores of all methods on a part at one condition, as rows of `metrics.csv`.
 
         Training-free methods whose scores are cached are not computed again.
 
@@ -140,11 +153,11 @@ class Bench:
         `journal`; all return the same rows.
         """
         started, spent = time.perf_counter(), self.spent[part]
-        batches = self.batches(part, acc)
-        identities = self._identities(batches, acc)
+        batches = self.batches(part, condition)
+        identities = self._identities(batches, condition)
         cached = {name: recall(identity, list) for name, identity in identities.items()}
         cached = self.world.from_first({k: rows for k, rows in cached.items() if rows is not None})
-        to_score = {k: v for k, v in self.methods(learned, acc).items() if k not in cached}
+        to_score = {k: v for k, v in self.methods(learned, condition).items() if k not in cached}
         rows: list[ScoreRow] = []
         if to_score or on_batch:
             rows = self._score_shared(to_score, batches, part, on_batch, journal)
@@ -164,9 +177,9 @@ class Bench:
         journal: Journal | None,
     ) -> list[ScoreRow]:
         """The rows of `score` that are not cached, of batches that the processes share."""
-        acc, names = batches.acquisition.sampling.acc[0], list(methods)
+        condition, names = batches.acquisition.sampling.condition, list(methods)
         samples = [batches.samples_of(i) for i in range(len(batches))]
-        keys = [{"acc": acc, "samples": chunk, "methods": names} for chunk in samples]
+        keys = [{**condition._asdict(), "samples": chunk, "methods": names} for chunk in samples]
         stored = [journal.get(key) if journal else None for key in keys]
         known: list[list[ScoreRow] | None] = self.world.from_first(stored)
 
@@ -185,7 +198,7 @@ class Bench:
             return scored.rows, scored if self.world.is_first else scored.to("cpu")
 
         rows: list[ScoreRow] = []
-        title = f"{part}, acceleration {acc:g}"
+        title = f"{part}, {self.title(condition)}"
         numbers = range(len(batches))
         shown = progress(numbers, title, len(batches.samples), lambda i: len(samples[i]))
         for i, result in zip(shown, self.world.mapped(scored_batch, numbers), strict=True):
@@ -201,12 +214,14 @@ class Bench:
                 on_batch(scored.to(self.device))
         return self.world.from_first(rows)
 
-    def _identities(self, batches: EvaluationBatches, acc: float) -> dict[str, dict[str, Any]]:
+    def _identities(
+        self, batches: EvaluationBatches, condition: Condition
+    ) -> dict[str, dict[str, Any]]:
         """Everything that the scores of training-free methods depend on, of those that can be
         cached."""
         return {
             name: identity | {"parameters": chosen, "size": batches.size, "scores": list(SCORES)}
-            for name, chosen in self.tuned[acc].items()
+            for name, chosen in self.tuned[condition].items()
             if (identity := self.identity(name, batches))
         }
 

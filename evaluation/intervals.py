@@ -16,7 +16,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from evaluation.summary import Rows, best_baseline, by_acceleration, networks_of
+from CS_mask import Condition
+from evaluation.summary import Rows, best_baseline, by_condition, networks_of
 from metrics import SCORES
 
 LEVEL = 0.95
@@ -49,7 +50,7 @@ class Difference:
 
     first: str
     second: str
-    acc: float | None  # None: each sample has its own
+    condition: Condition  # of the masks
     score: str
     interval: Interval
 
@@ -61,7 +62,7 @@ def paired_differences(
     groups: Sequence | np.ndarray | None = None,
     scores: Sequence[str] | None = None,
 ) -> list[Difference]:
-    """Two methods compared sample by sample, for every acceleration and score.
+    """Two methods compared sample by sample, for every condition and score.
 
     Args:
         rows: scores, as returned by `evaluation.scoring.score`.
@@ -72,20 +73,16 @@ def paired_differences(
         ValueError: the two methods were not scored on the same samples.
     """
     result = []
-    for acc in dict.fromkeys(row["acc"] for row in rows):
+    for condition, own in by_condition(rows).items():
         by_method = {
-            method: {
-                int(row["sample"]): row
-                for row in rows
-                if row["acc"] == acc and row["method"] == method
-            }
+            method: {int(row["sample"]): row for row in own if row["method"] == method}
             for method in (first, second)
         }
         samples = list(by_method[first])
         if not samples or set(samples) != by_method[second].keys():
             raise ValueError(
                 f"{first} and {second} must be scored on the same samples, found"
-                f" {samples} and {list(by_method[second])} at acceleration {acc}"
+                f" {samples} and {list(by_method[second])} ({condition.title(with_pattern=True)})"
             )
         units = None if groups is None else [groups[sample] for sample in samples]
         for score in compared_scores() if scores is None else scores:
@@ -94,24 +91,23 @@ def paired_differences(
                 for m in (first, second)
             ]
             interval = mean_interval(values[0] - values[1], units)
-            nominal = None if acc is None else float(acc)
-            result.append(Difference(first, second, nominal, score, interval))
+            result.append(Difference(first, second, condition, score, interval))
     return result
 
 
 def advantages(rows: Rows, groups: Sequence | np.ndarray | None = None) -> list[Difference]:
     """Each method that is not training-free minus the best training-free method, for every
-    acceleration and every score that is compared, unless it is absent.
+    condition and every score that is compared, unless it is absent.
 
-    The best one has the best mean of that score at that acceleration.
+    The best one has the best mean of that score there.
     """
     return [
         difference
-        for at_acc in by_acceleration(rows).values()
-        for network in networks_of(at_acc)
+        for own in by_condition(rows).values()
+        for network in networks_of(own)
         for score in compared_scores()
-        if (best := best_baseline(at_acc, score)) is not None
-        for difference in paired_differences(at_acc, network, best, groups, (score,))
+        if (best := best_baseline(own, score)) is not None
+        for difference in paired_differences(own, network, best, groups, (score,))
     ]
 
 

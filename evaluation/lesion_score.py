@@ -33,13 +33,9 @@ def lesion_rows(
         journal: of an earlier call that was stopped; rows in it are not computed again.
         world: the processes that share the work; the first alone has the journal and the rows.
     """
-    low, high = batches.acquisition.sampling.acc
+    condition = batches.acquisition.sampling.condition._asdict()
     keys = [
-        {
-            "lesions": batches.samples_of(i),
-            "acc": low if low == high else None,
-            "methods": list(methods),
-        }
+        {"lesions": batches.samples_of(i), **condition, "methods": list(methods)}
         for i in range(len(batches))
     ]
     stored = [journal.get(key) if journal else None for key in keys]
@@ -85,7 +81,7 @@ def _rows_of_sample(
             rows += [
                 {
                     "sample": batch.samples[0],
-                    "acc": batch.acc,
+                    **batch.condition._asdict(),
                     "method": name,
                     "diameter": diameter,
                     "contrast": contrast,

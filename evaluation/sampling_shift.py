@@ -1,10 +1,11 @@
 """How masks differ from those that a network was trained with."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from CS_mask import PATTERNS, Sampling, evaluation_masks
+from CS_mask import Sampling, evaluation_masks
 
 N_BANDS = 12  # of k-space, whose shares of the measured lines are compared
 N_DRAWN = 32  # masks of the training that stand for all
@@ -45,18 +46,32 @@ def mask_figures(masks: np.ndarray) -> MaskFigures:
 def outside_lines(masks: np.ndarray, trained: Sampling) -> list[str]:
     """How masks (B, T, Y, 1) differ from those of a training, one per line; none if they do not.
 
-    Masks of a training on those of a file are not known, and its masks of this size may not exist:
-    then nothing is compared.
+    A training on several patterns, numbers of centre lines or shares is compared as a whole and
+    each of them alone; the nearest counts. Its masks may not exist for so few lines: then nothing
+    is compared.
     """
-    if trained.pattern not in PATTERNS:
-        return [f"not compared with the training, whose masks are those of {trained.pattern}"]
     _, n_frames, ny, _ = masks.shape
-    try:
-        reference = evaluation_masks(range(N_DRAWN), (n_frames, ny), trained, data_seed=0)
-    except ValueError:
-        return []
-    found, known = mask_figures(masks), mask_figures(reference)
-    low, high = (mask_figures(end).acceleration for end in _at_ends(trained, (n_frames, ny)))
+    found = mask_figures(masks)
+    compared = []
+    for part in dict.fromkeys((trained, *trained.parts())):
+        try:
+            drawn = evaluation_masks(range(N_DRAWN), (n_frames, ny), part, data_seed=0)
+            ends = [
+                evaluation_masks([0], (n_frames, ny), replace(part, acc=(acc, acc)), data_seed=0)
+                for acc in part.acc
+            ]
+        except ValueError:
+            continue
+        accelerations = [mask_figures(end).acceleration for end in ends]
+        compared.append(_differences(found, mask_figures(drawn), accelerations))
+    return [f"outside of the training: {line}" for line in min(compared, key=len, default=[])]
+
+
+def _differences(
+    found: MaskFigures, known: MaskFigures, accelerations: Sequence[float]
+) -> list[str]:
+    """How masks differ from `known` ones, whose lowest and highest acceleration are given."""
+    low, high = accelerations
     lines = []
     if not (1 - ACCELERATION) * low <= found.acceleration <= (1 + ACCELERATION) * high:
         between = f"{low:.3g}" if high - low < 0.1 else f"{low:.3g} to {high:.3g}"
@@ -84,12 +99,7 @@ def outside_lines(masks: np.ndarray, trained: Sampling) -> list[str]:
             f"{found.unused:.0%} of k-space at its ends is never measured (partial Fourier), in the"
             f" training {known.unused:.0%}"
         )
-    return [f"outside of the training: {line}" for line in lines]
-
-
-def _at_ends(sampling: Sampling, shape: tuple[int, int]) -> list[np.ndarray]:
-    """A mask at the lowest and one at the highest acceleration."""
-    return [evaluation_masks([0], shape, sampling.at(acc), data_seed=0) for acc in sampling.acc]
+    return lines
 
 
 def _run_length(flags: np.ndarray) -> int:

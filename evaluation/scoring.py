@@ -3,7 +3,7 @@
 A method is a function of `(aliased, mask)`, as networks and training-free methods are: the aliased
 image (B, T, Y, X) complex64 and its centred mask (B, T, Y, 1) to images (B, T, Y, X), whose
 magnitude is scored. Of several coils it is one of `(aliased, mask, maps)` (see `model.py`). A row
-of scores is a dict: `sample`, `acc`, `method`, and the scores.
+of scores is a dict: `sample`, `pattern`, `acc`, `method`, and the scores.
 """
 
 import time
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from CS_mask import Condition
 from data.batches import Batch
 from methods.baselines import Method
 from metrics import SCORES, psnr, scores_of
@@ -47,21 +48,22 @@ def score_batches(methods: Mapping[str, Method], batches: Iterable[Batch]) -> It
     """Each batch with its reconstructions and scores, computed one batch at a time."""
     for batch in batches:
         images = {name: _magnitude(name, method, batch) for name, method in methods.items()}
-        yield Scored(batch, images, score_images(images, batch.target, batch.samples, batch.acc))
+        rows = score_images(images, batch.target, batch.samples, batch.condition)
+        yield Scored(batch, images, rows)
 
 
 def score_images(
-    images: Mapping[str, Tensor], target: Tensor, samples: Sequence[int], acc: float | None
+    images: Mapping[str, Tensor], target: Tensor, samples: Sequence[int], condition: Condition
 ) -> list[ScoreRow]:
     """Scores of magnitudes (B, T, Y, X) by method against the target: a row for each method and
-    sample. `acc`: the nominal acceleration, for the rows."""
+    sample. `condition`: that of the masks, for the rows."""
     rows = []
     for name, reconstruction in images.items():
         scores = scores_of(reconstruction, target)
         columns = {key: values.tolist() for key, values in scores.items()}
         for i, sample in enumerate(samples):
             values = {key: column[i] for key, column in columns.items()}
-            rows.append({"sample": sample, "acc": acc, "method": name, **values})
+            rows.append({"sample": sample, **condition._asdict(), "method": name, **values})
     return rows
 
 

@@ -1,14 +1,16 @@
-"""The numbers of all tables: the scores of methods by acceleration, and which method is best.
+"""The numbers of all tables: the scores of methods by pattern and acceleration, and which is best.
 
-A row of scores is a dict: `sample`, `acc`, `method`, and the scores (`evaluation/scoring.py`). A
-score that is absent, because it could not be computed or an older file lacks it, is NaN.
+A row of scores is a dict: `sample`, `pattern`, `acc`, `method`, and the scores
+(`evaluation/scoring.py`). A score that is absent, because it could not be computed or an older file
+lacks it, is NaN.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from CS_mask import Condition
 from methods.baselines import BASELINES
 from metrics import SCORES, best_of
 
@@ -27,10 +29,25 @@ def columns_of(rows: Rows) -> dict[str, Columns]:
     }
 
 
-def by_acceleration(rows: Rows) -> dict[Any, Rows]:
-    """The rows of each acceleration."""
-    accelerations = dict.fromkeys(row["acc"] for row in rows)
-    return {acc: [row for row in rows if row["acc"] == acc] for acc in accelerations}
+def condition_of(row: Mapping[str, Any]) -> Condition:
+    """The pattern and the acceleration of a row."""
+    acc = row["acc"]
+    return Condition(row.get("pattern") or None, float(acc) if acc not in (None, "") else None)
+
+
+def by_condition(rows: Rows) -> dict[Condition, Rows]:
+    """The rows of each pattern and acceleration."""
+    result: dict[Condition, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        result.setdefault(condition_of(row), []).append(row)
+    return dict(result)
+
+
+def titles_of(conditions: Iterable[Condition]) -> dict[Condition, str]:
+    """Each condition in words, with its pattern if there are several."""
+    known = list(conditions)
+    several = len({condition.pattern for condition in known}) > 1
+    return {condition: condition.title(with_pattern=several) for condition in known}
 
 
 def mean_scores(rows: Rows) -> dict[str, dict[str, float]]:

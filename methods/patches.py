@@ -1,9 +1,9 @@
 """Shrinkage of image series in small patches, the steps of `patch_sparse` and `patch_low_rank`.
 
-A series (B, T, Y, X) is divided into square patches of pixels, each with all frames. In a patch
-few coefficients of a transform in space and time hold the image, while what undersampling leaves
-spreads over all: small coefficients are shrunk, large ones stay. The grid of patches lies at a
-cyclic shift that differs from step to step (cycle spinning), so that its seams leave no trace.
+A real series (B, T, Y, X) is divided into square patches of pixels, each with all frames. In a
+patch few coefficients of a transform in space and time hold the image, while what undersampling
+leaves spreads over all: small coefficients are shrunk, large ones stay. The grid of patches lies at
+a cyclic shift that differs from step to step (cycle spinning), so that its seams leave no trace.
 Where the patches do not divide the image, the last ones continue at the opposite edge, and of what
 they give there twice the first counts.
 
@@ -64,13 +64,13 @@ def shrink_patches(
     The transform is the orthonormal DCT of every patch times the orthonormal temporal FFT.
 
     Args:
-        images: (B, T, Y, X), float32 or complex64, of a peak of about 1.
+        images: (B, T, Y, X) float32, of a peak of about 1.
         threshold: that of the coarsest detail; it falls to half for the finest, as the signal does.
         shift: of the grid, in pixels; see `shift_of`.
         mean_weight: relative threshold of the temporal mean.
         harmonic_power: the relative threshold of harmonic h of the heartbeat is h to this power.
     """
-    transform = temporal_transform(images.shape[1], images.dtype)
+    transform = temporal_transform(images.shape[1])
     basis, paired, harmonic = (part.to(images.device) for part in transform)
     space = patch_transform(PATCH).to(images)
     weight = torch.where(harmonic > 0, harmonic.clamp(min=1) ** harmonic_power, mean_weight)
@@ -79,9 +79,9 @@ def shrink_patches(
     n_patches = pixels.shape[2] // PATCH**2
     limits = threshold * weight[:, None] * fineness(PATCH, n_patches).to(images.device)  # (T, N P)
     coefficients = _times(basis @ pixels, space.T)
-    energy = paired @ power(coefficients)
+    energy = paired @ coefficients.square()
     coefficients = coefficients * garrote(energy, limits)
-    pixels = basis.mH @ _times(coefficients, space)
+    pixels = basis.mT @ _times(coefficients, space)
     return joined(pixels, images.shape, PATCH, PATCH, shift)
 
 
@@ -101,9 +101,9 @@ def shrink_components(images: Tensor, threshold: float, shift: tuple[int, int]) 
 
     pixels = patches_of(images, BLOCK, BLOCK_PATCH, shift).unflatten(2, (-1, BLOCK**2))
     blocks = pixels.transpose(1, 2).contiguous()  # (B, N, T, 144)
-    basis = eigenvectors(blocks @ blocks.mH)  # (B, N, T, T)
-    coefficients = _times(basis.mH @ blocks, space.T)
-    coefficients = coefficients * garrote(power(coefficients), limits)
+    basis = eigenvectors(blocks @ blocks.mT)  # (B, N, T, T)
+    coefficients = _times(basis.mT @ blocks, space.T)
+    coefficients = coefficients * garrote(coefficients.square(), limits)
     blocks = basis @ _times(coefficients, space)
     pixels = blocks.transpose(1, 2).flatten(2)
     return joined(pixels, images.shape, BLOCK, BLOCK_PATCH, shift)
@@ -120,13 +120,8 @@ def garrote(energy: Tensor, threshold: Tensor) -> Tensor:
     return torch.addcdiv(one, threshold.square(), energy.clamp(min=TINY), value=-1).clamp(min=0)
 
 
-def power(values: Tensor) -> Tensor:
-    """|c|^2, without the square root."""
-    return values.real.square() + values.imag.square() if values.is_complex() else values.square()
-
-
 def eigenvectors(matrices: Tensor) -> Tensor:
-    """Eigenvectors of Hermitian matrices (..., T, T), in columns; computed on the CPU where the
+    """Eigenvectors of symmetric matrices (..., T, T), in columns; computed on the CPU where the
     device has no eigensolver (mps).
 
     In single precision LAPACK fails on some matrices of rank 1, such as those of a background that
@@ -138,8 +133,7 @@ def eigenvectors(matrices: Tensor) -> Tensor:
     with contextlib.suppress(torch.linalg.LinAlgError):
         vectors = torch.linalg.eigh(on).eigenvectors
     if vectors is None or not vectors.isfinite().all():
-        double = torch.complex128 if on.is_complex() else torch.float64
-        vectors = torch.linalg.eigh(on.to(double)).eigenvectors
+        vectors = torch.linalg.eigh(on.double()).eigenvectors
     return vectors.to(matrices)
 
 
@@ -188,30 +182,25 @@ def patch_pixels(shape: tuple[int, int], block: int, patch: int) -> tuple[Tensor
 
 
 @lru_cache(maxsize=64)
-def temporal_transform(n_frames: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """The orthonormal temporal Fourier transform, as a matrix.
+def temporal_transform(n_frames: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The orthonormal temporal Fourier transform of real series, as a matrix.
 
     Returns:
-        its rows (T, T), for real series cosines and sines in place of complex waves; the matrix
-        (T, T) that takes |c|^2 to its mean over the pair of a cosine and a sine, which is the
-        |c|^2 of the complex wave; and the number of the harmonic of each row, (T,).
+        its rows (T, T), cosines and sines; the matrix (T, T) that takes c^2 to its mean over the
+        pair of a cosine and a sine, which is the |c|^2 of the complex wave; and the number of the
+        harmonic of each row, (T,).
     """
     times = torch.arange(n_frames, dtype=torch.float64) / n_frames
     number = torch.arange(n_frames)
-    if dtype.is_complex:
-        harmonic = torch.minimum(number, n_frames - number)
-        rows = torch.polar(torch.ones(()).double(), -2 * math.pi * number[:, None] * times)
-        paired = torch.eye(n_frames)
-    else:
-        harmonic = (number + 1) // 2  # mean, cosine and sine of 1, of 2, ...; at last T / 2
-        phase = 2 * math.pi * harmonic[:, None] * times
-        rows = torch.where(number[:, None] % 2 == 1, phase.cos(), phase.sin())
-        rows[0] = 1
-        twice = (2 * harmonic) % n_frames != 0  # a wave of two rows
-        rows = rows * torch.where(twice, math.sqrt(2), 1.0)[:, None]
-        same = harmonic == harmonic[:, None]
-        paired = torch.where(same, torch.where(twice, 0.5, 1.0)[:, None], 0.0)
-    return (rows / math.sqrt(n_frames)).to(dtype), paired.float(), harmonic.float()
+    harmonic = (number + 1) // 2  # mean, cosine and sine of 1, of 2, ...; at last T / 2
+    phase = 2 * math.pi * harmonic[:, None] * times
+    rows = torch.where(number[:, None] % 2 == 1, phase.cos(), phase.sin())
+    rows[0] = 1
+    twice = (2 * harmonic) % n_frames != 0  # a wave of two rows
+    rows = rows * torch.where(twice, math.sqrt(2), 1.0)[:, None]
+    same = harmonic == harmonic[:, None]
+    paired = torch.where(same, torch.where(twice, 0.5, 1.0)[:, None], 0.0)
+    return (rows / math.sqrt(n_frames)).float(), paired.float(), harmonic.float()
 
 
 @lru_cache(maxsize=64)

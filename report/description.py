@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from CS_mask import Sampling, evaluation_masks, hermitian_mirror
+from CS_mask import Condition, Sampling, either, evaluation_masks, hermitian_mirror
 from data.acquisition import energy_kept
 from data.quality import data_notices
 from data.split import leakage_notice
 from evaluation.sampling_shift import mask_figures, outside_lines
+from evaluation.summary import titles_of
 from evaluation.tuning import N_TUNING, Parameters, beyond_grid
 from methods.averaging import average_name
 from methods.baselines import BASELINES
@@ -24,6 +25,7 @@ from util.progress import counted, name_list
 from util.world import launch_name
 
 COMPRESSED_SAMPLES = 4  # whose mean energy in virtual coils is named
+NOISIER = 1.5  # times the noise of the training, beyond which weights are outside of it
 MEASURED_MASKS = 8  # of the test part, whose lines are counted
 
 
@@ -84,12 +86,10 @@ def describe(run: Run) -> dict[str, list[str]]:
         ],
         "Mask": [
             *(
-                mask_line(masks, run.acquisition.sampling.at(acc), cine.quality.narrowest)
-                for acc, masks in test_masks(run).items()
+                mask_line(masks, run.acquisition.sampling.at(condition), cine.quality.narrowest)
+                for condition, masks in test_masks(run).items()
             ),
-            "training masks "
-            + (f"of acceleration {s.acc[0]:g} to {s.acc[1]:g} " if isinstance(s.acc, tuple) else "")
-            + "are drawn "
+            f"training masks ({run.acquisition.sampling}) are drawn "
             + ("for every sample and epoch" if s.fresh_masks else "once for every sample")
             + f" (seed {s.seed}), validation and test masks once (data_seed {s.data_seed})",
             "real-image prior (a sampled line gives its conjugate-symmetric partner): "
@@ -130,15 +130,13 @@ def run_summary(run: Run, n_epochs: int) -> str:
                 f" {run.cine.source}, {origin}."
             )
     n_frames, ny, nx = run.cine.shape
-    pattern = run.acquisition.sampling.pattern
-    nominal = ", ".join(f"{acc:g}" for acc in run.test_accelerations)
+    sampling = run.acquisition.sampling
+    accelerations = [acc for _, acc in run.test_conditions if acc is not None]
     synthetic = "".join(f" ({line})" for line in run.cine.origin)
     return (
         f"{done} {len(parts['test'])} test samples{synthetic} of {n_frames} frames,"
-        f" {ny} x {nx} pixels, were undersampled to {pattern} lines at acceleration {nominal}"
-        f" with {s.sample_n} centre lines in each frame"
-        + (f" and {s.partial_fourier:g} partial Fourier" if s.partial_fourier < 1 else "")
-        + ", with the same masks for all methods."
+        f" {ny} x {nx} pixels, were undersampled to {sampling.text(accelerations)}, with the same"
+        " masks for all methods."
     )
 
 
@@ -178,13 +176,13 @@ def coil_lines(run: Run) -> list[str]:
     ]
 
 
-def test_masks(run: Run) -> dict[float, np.ndarray]:
-    """Masks of the test part by acceleration, (B, T, Y, 1), of the first samples."""
+def test_masks(run: Run) -> dict[Condition, np.ndarray]:
+    """Masks of the test part by condition, (B, T, Y, 1), of the first samples."""
     samples, (n_frames, ny, _) = run.parts["test"][:MEASURED_MASKS], run.cine.shape
     a = run.acquisition
     return {
-        acc: evaluation_masks(samples, (n_frames, ny), a.sampling.at(acc), a.data_seed)
-        for acc in run.test_accelerations
+        condition: evaluation_masks(samples, (n_frames, ny), a.sampling.at(condition), a.data_seed)
+        for condition in run.test_conditions
     }
 
 
@@ -206,8 +204,12 @@ def mask_line(masks: np.ndarray, sampling: Sampling, band: tuple[int, int]) -> s
     distinct = np.maximum(masks, hermitian_mirror(masks)).mean()
     inside = 1 / masks[:, :, slice(*band)].mean()
     return (
-        f"Cartesian, {sampling.pattern}"
-        + (f", {part:g} partial Fourier" if (part := sampling.partial_fourier) < 1 else "")
+        f"Cartesian, {either(sampling.patterns)}"
+        + (
+            f", {shares} partial Fourier"
+            if (shares := either(sampling.partial_fourier)) != "1"
+            else ""
+        )
         + f": {count} of {ny} lines a frame ({masks.mean():.1%}), {found.centre} of them the"
         f" centre, {repeated}; nominal acceleration {sampling.acc[0]:g}, actual"
         f" {found.acceleration:.3g}, and {1 / distinct:.3g} if conjugate-symmetric partners count"
@@ -217,12 +219,19 @@ def mask_line(masks: np.ndarray, sampling: Sampling, band: tuple[int, int]) -> s
 
 
 def outside_the_training(run: Run) -> list[str]:
-    """How the test masks differ from those that the initial weights were trained with, if they are
-    used as they are."""
+    """How test masks and noise differ from those that the initial weights were trained with, if
+    these are used as they are."""
     if run.trained is None or run.settings.num_epochs:
         return []
-    lines = (outside_lines(masks, run.trained) for masks in test_masks(run).values())
-    return list(dict.fromkeys(line for some in lines for line in some))
+    lines = [
+        line for masks in test_masks(run).values() for line in outside_lines(masks, run.trained)
+    ]
+    noise, known = run.settings.noise, run.trained_noise
+    if noise > NOISIER * known:
+        lines.append(
+            f"outside of the training: noise {noise:g}, the weights were trained with {known:g}"
+        )
+    return list(dict.fromkeys(lines))
 
 
 def model_lines(run: Run, whole: Cost, step: Cost) -> list[str]:
@@ -297,14 +306,14 @@ def seen_samples(run: Run) -> list[str]:
 
 
 def baseline_lines(
-    parameters: dict[float, dict[str, Parameters]], training_part: list[int]
+    parameters: dict[Condition, dict[str, Parameters]], training_part: list[int]
 ) -> list[str]:
-    """The parameters of the training-free methods, by acceleration and method, one per line."""
+    """The parameters of the training-free methods, by condition and method, one per line."""
     samples = ", ".join(map(str, training_part[:N_TUNING]))
-    lines = []
-    of_all = [(name, acc) for acc, by_name in parameters.items() for name in by_name]
-    for name, acc in of_all:
-        grid, chosen = BASELINES[name].grid, parameters[acc][name]
+    lines, titles = [], titles_of(parameters)
+    of_all = [(name, condition) for condition, known in parameters.items() for name in known]
+    for name, condition in of_all:
+        grid, chosen = BASELINES[name].grid, parameters[condition][name]
         if not grid:
             continue
         origin = "usual values: there are no training samples to search on"
@@ -313,7 +322,7 @@ def baseline_lines(
             if outside := beyond_grid(grid, chosen):
                 origin += f"; beyond its grid in {' and '.join(outside)}"
         values = ", ".join(f"{key} {value:.3g}" for key, value in chosen.items())
-        lines.append(f"{name}, acceleration {acc:g}: {values} ({origin})")
+        lines.append(f"{name}, {titles[condition]}: {values} ({origin})")
     return lines
 
 

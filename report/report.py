@@ -10,7 +10,7 @@ from tqdm import tqdm
 from data.quality import score_notices
 from evaluation.bench import Reference
 from evaluation.scoring import Example, ScoreRow
-from evaluation.summary import best_baseline, by_acceleration, n_samples_of
+from evaluation.summary import best_baseline, by_condition, n_samples_of
 from metrics import definitions
 from report.description import caveats, outside_the_training, remedies
 from report.figures import curves_figure
@@ -174,7 +174,7 @@ class Report:
         if self.history:
             curves = curves_figure(self.history, self.reference)
             write_figure(folder / "curves.png", curves, s.picture_dpi)
-        at_first = next(iter(by_acceleration(rows).values()))
+        at_first = next(iter(by_condition(rows).values()))
         views = gallery.write(s.picture_dpi, best_baseline(at_first))
         page = run_page(
             run,

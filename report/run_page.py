@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from data.quality import score_notices
 from evaluation.bench import Reference
 from evaluation.series_view import SeriesView
-from evaluation.summary import Rows, best_baseline, by_acceleration, means_of, networks_of
+from evaluation.summary import Rows, best_baseline, by_condition, means_of, networks_of, titles_of
 from metrics import SCORES, definitions
 from report.chart import Chart, Line
 from report.description import caveats, run_summary
@@ -38,7 +38,8 @@ def run_page(
         facts: lines by heading: data, split, mask, model, ...
         views: the series that were drawn, by sample.
     """
-    test, tested = run.parts["test"], run.test_accelerations
+    test, tested = run.parts["test"], titles_of(run.test_conditions)
+    first = next(iter(tested.values()))
     several = f", the first of the {len(tested)} tested" if len(tested) > 1 else ""
     settings = [f"{name}: {value}" for name, value in vars(run.settings).items()]
     n_epochs = int(charts[0].lines[0].xs[-1]) if charts else 0
@@ -48,9 +49,7 @@ def run_page(
         summary=run_summary(run, n_epochs),
         verdict=verdict,
         views=list(views.values()),
-        pictures_note=(
-            f"{len(views)} of the {len(test)} test samples, at acceleration {tested[0]:g}{several}."
-        ),
+        pictures_note=(f"{len(views)} of the {len(test)} test samples ({first}{several})."),
         tables=tables,
         curves=charts,
         caveats=[*score_notices(run.cine.quality, test), *caveats(run)],
@@ -59,8 +58,8 @@ def run_page(
 
 
 def score_line(rows: Rows, groups: Groups) -> str:
-    """The result at the first acceleration in one line."""
-    at_first = next(iter(by_acceleration(rows).values()))
+    """The result at the first condition in one line."""
+    at_first = next(iter(by_condition(rows).values()))
     means, best = means_of(at_first), best_baseline(at_first)
     networks = networks_of(at_first)
     if not networks:

@@ -24,7 +24,7 @@ from report.scan_text import (
 )
 from report.tables import Table, result_tables
 from report.text import as_text
-from scan.reconstruction import TRAINING_FREE, Reconstruction
+from scan.reconstruction import UNDERSAMPLED, Reconstruction
 from training.run_folder import METRICS, OUTPUT
 from util.errors import InputError
 from util.files import as_bytes, not_written, whole_file, write_bytes, write_csv
@@ -58,7 +58,7 @@ def write_images(path: Path, result: Reconstruction) -> None:
     """The images (T, Y, X) as an .npz: `reconstruction`, training-free ones by their names, `mask`
     (T, Y), and `target` if the truth is known; in the units of the input."""
     arrays = {"reconstruction": result.images[result.network].numpy()}
-    arrays |= {name: result.images[name].numpy() for name in (TRAINING_FREE[0], result.best)}
+    arrays |= {name: result.images[name].numpy() for name in (UNDERSAMPLED, result.best)}
     arrays["mask"] = result.measurement.mask[0, ..., 0].cpu().numpy().astype(np.uint8)
     if result.truth is not None:
         arrays["target"] = result.truth.numpy()
@@ -78,7 +78,7 @@ def write_scan_pictures(folder: Path, result: Reconstruction, dpi: int) -> None:
 def shown_series(result: Reconstruction) -> dict[str, np.ndarray]:
     """The magnitudes (T, Y, X) to show, the truth first if it is known, the network's last; divided
     by the maximum of the truth, or of the network's images."""
-    names = [TRAINING_FREE[0], result.best, result.network]
+    names = [UNDERSAMPLED, result.best, result.network]
     shown = {name: result.images[name].abs() for name in names}
     if result.truth is not None:
         shown = {TRUTH: result.truth.abs(), **shown}
@@ -111,7 +111,7 @@ def write_results(folder: Path, facts: Facts, results: Sequence[Reconstruction])
 def scan_view(result: Reconstruction) -> SeriesView:
     """A series for the player."""
     series = shown_series(result)
-    roles = {TRUTH: "truth", TRAINING_FREE[0]: "undersampled", result.best: BEST}
+    roles = {TRUTH: "truth", UNDERSAMPLED: "undersampled", result.best: BEST}
     roles[result.network] = "network"
     known = TRUTH if result.truth is not None else None
     return view_series(result.name, series, roles, known)

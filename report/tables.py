@@ -19,10 +19,12 @@ from evaluation.summary import (
     Columns,
     Rows,
     best_baseline,
-    by_acceleration,
+    by_condition,
     columns_of,
+    condition_of,
     means_of,
     n_samples_of,
+    titles_of,
 )
 from metrics import SCORES
 from util.progress import counted
@@ -115,15 +117,16 @@ def score_tables(
     groups: Groups = None,
     differences: bool = True,
 ) -> list[Table]:
-    """For each acceleration the scores of all methods, the best PSNR first, and the paired
+    """For each condition the scores of all methods, the best PSNR first, and the paired
     difference of their PSNR to the best training-free method.
 
     Args:
         scores: their names; None: those that are shown.
         differences: whether to have that column.
     """
-    tables = []
-    for acc, own in by_acceleration(rows).items():
+    tables, parts = [], by_condition(rows)
+    titles = titles_of(parts)
+    for condition, own in parts.items():
         best = best_baseline(own) if differences else None
         columns = columns_of(own)
         table = score_table({name: columns[name] for name in means_of(own)}, scores)
@@ -134,7 +137,8 @@ def score_tables(
             note += f" Differences are paired by sample: {interval_meaning(groups is not None)}."
             for name, line in zip(means_of(own), cells, strict=True):
                 line.append("" if name == best else psnr_difference(own, name, best, groups))
-        tables.append(Table(heads, cells, f"Acceleration {float(acc):g}", note))
+        title = titles[condition]
+        tables.append(Table(heads, cells, title[:1].upper() + title[1:], note))
     return tables
 
 
@@ -176,15 +180,15 @@ def psnr_difference(rows: Rows, first: str, second: str, groups: Groups) -> str:
 
 def advantage_table(runs: Mapping[str, tuple[Rows, Groups]]) -> Table | None:
     """Each network minus the best training-free method of each score, for every run and
-    acceleration; None if there is nothing to compare.
+    condition; None if there is nothing to compare.
 
     `runs`: rows and patients by the name of the run, "" if there is one alone.
     """
     lines: dict[str, dict[str, str]] = {}
+    titles = titles_of(condition_of(row) for rows, _ in runs.values() for row in rows)
     for run, (rows, groups) in runs.items():
         for one in advantages(rows, groups):
-            nominal = "" if one.acc is None else f"acceleration {one.acc:g}"
-            label = ", ".join(filter(None, (one.first, run, nominal)))
+            label = ", ".join(filter(None, (one.first, run, titles[one.condition])))
             text = difference_text(one.interval, SCORES[one.score].digits)
             lines.setdefault(label, {})[one.score] = f"{text} ({one.second})"
     if not lines:
@@ -212,8 +216,8 @@ def lesion_table(rows: Rows, run: str = "") -> Table | None:
         [method, *(kept_text(kept.get(diameter)) for diameter in DIAMETERS)]
         for method, kept in kept_contrasts(rows).items()
     ]
-    nominal = f"acceleration {float(rows[0]['acc']):g}"
-    title = f"Lesion test, {', '.join(filter(None, (run, nominal)))}: kept, worst, ghost"
+    masks = condition_of(rows[0]).title(with_pattern=False)
+    title = f"Lesion test, {', '.join(filter(None, (run, masks)))}: kept, worst, ghost"
     heads = ["method", *(f"{diameter:g} pixels" for diameter in DIAMETERS)]
     return Table(heads, cells, title, LESION_MEANING)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from evaluation.bench import Effort, Reference
 from evaluation.intervals import advantages
-from evaluation.summary import Rows, by_acceleration, means_of, n_samples_of
+from evaluation.summary import Rows, by_condition, means_of, n_samples_of, titles_of
 from metrics import SCORES
 from report.tables import Groups, Table, difference_text, wrapped
 from training.run_folder import highest_peak
@@ -67,10 +67,10 @@ def reference_lines(reference: Reference) -> list[str]:
     ]
 
 
-def stage_lines(psnr: Sequence[float], acc: float) -> list[str]:
-    """The mean PSNR over the test samples after each stage of a network."""
+def stage_lines(psnr: Sequence[float], masks: str) -> list[str]:
+    """The mean PSNR over the test samples after each stage of a network; `masks`: their title."""
     values = ", ".join(f"{value:.2f}" for value in psnr)
-    return [f"test, acceleration {acc:g}: mean PSNR in dB after each stage {values}"]
+    return [f"test, {masks}: mean PSNR in dB after each stage {values}"]
 
 
 def verdict_lines(
@@ -81,14 +81,14 @@ def verdict_lines(
     unit: str = "test sample",
 ) -> list[str]:
     """The scores in order, and the networks against the best training-free method, for each
-    acceleration; first the `origin` of the data, last the `remedies` of a network that is behind.
+    condition; first the `origin` of the data, last the `remedies` of a network that is behind.
     """
-    lines, behind = list(origin), ""
-    for acc, own in by_acceleration(rows).items():
+    lines, behind, parts = list(origin), "", by_condition(rows)
+    titles = titles_of(parts)
+    for condition, own in parts.items():
         ranked = ", ".join(f"{name} {mean:.2f}" for name, mean in means_of(own).items())
         lines.append(
-            f"acceleration {float(acc):g}, mean PSNR of {counted(n_samples_of(own), unit)} in dB:"
-            f" {ranked}"
+            f"{titles[condition]}, mean PSNR of {counted(n_samples_of(own), unit)} in dB: {ranked}"
         )
         for difference in advantages(own, groups):
             if difference.score == "psnr":

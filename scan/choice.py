@@ -6,6 +6,7 @@ not measured.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from methods.baselines import BASELINES, baseline
 from physics.sense import as_measured, seen_by
 from scan.adaptation import hold_out, line_error, line_weights, of_coils
 from scan.measurement import Measurement
+from util.errors import InputError
 from util.random_streams import Stream, generator
 
 BEST_AS_A_RULE = "patch_low_rank"  # where no lines can be held out
@@ -25,11 +27,14 @@ class ChosenMethod:
     """A training-free method, and what it was compared with."""
 
     name: str
-    errors: dict[str, float]  # mean squared error of held-out lines by method; empty: no lines
+    # mean squared error of held-out lines by method; empty: no lines; None: there was no choice
+    errors: dict[str, float] | None
 
     @property
     def line(self) -> str:
         """The choice in words."""
+        if self.errors is None:
+            return f"training-free method: {self.name}, the only one"
         if not self.errors:
             return f"training-free method: {self.name}; too few measured lines to hold some out"
         least = self.errors[self.name]
@@ -45,19 +50,33 @@ class ChosenMethod:
 
 
 @torch.no_grad()
-def best_training_free(measurement: Measurement, seed: int) -> ChosenMethod:
-    """The iterative training-free method that predicts held-out lines best, each with its usual
-    parameters."""
-    coils = measurement.maps is not None
+def best_training_free(
+    measurement: Measurement, seed: int, names: Sequence[str] | None = None
+) -> ChosenMethod:
+    """The training-free method that predicts held-out lines best, each with its usual parameters.
+
+    `names`: of the methods; None: all iterative ones. Those that these data do not allow are left
+    out.
+
+    Raises:
+        InputError: none is left.
+    """
+    coils, given = measurement.maps is not None, names is not None
+    names = available_baselines(names, measurement.is_real, coils)
+    names = [name for name in names if given or BASELINES[name].grid]
+    if not names:
+        kind = "several coils" if coils else "real" if measurement.is_real else "complex images"
+        raise InputError(f"none of --baselines is for {kind}: leave it out for all that are")
+    if len(names) == 1:
+        return ChosenMethod(names[0], None)
     held = hold_out(measurement, measurement.is_real, generator(Stream.HELD_OUT, seed))
     if not held.lines.any():
-        return ChosenMethod(BEST_AS_A_RULE, {})
+        return ChosenMethod(BEST_AS_A_RULE if BEST_AS_A_RULE in names else names[-1], {})
     weight = of_coils(held.lines * line_weights(held.often), measurement.maps)
     errors = {}
-    for name in available_baselines(None, measurement.is_real, coils):
-        if BASELINES[name].grid:
-            method = baseline(name, measurement.is_real)
-            images = method(*as_measured(held.given, held.seen, measurement.maps))
-            predicted = seen_by(images, measurement.maps)
-            errors[name] = line_error(predicted, measurement.aliased, weight).item()
+    for name in names:
+        method = baseline(name, measurement.is_real)
+        images = method(*as_measured(held.given, held.seen, measurement.maps))
+        predicted = seen_by(images, measurement.maps)
+        errors[name] = line_error(predicted, measurement.aliased, weight).item()
     return ChosenMethod(min(errors, key=lambda name: errors[name]), errors)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from CS_mask import Sampling, evaluation_masks
+from CS_mask import Condition, Sampling, evaluation_masks
 from data.batches import Batch
 from data.coils import coil_images, require_calibration, require_coils, whitened
 from data.kspace import is_full, measured_lines
@@ -24,6 +24,7 @@ from physics.sense import measurement_of
 from util.errors import InputError
 
 BRIGHT_QUANTILE, BRIGHT_LEVEL = 0.999, 0.77  # images of the phantom with a peak of 1 have this one
+MEASURED = "measured"  # the pattern of lines that come with the scan
 REAL_SHARE = 1e-4  # of the energy, in what contradicts real-valued images: rounding, no phase
 
 
@@ -77,7 +78,7 @@ def from_images(
     if truth.is_complex() and truth.imag.square().sum() < REAL_SHARE * truth.abs().square().sum():
         truth = truth.real
     lines = drawn_lines(images.shape, sampling, seed, number, mask)
-    nominal = sampling.acc[0] if mask is None else None
+    nominal = sampling.condition if mask is None else None
     return _scaled(undersample(truth, lines), lines, truth, not truth.is_complex(), nominal, number)
 
 
@@ -100,7 +101,7 @@ def from_coils(
     drawn: Tensor | None,
     maps: np.ndarray | None = None,
     noise: np.ndarray | None = None,
-    acc: float | None = None,
+    condition: Condition | None = None,
     where: str = "k-space",
     number: int = 0,
 ) -> Measurement:
@@ -111,7 +112,7 @@ def from_coils(
             then its combined image. None: all measured lines are taken.
         maps: (C, Y, X), sensitivities; None: they are estimated from the measured lines.
         noise: (C, N), a scan of the coils' noise; None: the corners of k-space are taken.
-        acc: nominal acceleration of `drawn`; None: the actual one.
+        condition: that of `drawn`; None: the actual acceleration.
         where: its place, for messages.
         number: of the series in the scan.
 
@@ -145,7 +146,7 @@ def from_coils(
         used = torch.where(size > 0, used / size, 0)
         of_maps = "sensitivity maps are those of the file, scaled to a norm of 1"
     truth = None if drawn is None else combine(coils, used)
-    measurement = _scaled(aliased, lines, truth, False, acc, number, used)
+    measurement = _scaled(aliased, lines, truth, False, condition, number, used)
     return dataclasses.replace(measurement, notes=(note, of_maps))
 
 
@@ -235,7 +236,7 @@ def _scaled(
     mask: Tensor,
     truth: Tensor | None,
     is_real: bool,
-    acc: float | None,
+    condition: Condition | None,
     number: int,
     maps: Tensor | None = None,
 ) -> Measurement:
@@ -249,6 +250,6 @@ def _scaled(
     scale = (bright or float(shared.max())) / BRIGHT_LEVEL
     if truth is not None:
         truth = truth / scale
-    if acc is None:  # not drawn here
-        acc = mask.numel() / mask.sum().item()
-    return Measurement([number], acc, truth, mask, aliased / scale, maps, scale, is_real)
+    if condition is None:  # not drawn here
+        condition = Condition(MEASURED, mask.numel() / mask.sum().item())
+    return Measurement([number], condition, truth, mask, aliased / scale, maps, scale, is_real)

@@ -7,7 +7,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from CS_mask import Condition
 from evaluation.scoring import ScoreRow, score_images
+from evaluation.tuning import available_baselines
 from formats.series import Series
 from methods.averaging import average_name, averaged
 from methods.baselines import Method, baseline
@@ -23,7 +25,8 @@ from scan.weights import (
     sampling_notes,
 )
 
-TRAINING_FREE = ("zero_filled", "view_sharing")  # beside the network and the best such method
+UNDERSAMPLED = "zero_filled"  # is always shown
+SIMPLE = ("view_sharing",)  # beside the network and the best training-free method
 
 
 @dataclass
@@ -66,6 +69,7 @@ class Reconstructor:
     average: int  # mean over this many flips and reversals
     precision: str
     seed: int  # of the held-out lines
+    baselines: tuple[str, ...] | None  # training-free methods; None: the usual ones and the best
     device: torch.device
     # by kind of series
     adapted: dict[bool, Adapted] = field(default_factory=dict)  # to real-valued, to complex ones
@@ -85,15 +89,18 @@ class Reconstructor:
         kind = measurement.is_real, measurement.maps is not None
         if kind in self.chosen:
             return None
-        self.chosen[kind] = best_training_free(measurement, self.seed)
+        self.chosen[kind] = best_training_free(measurement, self.seed, self.baselines)
         return self.chosen[kind]
 
     def reconstruct(self, series: Series, patient: str, measurement: Measurement) -> Reconstruction:
         """The reconstructions of a series, and their scores if its truth is known."""
         started = time.perf_counter()
         weights, adapted = self.weights_for(measurement), self.adapted.get(measurement.is_real)
-        best = self.chosen[measurement.is_real, measurement.maps is not None].name
-        methods = {name: baseline(name, measurement.is_real) for name in (*TRAINING_FREE, best)}
+        is_real, coils = measurement.is_real, measurement.maps is not None
+        best = self.chosen[is_real, coils].name
+        named = (UNDERSAMPLED, *(self.baselines or SIMPLE), best)
+        free = available_baselines(named, is_real, coils)
+        methods = {name: baseline(name, is_real) for name in free}
         methods[weights.model] = partial(run_network, weights.network, precision=self.precision)
         if adapted is not None:
             name = f"{weights.model}_adapted"
@@ -112,7 +119,9 @@ class Reconstructor:
             adapted=adapted,
             images=images,
             truth=truth,
-            rows=[] if truth is None else score_series(images, truth, number, measurement.acc),
+            rows=[]
+            if truth is None
+            else score_series(images, truth, number, measurement.condition),
             best=best,
             outside=sampling_notes(weights, measurement),
             seconds=time.perf_counter() - started,
@@ -129,12 +138,12 @@ def reconstruct_all(methods: dict[str, Method], measurement: Measurement) -> dic
 
 
 def score_series(
-    images: dict[str, Tensor], truth: Tensor, number: int, acc: float | None
+    images: dict[str, Tensor], truth: Tensor, number: int, condition: Condition
 ) -> list[ScoreRow]:
     """Scores of the magnitudes (T, Y, X), all divided by the maximum of the truth.
 
-    `number` and `acc`: of the series, and its nominal acceleration, for the rows.
+    `number` and `condition`: of the series and its masks, for the rows.
     """
     peak = truth.abs().max()
     scaled = {method: image.abs()[None] / peak for method, image in images.items()}
-    return score_images(scaled, truth.abs()[None] / peak, [number], acc)
+    return score_images(scaled, truth.abs()[None] / peak, [number], condition)

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from CS_mask import Sampling
 from dataset import PHANTOM, PHANTOM_SIZE
 from evaluation.sampling_shift import outside_lines
 from methods.start import ZERO_FILLED
 from scan.measurement import Measurement
 from training import checkpoint as ckpt
-from training.run import sampling_of
+from training.run import trained_sampling
 from util.errors import InputError
 
 
@@ -24,6 +25,7 @@ class Weights:
     model: str
     network: nn.Module  # ready for inference
     settings: dict[str, Any]  # of its training
+    sampling: Sampling  # of its training
     needs_real: bool  # it assumes real-valued images
     gives_magnitude: bool  # of complex images
     frames: int | None  # it takes this number of frames; None: any
@@ -55,6 +57,7 @@ def load_scan_weights(name: str, device: torch.device) -> Weights:
         model=checkpoint["model"],
         network=ckpt.network_of(checkpoint, path, device),
         settings=settings,
+        sampling=trained_sampling(checkpoint),
         needs_real=architecture.get("real_image", False)
         and architecture.get("start") != ZERO_FILLED,
         gives_magnitude=not architecture.get("data_consistency", True),
@@ -95,13 +98,14 @@ def training_lines(weights: Weights) -> list[str]:
     data = "the phantom alone" if s.get("data") == PHANTOM else Path(str(s.get("data"))).name
     return [
         f"weights {weights.name}: {weights.model} for {kind}, trained on {data} (frames x lines x"
-        f" columns: {size}), {sampling_of(s)}" + (f", with {' and '.join(added)}" if added else ""),
+        f" columns: {size}), {weights.sampling}"
+        + (f", with {' and '.join(added)}" if added else ""),
     ]
 
 
 def sampling_notes(weights: Weights, measurement: Measurement) -> list[str]:
     """How the measured lines differ from those that the weights were trained on, one per line."""
-    return outside_lines(measurement.mask.cpu().numpy(), sampling_of(weights.settings))
+    return outside_lines(measurement.mask.cpu().numpy(), weights.sampling)
 
 
 def size_notes(weights: Weights, measurement: Measurement) -> list[str]:

@@ -42,11 +42,11 @@ from physics.fourier import fftc
 from physics.sense import aliased_by, measurement_of
 
 ACQUISITION = Acquisition(
-    Sampling("gaussian", (8, 8), 10), phase=True, noise=0.005, data_seed=1, coils=8
+    Sampling(("gaussian",), (8, 8), (10,)), phase=True, noise=0.005, data_seed=1, coils=8
 )
 WEIGHTS = (0.002, 0.004)
 STEPS = 300  # of both
-ONE_COIL = Acquisition(Sampling("gaussian", (6, 6), 10), phase=False, noise=0.0, data_seed=0)
+ONE_COIL = Acquisition(Sampling(("gaussian",), (6, 6), (10,)), phase=False, noise=0.0, data_seed=0)
 RULES = {  # of BART: its regularisation, and its weights
     "locally low rank, 8 x 8": ("-R L:7:7:{} -b 8", (0.0001, 0.0002, 0.0005, 0.001)),
     "wavelets in space": ("-R W:3:0:{}", (0.0005, 0.002, 0.008)),

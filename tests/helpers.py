@@ -113,7 +113,7 @@ def full_disk(*arguments, **keywords) -> None:
 
 
 def sampling(acc: float, centre_lines: int = 4) -> Sampling:
-    return Sampling("gaussian", (acc, acc), centre_lines)
+    return Sampling(("gaussian",), (acc, acc), (centre_lines,))
 
 
 def random_complex(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -119,7 +119,9 @@ def test_evaluation_masks_are_fixed_and_not_those_of_training():
 
 
 def test_a_range_of_accelerations_is_drawn_from_for_every_mask():
-    masks = evaluation_masks(range(200), (3, 64), Sampling("gaussian", (4, 8), 4), data_seed=0)
+    masks = evaluation_masks(
+        range(200), (3, 64), Sampling(("gaussian",), (4, 8), (4,)), data_seed=0
+    )
     lines = masks.sum(axis=-2)[..., 0]  # (200, 3)
     assert (lines == lines[:, :1]).all()  # the frames of a sample have one acceleration
     assert lines.min() == 8
@@ -129,7 +131,7 @@ def test_a_range_of_accelerations_is_drawn_from_for_every_mask():
 
 def drawn(pattern, acc=6, centre_lines=0, shape=(20, 192), seed=0, partial_fourier=1.0):
     """Lines (T, Y) of a mask."""
-    chosen = Sampling(pattern, (acc, acc), centre_lines, partial_fourier)
+    chosen = Sampling((pattern,), (acc, acc), (centre_lines,), (partial_fourier,))
     return chosen.draw(shape, np.random.default_rng(seed))[..., 0]
 
 

@@ -124,6 +124,15 @@ def test_the_mask_may_have_a_file_of_its_own(tmp_path):
         reconstruct_scan("phantom", tmp_path / "none", mask=lines)
 
 
+def test_named_training_free_methods_are_scored_and_the_best_of_them_shown(tmp_path):
+    np.savez(tmp_path / "mine.npz", dataset=IMAGES[:1])
+    names = ("view_sharing", "temporal_tv", "kt_sparse")
+    rows = reconstruct_scan(tmp_path / "mine.npz", tmp_path / "out", baselines=names, **QUICK)
+    expected = ["zero_filled", "view_sharing", "kt_sparse", "temporal_tv", "cascade"]
+    assert [row["method"] for row in rows] == expected
+    assert len({*names} & arrays_of(tmp_path / "out").keys()) == 1
+
+
 def test_what_was_measured_by_the_mask_is_no_truth():
     """K-space of a contiguous centre looks fully sampled, unless a mask says what was measured."""
     kspace = fftc(torch.from_numpy(IMAGES[0])).numpy()
@@ -133,7 +142,7 @@ def test_what_was_measured_by_the_mask_is_no_truth():
     assert measured(Series("a", low, True, centre), sampling(4), 0, 0).image is None
     assert measured(Series("a", low, True), sampling(4), 0, 0).image is not None
     every = measured(Series("a", kspace, True, np.ones((8, 64), bool)), sampling(4), 0, 0)
-    assert every.acc == 4  # a mask of all lines is none
+    assert every.condition.acc == 4  # a mask of all lines is none
     measured_too = centre.copy()
     measured_too[0, 50] = True  # a line that was measured, but is zero
     thinned = low * (np.arange(64) % 3 > 0)[:, None]
@@ -244,6 +253,8 @@ def test_weights_that_cannot_take_the_data_say_what_they_take(tmp_path, finished
     ("settings", "message"),
     [
         ({"acc": 0.5}, "--acc is 0.5, expected at least 1"),
+        ({"baselines": ()}, "--baselines names no method, expected one or more"),
+        ({"baselines": ("bm3d",)}, "--baselines is .bm3d., expected one of zero_filled"),
         ({"adapt": -1.0}, "--adapt is -1.0, expected at least 0"),
         ({"precision": "float16"}, "--precision is 'float16', expected one of float32, bfloat16"),
         ({"device": "tpu"}, "--device tpu cannot be used here"),

@@ -160,7 +160,27 @@ def test_a_range_of_accelerations_is_trained_and_each_scored(tmp_path, tiny_npz)
             if row["acc"] == acc and row["method"] == "view_sharing"
         ]
         assert f"{np.mean(of_view_sharing):.2f} ± " in text
-    assert "training masks of acceleration 3 to 6 are drawn" in text
+    assert "training masks (gaussian lines at acceleration 3 to 6, with 4 centre lines) are" in text
+
+
+def test_several_patterns_are_trained_together_and_each_scored(tmp_path, tiny_npz):
+    settings = CASCADE | {"pattern": ("gaussian", "equispaced"), "sample_n": (0, 4)}
+    settings |= {"partial_fourier": (1.0, 0.75), "num_epochs": 1, "num_pictures": 1}
+    train(tmp_path / "run", data=tiny_npz, **settings)
+    rows = rows_of(tmp_path / "run")
+    assert [row["pattern"] for row in rows] == ["gaussian"] * 12 + ["equispaced"] * 12
+    text = " ".join(report_of(tmp_path / "run").split())
+    assert (
+        "training masks (gaussian or equispaced lines at acceleration 4, with 0 or 4 centre lines"
+        " and 1 or 0.75 partial Fourier) are drawn" in text
+    )
+    assert "Cartesian, equispaced, 1 or 0.75 partial Fourier: " in text
+    for title in ("Gaussian lines, acceleration 4", "Equispaced lines, acceleration 4"):
+        assert f"{title} method MSE" in text
+    assert "validation/psnr of the best training-free method" not in text  # each mask has its own
+    assert "equispaced lines, acceleration 4, mean PSNR of 3 test samples in dB: " in text
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "(gaussian lines, acceleration 4, the first of the 2 tested)" in page
 
 
 def test_all_baselines_are_scored_and_the_second_run_recalls_them(tmp_path, tiny_npz, monkeypatch):
@@ -257,6 +277,22 @@ def test_a_checkpoint_is_scored_and_its_data_named(tmp_path, tiny_npz, finished,
     assert len(rows) == 9 * len(METHODS)
     for row in rows_of(finished[0]):
         assert rows[row["sample"], row["method"]]["psnr"] == row["psnr"]
+
+
+def test_weights_on_other_lines_and_noise_are_said_to_be_outside_of_their_training(
+    tmp_path, tiny_npz, finished, capsys
+):
+    settings = TINY | {"num_epochs": 0, "initial_weights": str(finished[0] / ckpt.BEST)}
+    train(tmp_path / "same", data=tiny_npz, **settings)
+    assert "outside of the training" not in capsys.readouterr().out
+    changed = {"pattern": ("gaussian", "equispaced"), "sample_n": 0, "noise": 0.02}
+    train(tmp_path / "other", data=tiny_npz, **settings | changed)
+    page = (tmp_path / "other" / "report.html").read_text()
+    for text in (capsys.readouterr().out, report_of(tmp_path / "other"), page):
+        assert "outside of the training: lines repeat: the frames together" in " ".join(
+            text.split()
+        )
+        assert "outside of the training: noise 0.02, the weights were trained with 0" in text
 
 
 def test_training_goes_on_from_initial_weights(tmp_path, tiny_npz, finished):

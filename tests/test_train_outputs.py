@@ -46,7 +46,7 @@ def test_metrics_have_a_row_for_each_sample_and_method(finished):
     folder, returned = finished
     rows = rows_of(folder)
     test_part = json.loads((folder / "config.json").read_text())["split"]["test"]
-    assert list(rows[0]) == ["sample", "acc", "method", *SCORES]
+    assert list(rows[0]) == ["sample", "pattern", "acc", "method", *SCORES]
     assert [(int(row["sample"]), row["method"]) for row in rows] == [
         (sample, method) for sample in test_part for method in METHODS
     ]
@@ -152,7 +152,7 @@ def test_report_page_has_the_results(finished):
         score,
     )
     assert "was trained for 4 epochs on 5 samples of" in text
-    assert "1 of the 3 test samples, at acceleration 4." in text
+    assert "1 of the 3 test samples (acceleration 4)." in text
     for method, mean in means.items():
         assert re.search(rf'<th scope="row">{method}</th><td>{mean} ± ', text), method
     for heading in ("The heartbeat", "Scores", "Training", "Limits of these results", "Details"):
@@ -166,7 +166,7 @@ def test_report_page_of_training_free_methods_at_several_accelerations(tmp_path,
     settings = TINY | {"num_epochs": 0, "num_pictures": 2, "test_acc": (2.0, 4.0)}
     train(tmp_path / "a <b>", data=tiny_npz, **settings)
     text = (tmp_path / "a <b>" / "report.html").read_text()
-    assert "2 of the 3 test samples, at acceleration 2, the first of the 2 tested." in text
+    assert "2 of the 3 test samples (acceleration 2, the first of the 2 tested)." in text
     assert "Training-free methods were compared; there was no network." in text
     assert "the best of 3 training-free methods" in text
     assert "a &lt;b&gt;" in text

@@ -62,7 +62,7 @@ def assert_same_scores(folder: Path, alone: Path) -> None:
     rate, 1e-3; the scores of so few steps agree to far less than what is reported.
     """
     rows, expected = rows_of(folder), rows_of(alone)
-    names = ("sample", "acc", "method")
+    names = ("sample", "pattern", "acc", "method")
     assert [[row[k] for k in names] for row in rows] == [
         [row[k] for k in names] for row in expected
     ]

@@ -17,12 +17,12 @@ from torch import nn
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from CS_mask import Sampling, lines_per_frame, training_masks
+from CS_mask import lines_per_frame, training_masks
 from model import architecture_settings, build_model, channels_last, run_network
 from physics.fourier import undersample
 from timing.control import Control
 from training.optimisation import make_optimizer, training_loss
-from training.run import acceleration_range
+from training.run import sampling_of
 from util.machine import make_deterministic, peak_memory, reuse_memory
 
 CONTROL = "control"
@@ -69,9 +69,10 @@ class Subject:
         self.optimizer = make_optimizer(self.network, s["initial_lr"], s["weight_decay"])
         shape = (setup.batch_size, setup.frames, setup.size, setup.size)
         self.image = torch.rand(shape, device=device)
-        draws, acc = [(0, i) for i in range(setup.batch_size)], acceleration_range(s["acc"])
-        centre_lines = min(s["sample_n"], lines_per_frame(setup.size, acc[1]))
-        sampling = Sampling(s["pattern"], acc, centre_lines, s["partial_fourier"])
+        draws, sampling = [(0, i) for i in range(setup.batch_size)], sampling_of(s)
+        most = lines_per_frame(setup.size, sampling.acc[1])
+        centre_lines = tuple(min(n, most) for n in sampling.centre_lines)
+        sampling = replace(sampling, centre_lines=centre_lines)
         masks = training_masks(draws, shape[1:3], sampling, seed=0)
         self.mask = torch.from_numpy(masks).to(device)
         self.aliased = undersample(self.image, self.mask)

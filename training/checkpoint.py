@@ -53,7 +53,7 @@ KEYS = {
     "history": list,  # a dict of scores for every completed epoch
     "scores": dict,  # of the last validation
     "best_psnr": float,  # highest mean validation PSNR so far
-    "data": dict,  # hash, shape of a sample, hashes of samples used for training and selection
+    "data": dict,  # hash, shape of a sample, masks of a file, hashes of what trained and selected
     "versions": dict,
     "random_states": dict,  # of torch's generators
     "optimizer": dict,  # empty in the best checkpoint, which is for inference only

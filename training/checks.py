@@ -1,5 +1,6 @@
 """Checks of the settings: alone, against the initial weights, against the data, and in training."""
 
+import itertools
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from CS_mask import PATTERNS, Sampling
+from CS_mask import PATTERNS, Condition, Sampling
 from data.augmentation import AUGMENTATIONS
 from data.coils import require_calibration
 from data.split import PARTS
@@ -21,7 +22,7 @@ from methods.unet import BRANCHES
 from model import MODELS, architecture_settings, training_settings
 from training.checkpoint import architecture_of
 from training.optimisation import LOSSES, SCHEDULES
-from training.run import acceleration_range
+from training.run import several
 from util.errors import InputError
 from util.progress import say
 from util.settings import flag, require_bounds, require_choices
@@ -61,9 +62,12 @@ def check_settings(settings: Settings) -> None:
     """Raise InputError at the first setting whose value makes no sense, whatever the data."""
     require_bounds(settings, AT_LEAST, AT_MOST, MORE_THAN, LESS_THAN)
     choices: dict[str, Collection[Any]] = {**CHOICES, "average": AVERAGES}
-    if Path(settings["pattern"]).suffix:  # a file of masks
+    if mask_file(settings["pattern"]):
         del choices["pattern"]
     require_choices(settings, choices)
+    for name in ("pattern", "acc", "sample_n", "partial_fourier"):
+        if settings[name] == ():
+            raise InputError(f"{flag(name)} has no value, expected one or more")
     for name in ("data", "initial_weights"):
         if settings[name] is not None and not settings[name].strip():
             raise InputError(f"{flag(name)} is empty text: name a file")
@@ -85,6 +89,12 @@ def check_settings(settings: Settings) -> None:
             f"--split is {split}, but with --num-epochs {num_epochs} the parts"
             f" {', '.join(needed)} must not be empty: try 4 1 2"
         )
+
+
+def mask_file(pattern: str | tuple[str, ...]) -> Path | None:
+    """The file of masks that `--pattern` names; None: it names patterns."""
+    files = [Path(name) for name in several(pattern) if Path(name).suffix]
+    return files[0] if files and len(several(pattern)) == 1 else None
 
 
 def check_world(settings: Settings, world: World) -> None:
@@ -163,7 +173,7 @@ def with_given_masks(
     Raises:
         InputError: other values of them were `named`, or they are to be cut.
     """
-    if settings["partial_fourier"] < 1:
+    if several(settings["partial_fourier"]) != (1,):
         raise InputError("--partial-fourier is not for the masks of a file: cut them there")
     found = mask_figures(masks[..., None])
     of_masks = {"acc": round(found.acceleration, 2), "test_acc": None, "sample_n": found.centre}
@@ -219,15 +229,18 @@ def check_against_data(
             f"{cine.source} has {n_frames} frames, but --in-channels is {channels[0]} and"
             f" --out-channels {channels[1]}: give both as {n_frames}"
         )
-    for acc in (*acceleration_range(settings["acc"]), *(settings["test_acc"] or ())):
+    for part, acc in itertools.product(
+        sampling.parts(), (*sampling.acc, *(settings["test_acc"] or ()))
+    ):
+        one = part.at(Condition(part.patterns[0], acc))
         try:
-            mask = sampling.at(acc).draw((n_frames, ny), np.random.default_rng(0))
+            mask = one.draw((n_frames, ny), np.random.default_rng(0))
         except ValueError as error:
             raise InputError(
                 f"--acc, --test-acc, --sample-n and --partial-fourier: {error}"
             ) from None
         if cine.n_coils or settings["coils"]:
-            require_calibration(torch.from_numpy(mask)[None], f"acceleration {acc:g}")
+            require_calibration(torch.from_numpy(mask)[None], str(one))
 
 
 def check_finite(loss: float, where: str, folder: Path, initial_lr: float) -> None:

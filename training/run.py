@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from CS_mask import Sampling
+from CS_mask import UNNAMED, Condition, Sampling
 from data.acquisition import Acquisition
 from data.batches import TrainingDraws
 from dataset import Cine
@@ -38,7 +38,9 @@ class Run:
     world: World = ALONE  # the processes that work on it
     # hashes of the samples that "trained", and that "selected", the weights it starts from
     seen: dict[str, set[str]] = field(default_factory=lambda: {"trained": set(), "selected": set()})
-    trained: Sampling | None = None  # of the weights that it starts from
+    # of the training of the weights that it starts from
+    trained: Sampling | None = None
+    trained_noise: float = 0.0
     masks: tuple[tuple[str, ...], ...] = ()  # given in a file, as `Sampling.given`
 
     @property
@@ -56,7 +58,7 @@ class Run:
     def acquisition(self) -> Acquisition:
         """How its images are undersampled."""
         s = self.settings
-        sampling = replace(sampling_of(vars(s)), given=self.masks)
+        sampling = sampling_of(vars(s), self.masks)
         return Acquisition(sampling, s.phase, s.noise, s.data_seed, s.coils, s.virtual_coils)
 
     @property
@@ -72,11 +74,14 @@ class Run:
         return TrainingDraws(s.seed, s.fresh_masks, s.augment, s.strip or None)
 
     @property
-    def test_accelerations(self) -> tuple[float, ...]:
-        """The accelerations that the test part is scored at."""
-        low, high = acceleration_range(self.settings.acc)
+    def test_conditions(self) -> list[Condition]:
+        """The patterns and accelerations that the test part is scored at: each with each."""
+        sampling = self.acquisition.sampling
+        low, high = sampling.acc
         chosen = tuple(dict.fromkeys(map(float, self.settings.test_acc or ())))
-        return chosen or ((low,) if low == high else (low, (low + high) / 2, high))
+        accelerations = chosen or ((low,) if low == high else (low, (low + high) / 2, high))
+        patterns = dict.fromkeys(sampling.patterns)
+        return [Condition(pattern, acc) for pattern in patterns for acc in accelerations]
 
     @property
     def n_rounds(self) -> int:
@@ -135,18 +140,24 @@ def pass_size(batch_size: int, accumulation: int, parts: Mapping[str, Sequence[i
     return math.ceil(min(batch_size, max(map(len, parts.values()))) / accumulation)
 
 
-def sampling_of(settings: Mapping[str, Any]) -> Sampling:
-    """The sampling of a training with these settings, without the masks of a file; the settings of
+def sampling_of(settings: Mapping[str, Any], given: tuple[tuple[str, ...], ...] = ()) -> Sampling:
+    """The sampling of a run with these settings and the `given` masks of a file; the settings of
     older weights have no pattern."""
-    s = {"pattern": "gaussian", "partial_fourier": 1.0, **settings}
-    pattern, acc = Path(s["pattern"]).name, acceleration_range(s["acc"])
-    return Sampling(pattern, acc, s["sample_n"], s["partial_fourier"])
+    s = {"pattern": UNNAMED, "partial_fourier": 1.0, **settings}
+    patterns = tuple(Path(name).name for name in several(s["pattern"]))
+    acc = tuple(map(float, several(s["acc"])))
+    centre_lines, shares = several(s["sample_n"]), several(s["partial_fourier"])
+    return Sampling(patterns, (acc[0], acc[-1]), centre_lines, shares, given)
 
 
-def acceleration_range(acc: float | tuple[float, ...]) -> tuple[float, float]:
-    """Lowest and highest of a setting that is one acceleration or two."""
-    both = acc if isinstance(acc, tuple) else (acc, acc)
-    return float(both[0]), float(both[-1])
+def trained_sampling(checkpoint: Mapping[str, Any]) -> Sampling:
+    """The sampling that the weights of a checkpoint were trained on."""
+    return sampling_of(checkpoint["settings"], checkpoint["data"].get("masks", ()))
+
+
+def several(value: Any) -> tuple:
+    """The values of a setting that is one value or several."""
+    return value if isinstance(value, tuple) else (value,)
 
 
 def save(run: Run, training: Training, name: str) -> None:
@@ -179,6 +190,7 @@ def snapshot(run: Run, training: Training, inference_only: bool) -> dict[str, An
         "data": {
             "hash": run.cine.hash,
             "shape": list(run.cine.shape),
+            "masks": run.masks,  # of a file
             "seen": {
                 role: sorted(run.seen[role] | {hashes[i] for i in run.parts[part]})
                 for role, part in {"trained": "train", "selected": "validation"}.items()

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from CS_mask import UNNAMED
 from metrics import SCORES
 from model import MODELS, architecture_settings
 from util.command_line import as_argument_file
@@ -25,6 +26,7 @@ LESIONS, HISTORY = "lesions.csv", "history.csv"
 REPORT = "report.html"
 ARRAYS, TENSORBOARD = "reconstructions.npz", "tensorboard"
 SETTINGS = "settings.txt"  # an argument file
+NAMES = ("method", "pattern")  # columns of tables that are text
 JOURNAL = "test_rows.jsonl"  # results of a test that is not finished
 # settings of this call, not of the run
 OF_THE_CALL = ("resume", "max_minutes", "max_steps", "data", "device", "arrays")
@@ -157,14 +159,14 @@ def require_same_data(folder: Path, data_hash: str, given: Sequence[Sequence[str
 
 
 def write_metrics(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """`metrics.csv`: a row for each test sample, acceleration and method."""
+    """`metrics.csv`: a row for each test sample, pattern, acceleration and method."""
     write_csv(folder / METRICS, rows)
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The rows of `metrics.csv`, scores as float, all else as text. A score that the file does not
-    have, because it is newer, is NaN: absent."""
-    absent = dict.fromkeys(SCORES, math.nan)
+    have, because it is newer, is NaN: absent; a pattern is that of older runs."""
+    absent = {"pattern": UNNAMED, **dict.fromkeys(SCORES, math.nan)}
     try:
         rows: list[dict[str, Any]] = [
             absent | {k: float(v) if k in SCORES else v for k, v in row.items()}
@@ -189,10 +191,10 @@ def read_lesions(folder: Path) -> list[dict[str, Any]]:
 
 
 def _read_numbers(path: Path) -> list[dict[str, Any]]:
-    """The rows of a CSV file, all as numbers except the method's name, without empty cells."""
+    """The rows of a CSV file, all as numbers except names, without empty cells."""
     try:
         return [
-            {k: value if k == "method" else float(value) for k, value in row.items() if value}
+            {k: value if k in NAMES else float(value) for k, value in row.items() if value}
             for row in read_csv(path)
         ]
     except FileNotFoundError:

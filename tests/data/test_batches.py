@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers import make_images, sampling
 
-from CS_mask import Sampling
+from CS_mask import Condition, Sampling
 from data.acquisition import Acquisition
 from data.augmentation import AUGMENTATIONS
 from data.batches import (
@@ -22,7 +22,7 @@ from physics.sense import aliased_by
 IMAGES = torch.from_numpy(make_images())  # (9, 8, 32, 36)
 ACQUISITION = Acquisition(sampling(4), phase=False, noise=0.0, data_seed=0)
 DRAWS = TrainingDraws(seed=0, fresh_masks=True, augment=(), strip=None)
-BETWEEN = Sampling("gaussian", (3.0, 6.0), 4)
+BETWEEN = Sampling(("gaussian",), (3.0, 6.0), (4,))
 RANDOM = {"augment": ("flips", "time"), "strip": 16, "phase": True, "noise": 0.01}
 RANDOM |= {"sampling": BETWEEN}
 
@@ -148,11 +148,12 @@ def test_evaluation_is_fixed_and_whole(settings):
     assert not equal(first, moved)
 
 
-def test_a_batch_knows_its_acceleration():
+def test_a_batch_knows_what_its_masks_have_in_common():
     acquisition = replace(ACQUISITION, sampling=BETWEEN)
-    assert EvaluationBatches(IMAGES, [6], acquisition, size=1)[0].acc is None  # each has its own
-    at = EvaluationBatches(IMAGES, [6], acquisition.at(4), size=1)[0]
-    assert at.acc == 4
+    every = EvaluationBatches(IMAGES, [6], acquisition, size=1)[0]
+    assert every.condition == ("gaussian", None)  # each has its own acceleration
+    at = EvaluationBatches(IMAGES, [6], acquisition.at(Condition("gaussian", 4)), size=1)[0]
+    assert at.condition == ("gaussian", 4)
     assert at.mask.sum(dim=-2).unique().item() == 8
 
 

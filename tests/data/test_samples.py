@@ -117,7 +117,7 @@ except InputError as error:
     assert "GB are free: save it with np.savez, uncompressed" in str(error), error
 dataset.MAPPED_FROM = 0
 images = dataset.load_cine(*given).images
-acquisition = Acquisition(Sampling("gaussian", (4, 4), 4), False, 0.0, 0)
+acquisition = Acquisition(Sampling(("gaussian",), (4, 4), (4,)), False, 0.0, 0)
 draws = TrainingDraws(0, True, ("flips",), 32)
 for i in range(len(images)):
     batch = training_batch(images, [(0, i)], acquisition, draws, "cpu")

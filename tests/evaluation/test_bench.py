@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import make_images, quality_of
 
-from CS_mask import Sampling
+from CS_mask import Condition, Sampling
 from data.acquisition import Acquisition
 from data.batches import EvaluationBatches
 from dataset import Cine
@@ -26,13 +26,18 @@ def bench(tmp_path, monkeypatch) -> Bench:
     hashes = [f"hash{i}" for i in range(9)]
     cine = Cine(images, None, hashes, "tiny", [], quality_of(images))
     parts = {"train": list(range(6)), "validation": [], "test": [6, 7, 8]}
-    acquisition = Acquisition(Sampling("gaussian", (3, 6), 4), phase=False, noise=0.0, data_seed=0)
+    acquisition = Acquisition(
+        Sampling(("gaussian",), (3, 6), (4,)), phase=False, noise=0.0, data_seed=0
+    )
     return Bench(cine, parts, acquisition, True, size=2, device=torch.device("cpu"))
 
 
-def scored(bench, learned, tuned, acc=4, size=2, **more):
+AT_4, AT_3 = Condition("gaussian", 4), Condition("gaussian", 3)
+
+
+def scored(bench, learned, tuned, condition=AT_4, size=2, **more):
     """Scores with these parameters of training-free methods."""
-    return replace(bench, size=size, tuned={acc: tuned}).score(learned, acc, **more)
+    return replace(bench, size=size, tuned={condition: tuned}).score(learned, condition, **more)
 
 
 def must_not_run(*arguments, **keywords):
@@ -40,16 +45,16 @@ def must_not_run(*arguments, **keywords):
 
 
 def test_only_training_samples_are_searched_on(bench, monkeypatch, tmp_path):
-    found = bench.parameters("kt_sparse", 4)
+    found = bench.parameters("kt_sparse", AT_4)
     bench.cine.images[4:] = 0  # validation, test and the training samples beyond the first ones
     monkeypatch.setenv("CINE_CACHE", str(tmp_path / "other"))
-    assert bench.parameters("kt_sparse", 4) == found
+    assert bench.parameters("kt_sparse", AT_4) == found
 
 
 def test_a_second_search_is_not_made(bench, monkeypatch):
-    found = bench.parameters("low_rank_sparse", 4.0)
+    found = bench.parameters("low_rank_sparse", AT_4)
     monkeypatch.setattr(bench_module, "tune", must_not_run)
-    assert bench.parameters("low_rank_sparse", 4) == found
+    assert bench.parameters("low_rank_sparse", Condition("gaussian", 4.0)) == found
 
 
 def test_scores_of_baselines_are_cached_and_those_of_networks_are_not(bench, monkeypatch):
@@ -66,14 +71,14 @@ def test_scores_of_baselines_are_cached_and_those_of_networks_are_not(bench, mon
     second = scored(bench, {"mine": network}, {"zero_filled": {}})
     assert calls == [2, 1, 2, 1]
     assert sorted(map(str, first)) == sorted(map(str, second))
-    for other in ({"tuned": {"zero_filled": {"threshold": 1}}}, {"size": 3}, {"acc": 3}):
+    for other in ({"tuned": {"zero_filled": {"threshold": 1}}}, {"size": 3}, {"condition": AT_3}):
         with pytest.raises(AssertionError):  # other numbers, if only in the last digits
             scored(bench, {"mine": network}, **{"tuned": {"zero_filled": {}}} | other)
 
 
 def test_what_was_spent_says_what_was_cached(bench, capsys):
     for _ in range(2):
-        bench.parameters("kt_sparse", 4)
+        bench.parameters("kt_sparse", AT_4)
         scored(bench, {"mine": lambda aliased, mask: aliased}, {"zero_filled": {}})
     search, test = bench.spent["search"], bench.spent["test"]
     assert (search.computed, search.cached) == (1, 1)
@@ -92,10 +97,10 @@ def test_a_network_cannot_have_the_name_of_a_baseline(bench):
 
 
 def test_parameters_are_a_copy_of_the_usual_ones_without_training_samples(bench):
-    bench.parameters("kt_sparse", 4)["threshold"] = 9.0
+    bench.parameters("kt_sparse", AT_4)["threshold"] = 9.0
     empty = replace(bench, parts=bench.parts | {"train": []})
-    assert empty.parameters("kt_sparse", 4) == BASELINES["kt_sparse"].usual
-    empty.parameters("kt_sparse", 4)["threshold"] = 9.0
+    assert empty.parameters("kt_sparse", AT_4) == BASELINES["kt_sparse"].usual
+    empty.parameters("kt_sparse", AT_4)["threshold"] = 9.0
     assert BASELINES["kt_sparse"].usual["threshold"] != 9.0
 
 
@@ -106,17 +111,17 @@ def test_every_batch_is_shown(bench):
     assert all(scored.images["mine"].dtype == torch.float32 for scored in seen)
 
 
-def identity(bench, name="zero_filled", acc=4):
-    return bench.identity(name, bench.batches("test", acc, size=1))
+def identity(bench, name="zero_filled", condition=AT_4):
+    return bench.identity(name, bench.batches("test", condition, size=1))
 
 
 def test_whatever_changes_the_measurement_has_numbers_of_its_own(bench):
     """Every field of the acquisition and of its sampling, those to come included."""
     others = {"noise": 0.1, "phase": True, "data_seed": 1, "coils": 8, "virtual_coils": 4,
-              "pattern": "uniform", "acc": (5.0, 5.0), "centre_lines": 2,
-              "partial_fourier": 0.75, "given": (("0110" * 8,) * 8,)}  # fmt: skip
-    acquisition = bench.acquisition.at(4)
-    before = bench.identity("zero_filled", bench.batches("test", 4, size=1))
+              "patterns": ("uniform",), "acc": (5.0, 5.0), "centre_lines": (2,),
+              "partial_fourier": (0.75,), "given": (("0110" * 8,) * 8,)}  # fmt: skip
+    acquisition = bench.acquisition.at(AT_4)
+    before = bench.identity("zero_filled", bench.batches("test", AT_4, size=1))
 
     def identity_with(changed: Acquisition):
         batches = EvaluationBatches(bench.cine.images, bench.parts["test"], changed, 1)
@@ -132,10 +137,19 @@ def test_whatever_changes_the_measurement_has_numbers_of_its_own(bench):
         assert identity_with(replace(acquisition, sampling=change)) != before, field.name
 
 
+def test_methods_of_several_patterns_are_named_by_them(bench, capsys):
+    mixed = replace(bench.acquisition.sampling, patterns=("gaussian", "uniform"))
+    bench = replace(bench, acquisition=replace(bench.acquisition, sampling=mixed))
+    (row, *_) = scored(bench, {}, {"zero_filled": {}}, Condition("uniform", 4))
+    assert (row["pattern"], row["acc"]) == ("uniform", 4)
+    assert capsys.readouterr().out == "test, uniform lines, acceleration 4: 3 samples\n"
+    assert bench.reference() is None  # every validation mask has its own pattern
+
+
 def test_other_data_methods_and_code_have_numbers_of_their_own(bench, monkeypatch):
     before = identity(bench)
-    assert identity(bench, acc=4.0) == before
-    assert identity(bench, acc=6) != before
+    assert identity(bench, condition=Condition("gaussian", 4.0)) == before
+    assert identity(bench, condition=AT_3) != before
     assert identity(bench, "time_average") != before
     assert identity(replace(bench, real_image=False)) != before
     bench.cine.hashes[8] = "other"

@@ -74,7 +74,7 @@ def test_advantage_is_over_the_best_training_free_method_of_each_score():
         kt_sparse=[(34.0, 0.6), (34.0, 0.6)], temporal_tv=[(33.0, 0.8), (33.0, 0.8)],
     )  # fmt: skip
     rows += metrics(10, cascade=[(30.0, 0.5)], kt_sparse=[(31.0, 0.5)])
-    found = {(d.acc, d.score): d for d in advantages(rows)}
+    found = {(d.condition.acc, d.score): d for d in advantages(rows)}
     assert len(found) == 6
     of_psnr, of_ssim = found[6, "psnr"], found[6, "ssim"]
     assert (of_psnr.first, of_psnr.second, of_psnr.interval.mean) == ("cascade", "kt_sparse", 2.0)

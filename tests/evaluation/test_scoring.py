@@ -16,7 +16,9 @@ IMAGES = torch.from_numpy(make_images())
 
 
 def batches(acc=(4, 4)) -> EvaluationBatches:
-    acquisition = Acquisition(Sampling("gaussian", acc, 4), phase=False, noise=0.0, data_seed=0)
+    acquisition = Acquisition(
+        Sampling(("gaussian",), acc, (4,)), phase=False, noise=0.0, data_seed=0
+    )
     return EvaluationBatches(IMAGES, [1, 4, 7], acquisition, size=2)
 
 
@@ -29,7 +31,7 @@ def test_rows_are_of_every_method_and_sample():
     assert [(row["sample"], row["method"]) for row in rows] == [
         (1, "a"), (4, "a"), (1, "b"), (4, "b"), (7, "a"), (7, "b")
     ]  # fmt: skip
-    assert list(rows[0]) == ["sample", "acc", "method", *SCORES]
+    assert list(rows[0]) == ["sample", "pattern", "acc", "method", *SCORES]
     first = batches()[0]
     assert rows[0]["psnr"] == psnr(first.aliased.abs(), first.target)[0].item()
     assert mean_scores(rows)["a"]["psnr"] == np.mean([rows[i]["psnr"] for i in (0, 1, 4)])
@@ -61,7 +63,7 @@ def test_a_range_of_accelerations_can_be_compared():
     rows = score({"a": aliased_itself, "b": aliased_itself}, batches(acc=(3, 6)))
     assert {row["acc"] for row in rows} == {None}
     difference = paired_differences(rows, "a", "b")[0]
-    assert (difference.acc, difference.interval.mean) == (None, 0)
+    assert (difference.condition, difference.interval.mean) == (("gaussian", None), 0)
 
 
 def test_validation_is_the_mean_over_samples_with_the_first_as_examples():

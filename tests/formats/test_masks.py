@@ -55,7 +55,7 @@ def test_masks_that_do_not_fit_are_refused(tmp_path, array, message):
 def test_given_masks_are_drawn_one_for_each_sample():
     given = as_given(MASKS)
     assert (given_lines(given[1]) == MASKS[1]).all()
-    sampling = Sampling("mine.npy", (4, 4), 4, given=given)
+    sampling = Sampling(("mine.npy",), (4, 4), (4,), given=given)
     rng = np.random.default_rng(0)
     found = {sampling.draw((8, 32), rng).tobytes() for _ in range(30)}
     assert found == {mask[..., None].astype(np.float32).tobytes() for mask in MASKS}

@@ -4,6 +4,7 @@ import torch
 from helpers import sampling
 
 from CS_mask import evaluation_masks
+from methods import baselines
 from methods.baselines import BASELINES, _shrink_singular_values, kt_sparse
 from metrics import psnr
 from phantom.scanner import phantom
@@ -70,6 +71,36 @@ def test_iterative_methods_gain_on_complex_images_too(name, beating):
     turned = target * torch.exp(1j * torch.linspace(0, 2, 64))
     before = psnr(run("view_sharing", turned, mask, False).abs(), target).mean()
     assert psnr(run(name, turned, mask, False).abs(), target).mean() > before + 0.5
+
+
+@pytest.mark.parametrize("name", [name for name in ITERATIVE if name.startswith("patch")])
+def test_methods_with_patches_remove_a_smooth_phase(name, beating, monkeypatch):
+    """Half of k-space is missing: it follows from the other half once the phase is known."""
+    target, mask = beating
+    cut = mask.clone()
+    cut[:, :, :12] = 0
+    rows, columns = torch.linspace(0, 1, 64)[:, None], torch.linspace(-1, 1, 64)
+    turned = target * torch.exp(1j * (1 + rows + 2 * rows * columns))
+    found = run(name, turned, cut, False)
+    still = run(name, target + 0j, cut, False)  # no phase, and the method is not told so
+    torch.testing.assert_close(
+        psnr(found.abs(), target), psnr(still.abs(), target), atol=1.0, rtol=0
+    )
+    monkeypatch.setattr(baselines, "smooth_phase", lambda images: torch.ones(()))
+    left = run(name, turned, cut, False)
+    assert psnr(found.abs(), target).mean() > psnr(left.abs(), target).mean() + 0.3
+
+
+def test_the_smooth_phase_is_that_of_the_low_resolution():
+    rows, columns = torch.linspace(0, 1, 48)[:, None], torch.linspace(-1, 1, 50)
+    factor = torch.exp(1j * (0.3 + rows + 2 * rows * columns))
+    image = torch.rand(2, 5, 48, 50, generator=torch.manual_seed(0)) + 0.5
+    found = baselines.smooth_phase(image * factor)
+    assert found.shape == (2, 1, 48, 50)
+    inside = (found * factor.conj()).angle()[..., 6:-6, 6:-6].abs()
+    assert inside.max() < 0.3  # near the edges the phase is not smooth: k-space is cyclic
+    real = baselines.smooth_phase(image + 0j)
+    torch.testing.assert_close(real, torch.ones_like(real), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", ONE_COIL)
@@ -203,4 +234,4 @@ def test_patches_take_any_size_and_do_not_mix_samples(name, shape):
     mask = torch.from_numpy(evaluation_masks(range(3), shape[:2], sampling(2, 2), data_seed=0))
     together = run(name, images, mask, False)
     alone = run(name, images[1:2], mask[1:2], False)
-    torch.testing.assert_close(together[1:2], alone, atol=1e-4, rtol=0)
+    torch.testing.assert_close(together[1:2], alone, atol=1e-3, rtol=0)

@@ -3,10 +3,15 @@ from types import SimpleNamespace
 
 from helpers import sampling
 
-from CS_mask import Sampling, evaluation_masks
+from CS_mask import Condition, Sampling, evaluation_masks
 from report.description import baseline_lines, decay_warning, mask_line, remedies, simulation_lines
 
-TUNED = {4: {"zero_filled": {}, "low_rank_sparse": {"low_rank": 0.2, "sparse": 0.04}}}
+TUNED = {
+    Condition("gaussian", 4): {
+        "zero_filled": {},
+        "low_rank_sparse": {"low_rank": 0.2, "sparse": 0.04},
+    }
+}
 
 
 def test_parameters_of_the_baselines_with_where_they_come_from():
@@ -42,11 +47,11 @@ def test_what_is_said_of_masks_is_counted_in_them():
 
 
 def test_lines_of_other_patterns_are_counted():
-    static = Sampling("equispaced_static", (6, 6), 10, 0.75)
+    static = Sampling(("equispaced_static",), (6, 6), (10,), (0.75,))
     line = mask_line(evaluation_masks(range(3), (20, 192), static, 0), static, band=(0, 192))
     assert line.startswith("Cartesian, equispaced_static, 0.75 partial Fourier: 33 of 192")
     assert "11 of them the centre, the same in all frames; nominal acceleration 6, actual " in line
-    shifted = Sampling("equispaced", (6, 6), 0)
+    shifted = Sampling(("equispaced",), (6, 6), (0,))
     line = mask_line(evaluation_masks(range(3), (20, 192), shifted, 0), shifted, band=(0, 192))
     assert ": 32 of 192 lines a frame (16.7%), 0 of them the centre, 0% of the lines in no" in line
 

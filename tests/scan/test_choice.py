@@ -8,6 +8,7 @@ from metrics import psnr
 from phantom.scanner import phantom
 from scan.choice import BEST_AS_A_RULE, best_training_free
 from scan.measurement import from_images
+from util.errors import InputError
 
 IMAGES = phantom(1, (12, 64, 64), seed=5)[0]
 
@@ -40,6 +41,18 @@ def test_the_choice_needs_no_truth_and_follows_its_seed():
     measurement.image = None
     assert best_training_free(measurement, seed=0) == before
     assert best_training_free(measurement, seed=1).errors != before.errors
+
+
+def test_named_methods_are_compared_whatever_they_are():
+    measurement = from_images(IMAGES, sampling(4, 6), seed=0, number=0, mask=None)
+    choice = best_training_free(measurement, 0, ("view_sharing", "zero_filled", "kt_sparse"))
+    assert choice.name == "kt_sparse"
+    assert choice.errors.keys() == {"view_sharing", "zero_filled", "kt_sparse"}
+    only = best_training_free(measurement, 0, ("hermitian",))
+    assert only.line == "training-free method: hermitian, the only one"
+    turned = from_images(IMAGES * np.exp(1j * np.linspace(0, 2, 64)), sampling(4, 6), 0, 0, None)
+    with pytest.raises(InputError, match="none of --baselines is for complex images"):
+        best_training_free(turned, 0, ("hermitian",))
 
 
 def test_where_no_lines_can_be_held_out_the_rule_is_said():

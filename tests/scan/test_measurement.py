@@ -43,8 +43,8 @@ def test_images_and_their_kspace_give_the_same_lines_whatever_their_units(factor
     torch.testing.assert_close(first.aliased, second.aliased, atol=1e-5, rtol=1e-4)
     assert first.true_images.numpy() == pytest.approx(IMAGES * factor, rel=1e-5)
     assert second.true_images is None
-    assert first.acc == 4
-    assert second.acc == pytest.approx(second.acceleration) == 4
+    assert first.condition == ("gaussian", 4)
+    assert second.condition == ("measured", pytest.approx(second.acceleration))
 
 
 def test_images_are_as_bright_as_those_that_networks_are_trained_on():
@@ -67,7 +67,7 @@ def test_a_given_mask_is_used():
     for given in (mask, mask.astype(bool), mask[..., None], np.repeat(mask[..., None], 36, 2)):
         found = from_images(IMAGES, sampling(99, 99), 0, 0, given)
         assert np.array_equal(found.mask, MASK)
-        assert found.acc == 4
+        assert found.condition == ("measured", 4)
     assert np.array_equal(from_kspace(measured_kspace(), mask).mask, MASK)
     one = checked_mask(mask[0], IMAGES.shape)
     assert (one == (mask[0] > 0)).all()

@@ -4,9 +4,10 @@ import pytest
 import torch
 from helpers import make_images, quality_of
 
+from CS_mask import Sampling
 from dataset import Cine
 from train import train
-from training.run import Run, acceleration_range, pass_size
+from training.run import Run, pass_size, sampling_of
 from util.settings import defaults_of
 
 SETTINGS = defaults_of(train) | {"acc": 4, "sample_n": 4, "batch_size": 2, "num_epochs": 1}
@@ -43,12 +44,33 @@ def test_a_pass_is_a_part_of_a_batch_and_no_larger_than_a_part_of_the_split():
 
 
 @pytest.mark.parametrize(
-    ("settings", "accelerations"),
-    [({}, (4,)), ({"acc": (4, 8)}, (4, 6, 8)), ({"test_acc": (5, 3, 5)}, (5, 3))],
+    ("settings", "conditions"),
+    [
+        ({}, [("gaussian", 4)]),
+        ({"acc": (4, 8)}, [("gaussian", 4), ("gaussian", 6), ("gaussian", 8)]),
+        ({"test_acc": (5, 3, 5)}, [("gaussian", 5), ("gaussian", 3)]),
+        (
+            {"pattern": ("uniform", "equispaced", "uniform"), "test_acc": (4, 6)},
+            [("uniform", 4), ("uniform", 6), ("equispaced", 4), ("equispaced", 6)],
+        ),
+    ],
 )
-def test_accelerations_of_the_test(settings, accelerations):
-    assert run(**settings).test_accelerations == accelerations
-    assert acceleration_range(4) == (4, 4)
+def test_every_pattern_is_tested_at_every_acceleration(settings, conditions):
+    assert run(**settings).test_conditions == conditions
+
+
+def test_settings_of_one_value_or_several_are_one_sampling():
+    assert sampling_of(SETTINGS) == Sampling(("gaussian",), (4, 4), (4,))
+    older = {"acc": 4, "sample_n": 4}  # of weights from before there were patterns
+    assert sampling_of(older) == sampling_of(SETTINGS)
+    mixed = {"pattern": ("uniform", "equispaced"), "acc": (3, 9), "sample_n": (0, 12)}
+    found = sampling_of(mixed | {"partial_fourier": (1.0, 0.75)})
+    assert found == Sampling(("uniform", "equispaced"), (3, 9), (0, 12), (1.0, 0.75))
+    assert len(found.parts()) == 8
+    assert str(found) == (
+        "uniform or equispaced lines at acceleration 3 to 9, with 0 or 12 centre lines and 1 or"
+        " 0.75 partial Fourier"
+    )
 
 
 def test_there_is_a_network_to_train_or_to_score():
