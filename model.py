@@ -9,6 +9,7 @@ is scored. B sample, T frame, C coil (of layers: channel), Y phase-encoding line
 
 import inspect
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +17,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from methods.cascade import Cascade
 from methods.refiner import UNetResNet
+from methods.start import ZERO_FILLED
 from methods.unet import DualUNet, UNet3D
 
 # To add a network, add its class here. The arguments of the class must be settings of train(). A
-# class may have TRAINING, its own values of the settings in NEUTRAL; `by_stage`, a method that
+# class may have OWN, its own values of the settings in NEUTRAL; `by_stage`, a method that
 # returns the images after each of its stages; and parts with `gradient_checkpointing` or
 # `can_compile`, real-valued modules that torch.compile may take.
 MODELS: dict[str, type[nn.Module]] = {
@@ -30,13 +32,15 @@ MODELS: dict[str, type[nn.Module]] = {
 }
 
 
-# settings of training that are off, unless they are given or the network has its own values
-NEUTRAL: dict[str, float] = {"strip": 0, "clip_gradient": 0.0, "ema": 0.0, "stage_loss": 0.0}
+# values of settings that are not given, unless the network has its own
+NEUTRAL: dict[str, Any] = {
+    "start": ZERO_FILLED, "strip": 0, "clip_gradient": 0.0, "ema": 0.0, "stage_loss": 0.0
+}  # fmt: skip
 
 
-def training_settings(model: str) -> dict[str, float]:
+def own_settings(model: str) -> dict[str, Any]:
     """The network's own values of the settings in `NEUTRAL`."""
-    return NEUTRAL | getattr(MODELS[model], "TRAINING", {})
+    return NEUTRAL | getattr(MODELS[model], "OWN", {})
 
 
 def about_models(setting: str) -> str:

@@ -100,7 +100,7 @@ def train(
     dropout: float = 0.0,  # probability of dropping an activation
     batch_norm: bool = True,  # batch normalisation
     data_consistency: bool = False,  # put the measured lines back at the end
-    start: str = "zero_filled",  # corrected image: 'zero_filled', 'view_sharing' or 'kt_sparse'
+    start: str | None = None,  # corrected image, such as 'patch'; None: zero_filled, cascade: patch
     branches: str = "separate",  # U-Nets of the two parts: 'separate', 'shared' or 'stacked'
     attention: bool = False,  # channel and spatial attention at the bottom
     stages: int = 4,  # number of stages

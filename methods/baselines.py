@@ -49,6 +49,7 @@ from physics.sense import CoilConsistency, measurement_of
 # (aliased, mask) to images, as networks are called; of several coils (aliased, mask, maps)
 Method = Callable[..., Tensor]
 Measured = DataConsistency | CoilConsistency
+Rule = Callable[[Tensor, float, int], Tensor]  # (real images, threshold, turn) to shrunk ones
 
 N_STEPS = 60  # of every iterative method but those with patches
 # Primal and dual step of temporal TV. Their product times the squared norm of the difference
@@ -204,6 +205,12 @@ def patch_low_rank(
     motion that is not periodic, and contrast that moves through a block, with few components. On
     two CPU cores a step on 20 x 192 x 192 takes 15 ms, with 8 coils 90.
     """
+    levels = _falling(first, last / first, n_steps)
+    return _shrunk_by_turns(measured, patch_low_rank_rules(ratio), levels, exact)
+
+
+def patch_low_rank_rules(ratio: float) -> list[Rule]:
+    """The two rules of `patch_low_rank`."""
 
     def sparse(images: Tensor, level: float, turn: int) -> Tensor:
         return shrink_patches(images, level, shift_of(turn, PATCH), MEAN_WEIGHT, HARMONIC_POWER)
@@ -211,39 +218,42 @@ def patch_low_rank(
     def low_rank(images: Tensor, level: float, turn: int) -> Tensor:
         return shrink_components(images, ratio * level, shift_of(turn, BLOCK))
 
-    levels = _falling(first, last / first, n_steps)
-    return _shrunk_by_turns(measured, [sparse, low_rank], levels, exact)
+    return [sparse, low_rank]
 
 
 def _shrunk_by_turns(
-    measured: Measured, rules: list[Callable[..., Tensor]], levels: list[float], exact: int
+    measured: Measured, rules: list[Rule], levels: list[float], exact: int
 ) -> Tensor:
-    """From the view-shared images, each step shrinks by the next of the `rules`, functions of
-    `(images, level, turn)` of real series, and puts the measured lines back. It begins ahead of the
-    images, by momentum.
-
-    Of complex images the phase of their low-resolution time average is removed first. Real and
-    imaginary part are shrunk apart: the imaginary part is nearly empty then, and the lines that
-    were not measured, as of partial Fourier, follow from their conjugate-symmetric partners.
-    """
+    """From the view-shared images, each step shrinks by the next of the `rules` and puts the
+    measured lines back. It begins ahead of the images, by momentum."""
     images = before = view_sharing(measured)
-    phase = smooth_phase(images) if images.is_complex() else None
+    phase = smooth_phase(images)
     for step, level in enumerate(levels):
         ahead = images + min(step / (step + 3), MOMENTUM) * (images - before)
         before = images
-        rule, turn = rules[step % len(rules)], step // len(rules)
-        if phase is None:
-            shrunk = rule(ahead, level, turn)
-        else:
-            parts = torch.cat(split_complex(ahead * phase.conj()))
-            shrunk = join_complex(*rule(parts, level, turn).chunk(2)) * phase
+        shrunk = shrink(rules[step % len(rules)], ahead, level, step // len(rules), phase)
         images = measured.enforce(shrunk)
     return images if exact else shrunk
 
 
-def smooth_phase(images: Tensor) -> Tensor:
+def shrink(rule: Rule, images: Tensor, level: float, turn: int, phase: Tensor | None) -> Tensor:
+    """Images (B, T, Y, X) shrunk by a rule.
+
+    Of complex images a `phase` (`smooth_phase`) is removed first, and put back at the end. Real and
+    imaginary part are shrunk apart: the imaginary part is nearly empty then, and the lines that
+    were not measured, as of partial Fourier, follow from their conjugate-symmetric partners.
+    """
+    if phase is None:
+        return rule(images, level, turn)
+    parts = torch.cat(split_complex(images * phase.conj()))
+    return join_complex(*rule(parts, level, turn).chunk(2)) * phase
+
+
+def smooth_phase(images: Tensor) -> Tensor | None:
     """The phase factor exp(i phi) of the time average of images (B, T, Y, X), at a third of their
-    resolution along Y and X: (B, 1, Y, X) complex64."""
+    resolution along Y and X: (B, 1, Y, X) complex64. None: the images are real."""
+    if not images.is_complex():
+        return None
     kspace = fftc(images.mean(dim=1, keepdim=True))
     for axis in (-2, -1):
         n = kspace.shape[axis]

@@ -1,6 +1,8 @@
 """The unrolled network: a training-free start, then stages of a small network and data consistency.
 
-    x = k-t sparse reconstruction; for every stage: x = project(x + stage(x))
+    x = start; for every stage: x = project(x + stage(x))
+
+From the start "patch" two steps of `patch_low_rank` follow every stage but the last.
 
 A stage combines every frame with its neighbours (the first and the last frame are neighbours too)
 and treats all frames alike: the number of frames and the image size are free, and a shift of the
@@ -23,14 +25,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.baselines import zero_filled
+from methods.baselines import (
+    Measured,
+    patch_low_rank_rules,
+    shrink,
+    smooth_phase,
+    zero_filled,
+)
 from methods.layers import BANDS, ShiftBlock, as_convolved, run_block, set_zero, temporal_views
-from methods.start import initial_images
+from methods.start import OF_PATCH, PATCH, initial_images
 from physics.fourier import join_complex, split_complex
 from physics.sense import measurement_of
 
 SUBPIXEL = 2  # blocks of 2 x 2 pixels become channels
 LEVELS = 3  # resolutions of a stage
+LEVEL_AFTER, LEVEL_FALL = 0.004, 0.5  # threshold of the steps after the first stage; its fall
 
 
 class Stage(nn.Module):
@@ -95,16 +104,29 @@ class Stage(nn.Module):
         return F.pad(x, (0, -nx % multiple))
 
 
+@torch.no_grad()
+def patch_steps(
+    measured: Measured, images: Tensor, weight: Tensor | None, level: float, turn: int
+) -> Tensor:
+    """The change of images (B, T, Y, X) by a step of each rule of `patch_low_rank`, at a threshold
+    and a shift of the patches, without gradient: that of the images passes."""
+    moved, phase = images, smooth_phase(images)
+    for rule in patch_low_rank_rules(OF_PATCH["ratio"]):
+        moved = measured.enforce(shrink(rule, moved, level, turn, phase), weight)
+    return moved - images
+
+
 class Cascade(nn.Module):
     """Unrolled network of `stages` stages; called like all networks (see `model.py`).
 
     A stage gets the images and, as further channels: the difference of the view-shared images to
-    the k-t sparse start, the difference of the images to their temporal mean, and their projections
+    the start, the difference of the images to their temporal mean, and their projections
     onto the other bands of temporal frequency. The temporal mean covers all frames, so the
     difference to it shows all motion at once.
 
     A stage also gets the features of the stage before, and the change that the last data
-    consistency made (the first stage: the difference of the zero-filled images to the start).
+    consistency made, with its steps (the first stage: the difference of the zero-filled images to
+    the start).
 
     With `real_image` the images are real throughout, and the output is real and signed. Otherwise
     real and imaginary part are two channels of every frame, and the output is complex64.
@@ -113,7 +135,13 @@ class Cascade(nn.Module):
     the data consistency alone (`physics/sense.py`).
     """
 
-    TRAINING: ClassVar = {"strip": 32, "clip_gradient": 0.001, "ema": 0.999, "stage_loss": 0.1}
+    OWN: ClassVar = {
+        "start": PATCH,
+        "strip": 32,
+        "clip_gradient": 0.001,
+        "ema": 0.999,
+        "stage_loss": 0.1,
+    }
 
     def __init__(
         self,
@@ -122,11 +150,13 @@ class Cascade(nn.Module):
         real_image: bool,
         dc_weight: float | None,
         learn_dc_weight: bool,
+        start: str,
     ):
-        """`dc_weight`: v of `DataConsistency.project`; None: infinite. `learn_dc_weight`: train v
-        from that value, separately in each stage."""
+        """`start`: a name in `STARTS`, but "zero_filled". `dc_weight`: v of
+        `DataConsistency.project`; None: infinite. `learn_dc_weight`: train v from that value,
+        separately in each stage."""
         super().__init__()
-        self.real_image = real_image
+        self.real_image, self.start = real_image, start
         self.gradient_checkpointing = False  # recompute activations in the backward pass
         parts = 1 if real_image else 2
         views = 3 + len(BANDS)
@@ -146,7 +176,7 @@ class Cascade(nn.Module):
         """The reconstructions after each stage; the last one is the network's."""
         measured = measurement_of(aliased, mask, maps, self.real_image)
         with torch.no_grad():
-            images, shared = initial_images(measured)
+            images, shared = initial_images(self.start, measured)
             shared = self.parts_of(shared - images)
             changed = zero_filled(measured) - images
         features, reconstructions = None, []
@@ -159,6 +189,9 @@ class Cascade(nn.Module):
             corrected = images + (parts[0] if self.real_image else join_complex(*parts))
             weight = None if self.log_weight is None else self.log_weight[i].exp()
             images = measured.enforce(corrected, weight)
+            if self.start == PATCH and i + 1 < len(self.stages):
+                level = LEVEL_AFTER * LEVEL_FALL ** (i / len(self.stages))
+                images = images + patch_steps(measured, images, weight, level, turn=i)
             changed = images - corrected
             reconstructions.append(images)
         return reconstructions

@@ -1,29 +1,36 @@
-"""What a U-Net corrects: the aliased image, or a training-free reconstruction from it.
+"""What a network corrects: the aliased image, or a training-free reconstruction from it.
 
 A start is computed from the aliased image and its mask alone, without gradient. "zero_filled" is
 the aliased image itself, as in the reference system; "view_sharing" and "kt_sparse" are the
-training-free methods of these names (see `methods/baselines.py`), k-t sparse with a few steps.
+training-free methods of these names (see `methods/baselines.py`), k-t sparse with a few steps;
+"patch" is `patch_low_rank` with half of its usual steps.
 """
 
 import torch
 from torch import Tensor
 
-from methods.baselines import Measured, kt_sparse, view_sharing, zero_filled
+from methods.baselines import Measured, kt_sparse, patch_low_rank, view_sharing, zero_filled
 from physics.coils import combine
 from physics.fourier import join_complex, split_complex
 from physics.sense import measurement_of
 
-ZERO_FILLED, VIEW_SHARING, KT_SPARSE = "zero_filled", "view_sharing", "kt_sparse"
-STARTS = (ZERO_FILLED, VIEW_SHARING, KT_SPARSE)
+ZERO_FILLED, VIEW_SHARING = "zero_filled", "view_sharing"
+KT_SPARSE, PATCH = "kt_sparse", "patch"
+STARTS = (ZERO_FILLED, VIEW_SHARING, KT_SPARSE, PATCH)
 KT_THRESHOLD, KT_FALL, KT_STEPS = 0.02, 0.25, 6  # of the k-t sparse start
+OF_PATCH = {"first": 0.05, "last": 0.004, "ratio": 1.4, "n_steps": 32, "exact": 1}
 MAGNITUDE_EPSILON = 1e-12  # (1e-6 of the peak)^2: a finite gradient if both parts are zero
 
 
-def initial_images(measured: Measured) -> tuple[Tensor, Tensor]:
-    """A short k-t sparse reconstruction, and the view-shared images that it begins with, each
+def initial_images(name: str, measured: Measured) -> tuple[Tensor, Tensor]:
+    """The start of a name, but "zero_filled", and the view-shared images that it begins with, each
     (B, T, Y, X): real with the real-image prior, else complex."""
     shared = view_sharing(measured)
-    return kt_sparse(measured, KT_THRESHOLD, KT_FALL, KT_STEPS, start=shared), shared
+    if name == KT_SPARSE:
+        return kt_sparse(measured, KT_THRESHOLD, KT_FALL, KT_STEPS, start=shared), shared
+    if name == PATCH:
+        return patch_low_rank(measured, **OF_PATCH), shared  # type: ignore[arg-type]
+    return shared, shared
 
 
 class InitialImage:
@@ -65,7 +72,7 @@ class InitialImage:
 
     def _parts(self, name: str) -> tuple[Tensor, Tensor]:
         measured = self.measured
-        images = initial_images(measured)[0] if name == KT_SPARSE else view_sharing(measured)
+        images, _ = initial_images(name, measured)
         if self.real_image:
             return images, zero_filled(measured) - images
         return split_complex(images)

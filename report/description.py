@@ -15,7 +15,7 @@ from evaluation.summary import titles_of
 from evaluation.tuning import N_TUNING, Parameters, beyond_grid
 from methods.averaging import average_name
 from methods.baselines import BASELINES
-from methods.start import KT_SPARSE, ZERO_FILLED
+from methods.start import PATCH, ZERO_FILLED
 from model import Cost, architecture_settings, count_cost
 from training.checkpoint import FOR_COILS, FOR_COMPLEX, FOR_REAL
 from training.run import Run
@@ -253,7 +253,7 @@ def model_lines(run: Run, whole: Cost, step: Cost) -> list[str]:
     if run.architecture.get("start") == ZERO_FILLED and not s.initial_weights:
         lines.append(
             "it corrects the zero-filled image, as the reference's network does, and so ends far"
-            " below the training-free methods as a rule; --start kt_sparse --data-consistency"
+            " below the training-free methods as a rule; --start patch --data-consistency"
             " helps"
         )
     return lines
@@ -364,8 +364,8 @@ def caveats(run: Run) -> list[str]:
 def remedies(s: SimpleNamespace, n_coils: int | None) -> list[str]:
     """Settings that may help a network that ends below the training-free methods."""
     helping = []
-    if "start" in architecture_settings(s.model):
-        lacking = ["--start kt_sparse"] * (s.start != KT_SPARSE)
+    if "data_consistency" in architecture_settings(s.model):
+        lacking = ["--start patch"] * (s.start != PATCH)
         lacking += ["--data-consistency"] * (not s.data_consistency)
         helping += [" ".join(lacking)] if lacking else []
     if s.initial_weights is None:

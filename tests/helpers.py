@@ -72,6 +72,7 @@ STAGES = {
     "real_image": True,
     "dc_weight": None,
     "learn_dc_weight": False,
+    "start": "kt_sparse",
 }
 
 # scores of two methods on two samples: both have a mean of 2

@@ -60,7 +60,7 @@ def test_a_score_that_was_removed_does_not_matter(tmp_path, finished):
 class Smoothed(nn.Module):
     """The zero-filled image, smoothed along X by trained weights."""
 
-    TRAINING = {"ema": 0.5}  # noqa: RUF012
+    OWN = {"ema": 0.5}  # noqa: RUF012
 
     def __init__(self, init_features: int):
         super().__init__()

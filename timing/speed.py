@@ -18,7 +18,7 @@ from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from CS_mask import lines_per_frame, training_masks
-from model import architecture_settings, build_model, channels_last, run_network
+from model import architecture_settings, build_model, channels_last, own_settings, run_network
 from physics.fourier import undersample
 from timing.control import Control
 from training.optimisation import make_optimizer, training_loss
@@ -94,7 +94,8 @@ def build(setup: Setup, settings: Settings) -> nn.Module:
     if setup.model == CONTROL:
         return Control(frames, width)
     changed = {"in_channels": frames, "out_channels": frames, "init_features": width}
-    settings = {**settings, **changed, "real_image": True}
+    given = {k: v for k, v in settings.items() if v is not None}
+    settings = {**settings, **own_settings(setup.model), **given, **changed, "real_image": True}
     names = architecture_settings(setup.model)
     return build_model(setup.model, **{name: settings[name] for name in names})
 

@@ -39,6 +39,7 @@ SHIPPED = {  # by name: the file in WEIGHTS, and its SHA-256
 }
 FORMAT = 2
 ALWAYS = {"memory": True}  # former settings of networks, with the value that all have now
+FORMER = {"cascade": {"start": "kt_sparse"}}  # values of settings that older networks do not name
 KEYS = {
     "format": int,  # FORMAT
     "model": str,  # name in model.MODELS
@@ -105,8 +106,8 @@ def architecture_of(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     if model not in MODELS:
         raise InputError(f"{path} holds the unknown model {model!r}")
     known = architecture_settings(model)
-    stored = checkpoint["architecture"].items()
-    architecture = {k: v for k, v in stored if (k, v) not in ALWAYS.items()}
+    stored = FORMER.get(model, {}) | checkpoint["architecture"]
+    architecture = {k: v for k, v in stored.items() if (k, v) not in ALWAYS.items()}
     if set(architecture) != set(known):
         raise InputError(
             f"{path} describes its {model} by {', '.join(architecture)}, expected"

@@ -19,7 +19,7 @@ from methods.averaging import AVERAGES
 from methods.baselines import BASELINES
 from methods.start import STARTS, ZERO_FILLED
 from methods.unet import BRANCHES
-from model import MODELS, architecture_settings, training_settings
+from model import MODELS, architecture_settings, own_settings
 from training.checkpoint import architecture_of
 from training.optimisation import LOSSES, SCHEDULES
 from training.run import several
@@ -71,6 +71,8 @@ def check_settings(settings: Settings) -> None:
     for name in ("data", "initial_weights"):
         if settings[name] is not None and not settings[name].strip():
             raise InputError(f"{flag(name)} is empty text: name a file")
+    if settings["model"] == "cascade" and settings["start"] == ZERO_FILLED:
+        raise InputError("--start zero_filled is for U-Nets: leave it out for the cascade's own")
     acc = settings["acc"]
     if isinstance(acc, tuple) and (len(acc) != 2 or acc[0] > acc[1]):
         raise InputError(f"--acc is {acc}, expected one acceleration, or a lowest and a highest")
@@ -113,6 +115,8 @@ def with_architecture(settings: Settings, checkpoint: dict[str, Any], path: Path
     architecture = architecture_of(checkpoint, path)
     if architecture.get("start") == ZERO_FILLED:
         del architecture["real_image"]  # which such a network does not use: the data decide
+    elif settings["start"] not in (None, ZERO_FILLED) and "start" in architecture:
+        del architecture["start"]  # weights fit every start but that
     return {**settings, "model": checkpoint["model"], **architecture}
 
 
@@ -121,7 +125,7 @@ def architecture_changes(settings: Settings, checkpoint: dict[str, Any], path: P
     return [
         f"{flag(name)} is {value}, from {path}, instead of {settings[name]}"
         for name, value in with_architecture(settings, checkpoint, path).items()
-        if settings[name] != value
+        if settings[name] not in (value, None)
     ]
 
 
@@ -149,7 +153,7 @@ def unused_with_data(settings: Settings, cine: Cine) -> list[str]:
 
 def with_own_values(settings: Settings) -> dict[str, Any]:
     """The settings, with the network's own values of those of training that were not given."""
-    own = training_settings(settings["model"])
+    own = own_settings(settings["model"])
     return {**settings, **{name: own[name] for name in own if settings[name] is None}}
 
 

@@ -38,7 +38,7 @@ def test_rows_are_of_every_method_and_sample():
 
 
 def test_psnr_by_stage_ends_with_that_of_the_network():
-    network = randomised(Cascade(3, 4, True, dc_weight=None, learn_dc_weight=False)).eval()
+    network = randomised(Cascade(3, 4, True, None, False, "kt_sparse")).eval()
     found = psnr_by_stage(network, batches(), "float32")
     assert len(found) == 3
     rows = score({"cascade": network}, batches())

@@ -20,7 +20,9 @@ def measured(shape):
 
 def network(real_image):
     torch.manual_seed(0)
-    cascade = Cascade(1, 8, real_image, dc_weight=None, learn_dc_weight=False).eval()
+    cascade = Cascade(
+        1, 8, real_image, dc_weight=None, learn_dc_weight=False, start="kt_sparse"
+    ).eval()
     torch.nn.init.normal_(cascade.stages[0].project.weight, std=0.1)
     return torch.no_grad()(cascade)
 

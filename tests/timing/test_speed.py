@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from model import MODELS, architecture_settings, count_cost
+from model import MODELS, architecture_settings, count_cost, own_settings
 from timing import speed
 from timing.speed import CONTROL, INFERENCE, TRAINING, Setup, Subject
 from train import train
@@ -24,6 +24,7 @@ def test_costs_are_those_of_a_run(model):
     sender = SimpleNamespace(send=rows.append)
     speed.send_measurements(sender, Setup(model, **TINY), SETTINGS, CPU, seconds=1e-3)
     changed = {"init_features": 2, "in_channels": 4, "out_channels": 4, "real_image": True}
+    changed["start"] = own_settings(model)["start"]
     architecture = {name: (SETTINGS | changed)[name] for name in architecture_settings(model)}
     macs = count_cost(model, 1, (4, 32, 32), **architecture).macs
     assert [row["macs"] for row in rows] == [macs, 3 * macs]
