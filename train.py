@@ -243,8 +243,9 @@ def prepare(
             "there is nothing to score: --num-epochs is 0, no --initial-weights are given, and"
             f" --baselines is {s.baselines}; name some, or leave it out for all that apply"
         )
-    if s.cuda_graph and (device.type != "cuda" or world.size > 1 or run.n_coils):
-        where = device if device.type != "cuda" else "coils" if run.n_coils else "several GPUs"
+    if s.cuda_graph and not run.records_steps:
+        reason = "; it is for one GPU, one coil and another --start than patch"
+        where = f"{device}{reason if device.type == 'cuda' else ''}"
         say(f"NOTICE: --cuda-graph does nothing on {where}")
     if device.type == "cpu":
         needed = run.step_cost.activation_bytes if run.has_network else 0

@@ -142,9 +142,11 @@ GROUPS = {
             "zero_filled": {},
             "view_sharing": {"start": "view_sharing"},
             "kt_sparse": {"start": "kt_sparse"},
+            "patch": {"start": "patch"},
             "zero_filled, data consistency": {"data_consistency": True},
             "view_sharing, data consistency": {"start": "view_sharing", "data_consistency": True},
             "kt_sparse, data consistency": {"start": "kt_sparse", "data_consistency": True},
+            "patch, data consistency": {"start": "patch", "data_consistency": True},
         },
     ),
     "acceleration": Group(

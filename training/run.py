@@ -15,6 +15,7 @@ from CS_mask import UNNAMED, Condition, Sampling
 from data.acquisition import Acquisition
 from data.batches import TrainingDraws
 from dataset import Cine
+from methods.start import PATCH
 from model import Cost, architecture_settings, count_cost
 from training import checkpoint as ckpt
 from training.run_folder import of_the_run
@@ -47,6 +48,13 @@ class Run:
     def has_network(self) -> bool:
         """False if only the training-free methods are scored."""
         return bool(self.settings.num_epochs or self.settings.initial_weights)
+
+    @property
+    def records_steps(self) -> bool:
+        """Whether training steps are CUDA graphs, which some parts cannot be in."""
+        s = self.settings
+        alone = self.device.type == "cuda" and self.world.size == 1
+        return s.cuda_graph and alone and not self.n_coils and s.start != PATCH
 
     @property
     def architecture(self) -> dict[str, Any]:

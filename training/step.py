@@ -43,7 +43,7 @@ def training_forward(run: Run, network: nn.Module) -> Forward:
         devices = [run.device.index] if run.device.type == "cuda" else None
         stages = Stages(network, s.precision)
         return DistributedDataParallel(stages, devices, gradient_as_bucket_view=True)
-    if not s.cuda_graph or run.device.type != "cuda" or run.n_coils:
+    if not run.records_steps:
         return partial(run_stages, network, precision=s.precision)
     n_frames, ny, nx = run.cine.shape
     size = math.ceil(min(s.batch_size, run.n_rounds * len(run.parts["train"])) / s.accumulation)
