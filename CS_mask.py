@@ -237,10 +237,10 @@ class Condition(NamedTuple):
     acc: float | None  # nominal acceleration; None: each mask has its own
 
     def title(self, with_pattern: bool) -> str:
-        """It in words: "uniform lines, acceleration 6"."""
-        pattern = f"{self.pattern} lines" if with_pattern and self.pattern else ""
+        """It in words: "acceleration 6, uniform lines"."""
         acc = "" if self.acc is None else f"acceleration {self.acc:g}"
-        return ", ".join(filter(None, (pattern, acc)))
+        pattern = f"{self.pattern} lines" if with_pattern and self.pattern else ""
+        return ", ".join(filter(None, (acc, pattern)))
 
 
 @dataclass(frozen=True)

@@ -216,7 +216,7 @@ def lesion_table(rows: Rows, run: str = "") -> Table | None:
         [method, *(kept_text(kept.get(diameter)) for diameter in DIAMETERS)]
         for method, kept in kept_contrasts(rows).items()
     ]
-    masks = condition_of(rows[0]).title(with_pattern=False)
+    masks = condition_of(rows[0]).title(with_pattern=True)
     title = f"Lesion test, {', '.join(filter(None, (run, masks)))}: kept, worst, ghost"
     heads = ["method", *(f"{diameter:g} pixels" for diameter in DIAMETERS)]
     return Table(heads, cells, title, LESION_MEANING)

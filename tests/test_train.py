@@ -175,12 +175,12 @@ def test_several_patterns_are_trained_together_and_each_scored(tmp_path, tiny_np
         " and 1 or 0.75 partial Fourier) are drawn" in text
     )
     assert "Cartesian, equispaced, 1 or 0.75 partial Fourier: " in text
-    for title in ("Gaussian lines, acceleration 4", "Equispaced lines, acceleration 4"):
+    for title in ("Acceleration 4, gaussian lines", "Acceleration 4, equispaced lines"):
         assert f"{title} method MSE" in text
     assert "validation/psnr of the best training-free method" not in text  # each mask has its own
-    assert "equispaced lines, acceleration 4, mean PSNR of 3 test samples in dB: " in text
+    assert "acceleration 4, equispaced lines, mean PSNR of 3 test samples in dB: " in text
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "(gaussian lines, acceleration 4, the first of the 2 tested)" in page
+    assert "(acceleration 4, gaussian lines, the first of the 2 tested)" in page
 
 
 def test_all_baselines_are_scored_and_the_second_run_recalls_them(tmp_path, tiny_npz, monkeypatch):

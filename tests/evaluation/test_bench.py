@@ -142,7 +142,7 @@ def test_methods_of_several_patterns_are_named_by_them(bench, capsys):
     bench = replace(bench, acquisition=replace(bench.acquisition, sampling=mixed))
     (row, *_) = scored(bench, {}, {"zero_filled": {}}, Condition("uniform", 4))
     assert (row["pattern"], row["acc"]) == ("uniform", 4)
-    assert capsys.readouterr().out == "test, uniform lines, acceleration 4: 3 samples\n"
+    assert capsys.readouterr().out == "test, acceleration 4, uniform lines: 3 samples\n"
     assert bench.reference() is None  # every validation mask has its own pattern
 
 
