@@ -161,6 +161,8 @@ def reconstruct_scan(
 def check_given(given: Mapping[str, Any]) -> None:
     """Raise InputError at the first setting whose value makes no sense."""
     require_bounds(given, AT_LEAST)
+    if Path(given.get("pattern", "")).suffix:
+        raise InputError(f"--pattern is {given['pattern']}: give a file of lines as --mask")
     require_choices(given, CHOICES | {"average": AVERAGES})
     if given.get("baselines") == ():
         raise InputError("--baselines names no method, expected one or more to compare with")

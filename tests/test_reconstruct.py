@@ -253,6 +253,7 @@ def test_weights_that_cannot_take_the_data_say_what_they_take(tmp_path, finished
     ("settings", "message"),
     [
         ({"acc": 0.5}, "--acc is 0.5, expected at least 1"),
+        ({"pattern": "mine.npy"}, "--pattern is mine.npy: give a file of lines as --mask"),
         ({"baselines": ()}, "--baselines names no method, expected one or more"),
         ({"baselines": ("bm3d",)}, "--baselines is .bm3d., expected one of zero_filled"),
         ({"adapt": -1.0}, "--adapt is -1.0, expected at least 0"),

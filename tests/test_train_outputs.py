@@ -277,7 +277,7 @@ def test_lesions_are_scored_for_every_method_and_frame(tmp_path, tiny_npz):
     }
     assert kept["time_average"] < kept["view_sharing"] < 1.2
     text = report_of(tmp_path / "run")
-    assert "Lesion test, acceleration 4: kept, worst, ghost" in text
+    assert "Lesion test, acceleration 4, gaussian lines: kept, worst, ghost" in text
     assert re.search(r"^cascade +-?\d?\.\d\d±\d?\.\d\d ", text, re.MULTILINE)
 
 
