@@ -26,6 +26,10 @@ from util.world import launch_name
 
 COMPRESSED_SAMPLES = 4  # whose mean energy in virtual coils is named
 NOISIER = 1.5  # times the noise of the training, beyond which weights are outside of it
+PHASE_REMOVED = (
+    "the methods with patches remove the phase of the low-resolution image first, as homodyne and"
+    " POCS do for partial Fourier"
+)
 MEASURED_MASKS = 8  # of the test part, whose lines are counted
 
 
@@ -93,7 +97,7 @@ def describe(run: Run) -> dict[str, list[str]]:
             + ("for every sample and epoch" if s.fresh_masks else "once for every sample")
             + f" (seed {s.seed}), validation and test masks once (data_seed {s.data_seed})",
             "real-image prior (a sampled line gives its conjugate-symmetric partner): "
-            + ("on" if s.real_image else "off"),
+            + ("on" if s.real_image else f"off; {PHASE_REMOVED}"),
         ],
     }
     if run.has_network:

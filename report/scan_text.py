@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from report.description import PHASE_REMOVED
 from report.tables import Table
 from report.text import verdict_lines
 from scan.adaptation import Adapted
@@ -90,6 +91,8 @@ def caveat_lines(results: Sequence[Reconstruction]) -> list[str]:
             " holds for magnitude images, and makes them easier than raw k-space of a scanner (E."
             " Shimron et al., 'Implicit data crimes', PNAS 2022)."
         )
+    if not all(result.measurement.is_real for result in results):
+        lines.append(f"Complex series: {PHASE_REMOVED}.")
     lines.append(
         "The scale is such that the"
         f" {BRIGHT_QUANTILE:.1%} quantile of the view-shared images is {BRIGHT_LEVEL:g}, as in the"
