@@ -234,10 +234,8 @@ def prepare(
     checks.check_against_data(vars(s), cine, run.acquisition.sampling, run.has_network)
     if initial:
         run.seen = {role: set(hashes) for role, hashes in initial["data"]["seen"].items()}
-        run.trained, run.trained_noise = (
-            trained_sampling(initial),
-            initial["settings"].get("noise", 0.0),
-        )
+        run.trained = trained_sampling(initial)
+        run.trained_noise = initial["settings"].get("noise", 0.0)
     if not (run.has_network or baselines_of(run)):
         raise InputError(
             "there is nothing to score: --num-epochs is 0, no --initial-weights are given, and"

@@ -206,14 +206,10 @@ def mask_line(masks: np.ndarray, sampling: Sampling, band: tuple[int, int]) -> s
     else:
         repeated = f"{1 - found.different:.0%} of the lines in no frame"
     distinct = np.maximum(masks, hermitian_mirror(masks)).mean()
-    inside = 1 / masks[:, :, slice(*band)].mean()
+    inside, shares = 1 / masks[:, :, slice(*band)].mean(), either(sampling.partial_fourier)
     return (
         f"Cartesian, {either(sampling.patterns)}"
-        + (
-            f", {shares} partial Fourier"
-            if (shares := either(sampling.partial_fourier)) != "1"
-            else ""
-        )
+        + (f", {shares} partial Fourier" if shares != "1" else "")
         + f": {count} of {ny} lines a frame ({masks.mean():.1%}), {found.centre} of them the"
         f" centre, {repeated}; nominal acceleration {sampling.acc[0]:g}, actual"
         f" {found.acceleration:.3g}, and {1 / distinct:.3g} if conjugate-symmetric partners count"

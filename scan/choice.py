@@ -65,7 +65,8 @@ def best_training_free(
     names = available_baselines(names, measurement.is_real, coils)
     names = [name for name in names if given or BASELINES[name].grid]
     if not names:
-        kind = "several coils" if coils else "real" if measurement.is_real else "complex images"
+        of_one = "real-valued images" if measurement.is_real else "complex images"
+        kind = "several coils" if coils else of_one
         raise InputError(f"none of --baselines is for {kind}: leave it out for all that are")
     if len(names) == 1:
         return ChosenMethod(names[0], None)
