@@ -44,7 +44,8 @@ def gradients_and_weights(name: str, images: torch.Tensor, world: World) -> list
     architecture = {key: getattr(s, key) for key in architecture_settings(s.model)}
     network = build_model(s.model, **architecture).train()
     channels_last(network)
-    run = SimpleNamespace(settings=s, world=world, device=torch.device("cpu"))
+    device = torch.device("cpu")
+    run = SimpleNamespace(settings=s, world=world, device=device, records_steps=False)
     training = Training(network, None, make_optimizer(network, 1e-3, 0.0))
     make_batch = partial(
         training_batch,
