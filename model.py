@@ -2,7 +2,8 @@
 
 Every network is called `network(aliased, mask)`, with the aliased image (B, T, Y, X) complex64 and
 its centred mask (B, T, Y, 1); or, of several coils, `network(aliased, mask, maps)`, with aliased
-coil images (B, T, C, Y, X) and sensitivity maps (B, C, Y, X). It returns the reconstruction
+coil images (B, T, C, Y, X) and sensitivity maps (B, C, Y, X). `start`, if given, is the image that
+it corrects (see `methods/start.py`), which it makes itself otherwise. It returns the reconstruction
 (B, T, Y, X), not clamped: complex64, or float32 if it is a magnitude or a real image. Its magnitude
 is scored. B sample, T frame, C coil (of layers: channel), Y phase-encoding line, X readout.
 """
@@ -59,21 +60,25 @@ def build_model(model: str, **architecture) -> nn.Module:
     return MODELS[model](**architecture)
 
 
-def run_network(network: nn.Module, *measured: Tensor, precision: str) -> Tensor:
+def run_network(
+    network: nn.Module, *measured: Tensor, precision: str, start: Tensor | None = None
+) -> Tensor:
     """The reconstruction of a batch, `(aliased, mask)` or `(aliased, mask, maps)`, computed in
-    "float32" or "bfloat16"; the physics always in float32."""
+    "float32" or "bfloat16"; the physics always in float32. `start`: made before, or None."""
     with torch.autocast(measured[0].device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        return network(*measured)
+        return network(*measured, start=start)
 
 
-def run_stages(network: nn.Module, *measured: Tensor, precision: str) -> list[Tensor]:
+def run_stages(
+    network: nn.Module, *measured: Tensor, precision: str, start: Tensor | None = None
+) -> list[Tensor]:
     """The reconstructions after each stage, the last one as of `run_network`; of a network without
     stages that one alone."""
     by_stage = getattr(network, "by_stage", None)
     if by_stage is None:
-        return [run_network(network, *measured, precision=precision)]
+        return [run_network(network, *measured, precision=precision, start=start)]
     with torch.autocast(measured[0].device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        return by_stage(*measured)
+        return by_stage(*measured, start=start)
 
 
 def channels_last(network: nn.Module) -> None:

@@ -91,7 +91,7 @@ def train(
     test_acc: tuple[float, ...] | None = None,  # accelerations to test; None: as in training
     sample_n: int | tuple[int, ...] = 10,  # fully sampled lines in the centre, or several numbers
     partial_fourier: float | tuple[float, ...] = 1.0,  # share of k-space with lines, or several
-    fresh_masks: bool = True,  # draw new masks every epoch; off: one fixed mask per sample
+    mask_pool: int | None = None,  # masks of a sample; 0: new ones; None: 4 for the patch start
     # -- model
     model: str = "unet_resnet",  # 'unet', 'unet_resnet', 'cnn3d' or 'cascade' (the best)
     in_channels: int = 20,  # frames of the input; not given: those of the data

@@ -129,7 +129,7 @@ GROUPS = {
             "unet_resnet": {},
             "attention at the bottom": {"attention": True},
             "L1 loss": {"loss": "l1"},
-            "fixed masks": {"fresh_masks": False},
+            "fixed masks": {"mask_pool": 1},
             "data consistency": {"data_consistency": True},
             "cascade": CASCADE,
         },

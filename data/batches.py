@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +31,9 @@ from util.world import World
 
 OfBatch = TypeVar("OfBatch", bound="Batch")
 Draws = Sequence[tuple[int, int]]  # (round, sample) pairs
+# the start (1, T, Y, X) of a sample alone, with its key (place in the pool, sample)
+Starts = Callable[[tuple[int, int], "Batch"], Tensor]
+TENSORS = ("image", "mask", "aliased", "maps", "start")  # of a batch
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class TrainingDraws:
     """Settings of the random draws of training."""
 
     seed: int
-    fresh_masks: bool  # new masks in every round; False: one mask per sample
+    mask_pool: int  # masks that a sample takes turns with, with all else; 0: new in every round
     augment: tuple[str, ...]  # see `data/augmentation.py`
     strip: int | None  # columns of the strip to train on; None: whole images
 
@@ -54,6 +57,7 @@ class Batch:
     mask: Tensor  # (B, T, Y, 1) float32, centred
     aliased: Tensor  # (B, T, Y, X) complex64, or coil images (B, T, C, Y, X)
     maps: Tensor | None = None  # (B, C, Y, X) complex64, sensitivities; None: a single coil
+    start: Tensor | None = None  # (B, T, Y, X), what networks correct; None: they make it
 
     @property
     def measured(self) -> tuple[Tensor, ...]:
@@ -84,16 +88,16 @@ class Batch:
         """The batch of the i-th sample alone."""
         return self._with([self.samples[i]], lambda tensor: tensor[i : i + 1])
 
+    def columns(self, columns: slice) -> "Batch":
+        """The same columns of all images."""
+        return self._with(self.samples, lambda x: x if x is self.mask else x[..., columns])
+
     def _with(self: OfBatch, samples: list[int], change: Callable[[Tensor], Tensor]) -> OfBatch:
-        tensors = (self.image, self.mask, self.aliased, self.maps)
-        image, mask, aliased, maps = (
-            None if tensor is None else change(tensor) for tensor in tensors
-        )
-        assert mask is not None
-        assert aliased is not None
-        return dataclasses.replace(
-            self, samples=samples, image=image, mask=mask, aliased=aliased, maps=maps
-        )
+        tensors = {name: getattr(self, name) for name in TENSORS}
+        changed: dict[str, Any] = {
+            name: None if tensor is None else change(tensor) for name, tensor in tensors.items()
+        }
+        return dataclasses.replace(self, samples=samples, **changed)
 
 
 def epoch_draws(
@@ -132,26 +136,50 @@ def training_batch(
     acquisition: Acquisition,
     training: TrainingDraws,
     device: torch.device | str,
+    starts: Starts | None = None,
 ) -> Batch:
     """Training samples, each with the mask and other random draws of its (round, sample).
 
-    `images`: all samples, (N, T, Y, X), or coil images (N, T, C, Y, X).
+    From a pool of masks, a sample has the same augmentation, phase and noise whenever it has the
+    same mask; only its strips differ.
+
+    Args:
+        images: all samples, (N, T, Y, X), or coil images (N, T, C, Y, X).
+        starts: gives the starts of whole images, from a pool; None: networks make their own.
     """
     n_frames, *_, ny, nx = images.shape[1:]
-    keys = [(number if training.fresh_masks else 0, sample) for number, sample in draws]
+    pool, strip = training.mask_pool, training.strip
+    keys = [(number % pool if pool else number, sample) for number, sample in draws]
     masks = training_masks(keys, (n_frames, ny), acquisition.sampling, training.seed)
-    acquisitions = []
-    for (number, sample), mask in zip(draws, masks, strict=True):
-        rng = generator(Stream.TRAINING_SAMPLE, training.seed, number, sample)
-        image = images[sample]
+    parts = []
+    for draw, key, mask in zip(draws, keys, masks, strict=True):
+        rng = generator(Stream.TRAINING_SAMPLE, training.seed, *key)
+        sample, image = key[1], images[key[1]]
         if training.augment:
             image = augment(image, training.augment, rng)
-        columns = slice(None)
-        if training.strip is not None:
-            start = int(rng.integers(max(1, nx - training.strip + 1)))
-            columns = slice(start, start + training.strip)
-        acquisitions.append(acquired(image, sample, mask, columns, acquisition, rng))
-    return _batch([sample for _, sample in draws], acquisitions, masks, acquisition, device)
+        columns = whole = slice(None)
+        if strip is not None:
+            place = generator(Stream.TRAINING_STRIP, training.seed, *draw) if pool else rng
+            first = int(place.integers(max(1, nx - strip + 1)))
+            columns = slice(first, first + strip)
+        one = acquired(image, sample, mask, whole if pool else columns, acquisition, rng)
+        part = _batch([sample], [one], mask[None], acquisition, "cpu")
+        if starts is not None:
+            part.start = starts(key, part)
+        parts.append(part.columns(columns) if pool else part)
+    return together(parts).to(device)
+
+
+def together(parts: Sequence[Batch]) -> Batch:
+    """Batches that are alike, as one."""
+    first = parts[0]
+    tensors: dict[str, Any] = {
+        name: torch.cat([getattr(part, name) for part in parts])
+        for name in TENSORS
+        if getattr(first, name) is not None
+    }
+    samples = [sample for part in parts for sample in part.samples]
+    return dataclasses.replace(first, samples=samples, **tensors)
 
 
 def prepared(

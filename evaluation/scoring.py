@@ -7,7 +7,7 @@ of scores is a dict: `sample`, `pattern`, `acc`, `method`, and the scores.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,16 +99,20 @@ class Example:
 
 @torch.no_grad()
 def validate(
-    method: Method, batches: Iterable[Batch], n_examples: int, world: World = ALONE
+    network: Callable[..., Tensor],
+    batches: Iterable[Batch],
+    n_examples: int,
+    world: World = ALONE,
 ) -> tuple[dict[str, float], list[Example]]:
     """Means over all samples of the scores that are logged, and the first `n_examples` samples.
 
-    `batches`: the share of this process, of whose samples the examples are.
+    `network`: called as in `model.py`, with the start of a batch if that was made. `batches`: the
+    share of this process, of whose samples the examples are.
     """
     values: dict[str, list[Tensor]] = {k: [] for k, one in SCORES.items() if one.logged}
     examples: list[Example] = []
     for batch in batches:
-        images, target = method(*batch.measured).abs(), batch.target
+        images, target = network(*batch.measured, start=batch.start).abs(), batch.target
         for name, column in scores_of(images, target, values).items():
             values[name].append(column)
         if shown := batch.samples[: n_examples - len(examples)]:

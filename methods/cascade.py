@@ -2,8 +2,6 @@
 
     x = start; for every stage: x = project(x + stage(x))
 
-From the start "patch" two steps of `patch_low_rank` follow every stage but the last.
-
 A stage combines every frame with its neighbours (the first and the last frame are neighbours too)
 and treats all frames alike: the number of frames and the image size are free, and a shift of the
 input in time shifts the output. Data consistency is exact on a strip of columns, so training may
@@ -25,21 +23,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.baselines import (
-    Measured,
-    patch_low_rank_rules,
-    shrink,
-    smooth_phase,
-    zero_filled,
-)
+from methods.baselines import view_sharing, zero_filled
 from methods.layers import BANDS, ShiftBlock, as_convolved, run_block, set_zero, temporal_views
-from methods.start import OF_PATCH, PATCH, initial_images
+from methods.start import PATCH, initial_images
 from physics.fourier import join_complex, split_complex
 from physics.sense import measurement_of
 
 SUBPIXEL = 2  # blocks of 2 x 2 pixels become channels
 LEVELS = 3  # resolutions of a stage
-LEVEL_AFTER, LEVEL_FALL = 0.004, 0.5  # threshold of the steps after the first stage; its fall
 
 
 class Stage(nn.Module):
@@ -104,18 +95,6 @@ class Stage(nn.Module):
         return F.pad(x, (0, -nx % multiple))
 
 
-@torch.no_grad()
-def patch_steps(
-    measured: Measured, images: Tensor, weight: Tensor | None, level: float, turn: int
-) -> Tensor:
-    """The change of images (B, T, Y, X) by a step of each rule of `patch_low_rank`, at a threshold
-    and a shift of the patches, without gradient: that of the images passes."""
-    moved, phase = images, smooth_phase(images)
-    for rule in patch_low_rank_rules(OF_PATCH["ratio"]):
-        moved = measured.enforce(shrink(rule, moved, level, turn, phase), weight)
-    return moved - images
-
-
 class Cascade(nn.Module):
     """Unrolled network of `stages` stages; called like all networks (see `model.py`).
 
@@ -169,15 +148,19 @@ class Cascade(nn.Module):
         else:
             self.register_buffer("log_weight", log_weight)
 
-    def forward(self, aliased: Tensor, mask: Tensor, maps: Tensor | None = None) -> Tensor:
-        return self.by_stage(aliased, mask, maps)[-1]
+    def forward(
+        self, aliased: Tensor, mask: Tensor, maps: Tensor | None = None, start: Tensor | None = None
+    ) -> Tensor:
+        return self.by_stage(aliased, mask, maps, start)[-1]
 
-    def by_stage(self, aliased: Tensor, mask: Tensor, maps: Tensor | None = None) -> list[Tensor]:
+    def by_stage(
+        self, aliased: Tensor, mask: Tensor, maps: Tensor | None = None, start: Tensor | None = None
+    ) -> list[Tensor]:
         """The reconstructions after each stage; the last one is the network's."""
         measured = measurement_of(aliased, mask, maps, self.real_image)
         with torch.no_grad():
-            images, shared = initial_images(self.start, measured)
-            shared = self.parts_of(shared - images)
+            images = initial_images(self.start, measured) if start is None else start
+            shared = self.parts_of(view_sharing(measured) - images)
             changed = zero_filled(measured) - images
         features, reconstructions = None, []
         for i, stage in enumerate(self.stages):
@@ -189,9 +172,6 @@ class Cascade(nn.Module):
             corrected = images + (parts[0] if self.real_image else join_complex(*parts))
             weight = None if self.log_weight is None else self.log_weight[i].exp()
             images = measured.enforce(corrected, weight)
-            if self.start == PATCH and i + 1 < len(self.stages):
-                level = LEVEL_AFTER * LEVEL_FALL ** (i / len(self.stages))
-                images = images + patch_steps(measured, images, weight, level, turn=i)
             changed = images - corrected
             reconstructions.append(images)
         return reconstructions

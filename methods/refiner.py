@@ -86,13 +86,15 @@ class UNetResNet(nn.Module):
             Refiner(init_features, batch_norm, views=data_consistency) for _ in range(steps)
         )
 
-    def forward(self, aliased: Tensor, mask: Tensor, maps: Tensor | None = None) -> Tensor:
-        start = self.unet.initial_image(aliased, mask, maps)
-        images = self.unet.correct(start)
+    def forward(
+        self, aliased: Tensor, mask: Tensor, maps: Tensor | None = None, start: Tensor | None = None
+    ) -> Tensor:
+        initial = self.unet.initial_image(aliased, mask, maps, start)
+        images = self.unet.correct(initial)
         for refiner in self.refiners:
             if images.is_complex():
                 images = join_complex(*refiner(torch.cat(split_complex(images))).chunk(2))
             else:
                 images = refiner(images)
-            images = start.enforce(images)
+            images = initial.enforce(images)
         return images

@@ -3,7 +3,8 @@
 A start is computed from the aliased image and its mask alone, without gradient. "zero_filled" is
 the aliased image itself, as in the reference system; "view_sharing" and "kt_sparse" are the
 training-free methods of these names (see `methods/baselines.py`), k-t sparse with a few steps;
-"patch" is `patch_low_rank` with half of its usual steps.
+"patch" is `patch_low_rank`, nearly to its end. That takes longer than the networks, so that
+training makes it once and gives it to them (`training/loading.py`).
 """
 
 import torch
@@ -18,19 +19,19 @@ ZERO_FILLED, VIEW_SHARING = "zero_filled", "view_sharing"
 KT_SPARSE, PATCH = "kt_sparse", "patch"
 STARTS = (ZERO_FILLED, VIEW_SHARING, KT_SPARSE, PATCH)
 KT_THRESHOLD, KT_FALL, KT_STEPS = 0.02, 0.25, 6  # of the k-t sparse start
-OF_PATCH = {"first": 0.05, "last": 0.004, "ratio": 1.4, "n_steps": 32, "exact": 1}
+OF_PATCH = {"first": 0.05, "last": 0.0025, "ratio": 1.4, "n_steps": 100, "exact": 1}
 MAGNITUDE_EPSILON = 1e-12  # (1e-6 of the peak)^2: a finite gradient if both parts are zero
 
 
-def initial_images(name: str, measured: Measured) -> tuple[Tensor, Tensor]:
-    """The start of a name, but "zero_filled", and the view-shared images that it begins with, each
-    (B, T, Y, X): real with the real-image prior, else complex."""
-    shared = view_sharing(measured)
+@torch.no_grad()
+def initial_images(name: str, measured: Measured) -> Tensor:
+    """The start of a name, but "zero_filled": (B, T, Y, X), real with the real-image prior, else
+    complex."""
     if name == KT_SPARSE:
-        return kt_sparse(measured, KT_THRESHOLD, KT_FALL, KT_STEPS, start=shared), shared
+        return kt_sparse(measured, KT_THRESHOLD, KT_FALL, KT_STEPS)
     if name == PATCH:
-        return patch_low_rank(measured, **OF_PATCH), shared  # type: ignore[arg-type]
-    return shared, shared
+        return patch_low_rank(measured, **OF_PATCH)  # type: ignore[arg-type]
+    return view_sharing(measured)
 
 
 class InitialImage:
@@ -50,6 +51,7 @@ class InitialImage:
         maps: Tensor | None,
         real_image: bool,
         data_consistency: bool,
+        images: Tensor | None = None,
     ):
         """
         Args:
@@ -57,6 +59,7 @@ class InitialImage:
             aliased, mask, maps: as networks are called with (see `model.py`).
             real_image: assume real-valued images.
             data_consistency: whether `enforce` puts the measured lines back.
+            images: what `initial_images` gives, if it was made before.
         """
         self.real_image = real_image and name != ZERO_FILLED
         self.data_consistency = data_consistency
@@ -67,14 +70,14 @@ class InitialImage:
                 return
         self.measured = measurement_of(aliased, mask, maps, self.real_image)
         if name != ZERO_FILLED:
-            with torch.no_grad():
-                self.parts = self._parts(name)
+            if images is None:
+                images = initial_images(name, self.measured)
+            self.parts = self._parts(images)
 
-    def _parts(self, name: str) -> tuple[Tensor, Tensor]:
-        measured = self.measured
-        images, _ = initial_images(name, measured)
+    @torch.no_grad()
+    def _parts(self, images: Tensor) -> tuple[Tensor, Tensor]:
         if self.real_image:
-            return images, zero_filled(measured) - images
+            return images, zero_filled(self.measured) - images
         return split_complex(images)
 
     def add_corrections(self, first: Tensor, second: Tensor) -> Tensor:

@@ -176,12 +176,18 @@ class DualUNet(nn.Module):
         for child in self.children():
             set_zero(child.head)  # type: ignore[arg-type]
 
-    def forward(self, aliased: Tensor, mask: Tensor, maps: Tensor | None = None) -> Tensor:
-        return self.correct(self.initial_image(aliased, mask, maps))
+    def forward(
+        self, aliased: Tensor, mask: Tensor, maps: Tensor | None = None, start: Tensor | None = None
+    ) -> Tensor:
+        return self.correct(self.initial_image(aliased, mask, maps, start))
 
-    def initial_image(self, aliased: Tensor, mask: Tensor, maps: Tensor | None) -> InitialImage:
+    def initial_image(
+        self, aliased: Tensor, mask: Tensor, maps: Tensor | None, start: Tensor | None
+    ) -> InitialImage:
         """The image that the U-Nets correct."""
-        return InitialImage(self.start, aliased, mask, maps, self.real_image, self.data_consistency)
+        return InitialImage(
+            self.start, aliased, mask, maps, self.real_image, self.data_consistency, start
+        )
 
     def correct(self, start: InitialImage) -> Tensor:
         """The images (B, T, Y, X) that the U-Nets make of a start."""
@@ -211,9 +217,11 @@ class UNet3D(nn.Module):
         self.unet = UNet(2, 2, init_features, dropout, batch_norm, dims=3)
         set_zero(self.unet.head)
 
-    def forward(self, aliased: Tensor, mask: Tensor, maps: Tensor | None = None) -> Tensor:
-        start = InitialImage(
-            self.start, aliased, mask, maps, self.real_image, self.data_consistency
+    def forward(
+        self, aliased: Tensor, mask: Tensor, maps: Tensor | None = None, start: Tensor | None = None
+    ) -> Tensor:
+        initial = InitialImage(
+            self.start, aliased, mask, maps, self.real_image, self.data_consistency, start
         )
-        parts = torch.stack(start.parts, dim=1)  # (B, 2, T, Y, X)
-        return start.add_corrections(*self.unet(parts).unbind(dim=1))
+        parts = torch.stack(initial.parts, dim=1)  # (B, 2, T, Y, X)
+        return initial.add_corrections(*self.unet(parts).unbind(dim=1))

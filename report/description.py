@@ -94,7 +94,7 @@ def describe(run: Run) -> dict[str, list[str]]:
                 for condition, masks in test_masks(run).items()
             ),
             f"training masks ({run.acquisition.sampling}) are drawn "
-            + ("for every sample and epoch" if s.fresh_masks else "once for every sample")
+            + pool_line(s.mask_pool)
             + f" (seed {s.seed}), validation and test masks once (data_seed {s.data_seed})",
             "real-image prior (a sampled line gives its conjugate-symmetric partner): "
             + ("on" if s.real_image else f"off; {PHASE_REMOVED}"),
@@ -188,6 +188,13 @@ def test_masks(run: Run) -> dict[Condition, np.ndarray]:
         condition: evaluation_masks(samples, (n_frames, ny), a.sampling.at(condition), a.data_seed)
         for condition in run.test_conditions
     }
+
+
+def pool_line(mask_pool: int) -> str:
+    """How many masks a training sample has."""
+    if not mask_pool:
+        return "for every sample and epoch"
+    return "once for every sample" if mask_pool == 1 else f"{mask_pool} for every sample"
 
 
 def mask_line(masks: np.ndarray, sampling: Sampling, band: tuple[int, int]) -> str:

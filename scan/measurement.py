@@ -252,4 +252,6 @@ def _scaled(
         truth = truth / scale
     if condition is None:  # not drawn here
         condition = Condition(MEASURED, mask.numel() / mask.sum().item())
-    return Measurement([number], condition, truth, mask, aliased / scale, maps, scale, is_real)
+    return Measurement(
+        [number], condition, truth, mask, aliased / scale, maps, scale=scale, is_real=is_real
+    )

@@ -39,7 +39,7 @@ RUNS = {
     "unet_resnet": COMMON | {"start": "kt_sparse", "data_consistency": True, "average": 2},
     "unet_shared": COMMON
     | {"model": "unet", "branches": "shared", "attention": True, "loss": "l1", "accumulation": 2},
-    "cnn3d": COMMON | {"model": "cnn3d", "dropout": 0.3, "acc": (3.0, 5.0), "fresh_masks": False},
+    "cnn3d": COMMON | {"model": "cnn3d", "dropout": 0.3, "acc": (3.0, 5.0), "mask_pool": 1},
     "cascade": CASCADE | STRIPS | {"augment": ("flips", "time", "shift"), "test_acc": (3.0, 4.0)},
     "noise": CASCADE | STRIPS | {"phase": True, "noise": 0.01, "dc_weight": 10.0, "average": 2},
     "learnt": CASCADE | {"noise": 0.01, "dc_weight": 5.0, "learn_dc_weight": True},

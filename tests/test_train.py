@@ -37,8 +37,8 @@ def test_accumulation_takes_the_same_steps(tmp_path, tiny_npz):
     assert first["unet_resnet"]["psnr"] == pytest.approx(second["unet_resnet"]["psnr"], abs=1e-3)
 
 
-def test_fresh_masks_are_a_setting(tmp_path, tiny_npz, finished):
-    kept = train(tmp_path / "kept", data=tiny_npz, **TINY, fresh_masks=False)
+def test_a_pool_of_masks_is_a_setting(tmp_path, tiny_npz, finished):
+    kept = train(tmp_path / "kept", data=tiny_npz, **TINY, mask_pool=1)
     assert kept["unet_resnet"] != finished[1]["unet_resnet"]
 
 

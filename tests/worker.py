@@ -51,7 +51,7 @@ def gradients_and_weights(name: str, images: torch.Tensor, world: World) -> list
         training_batch,
         images,
         acquisition=Acquisition(sampling(4), False, 0.0, 0),
-        training=TrainingDraws(0, True, (), s.strip or None),
+        training=TrainingDraws(0, 0, (), s.strip or None),
         device="cpu",
     )
     stepper = Stepper(run, training, make_batch)

@@ -17,7 +17,7 @@ from dataset import Cine
 from evaluation.sampling_shift import mask_figures
 from methods.averaging import AVERAGES
 from methods.baselines import BASELINES
-from methods.start import STARTS, ZERO_FILLED
+from methods.start import PATCH, STARTS, ZERO_FILLED
 from methods.unet import BRANCHES
 from model import MODELS, architecture_settings, own_settings
 from training.checkpoint import architecture_of
@@ -33,7 +33,7 @@ AT_LEAST = {
     "num_epochs": 0, "weight_decay": 0, "batch_size": 1, "accumulation": 1, "warmup_epochs": 0,
     "seed": 0, "num_pictures": 0, "picture_dpi": 20, "validate_every": 1, "noise": 0, "stages": 1,
     "features": 1, "strip": 0, "ema": 0, "clip_gradient": 0, "dropout": 0, "dc_weight": 1e-6,
-    "stage_loss": 0, "coils": 1, "virtual_coils": 1,
+    "stage_loss": 0, "coils": 1, "virtual_coils": 1, "mask_pool": 0,
 }  # fmt: skip
 AT_MOST = {
     "data_seed": 2**63 - 1, "seed": 2**63 - 1, "initial_lr": 1e6, "weight_decay": 1e6,
@@ -42,6 +42,7 @@ AT_MOST = {
 }  # fmt: skip
 MORE_THAN = {"initial_lr": 0, "max_minutes": 0, "max_steps": 0, "partial_fourier": 0.5}
 LESS_THAN = {"dropout": 1, "ema": 1}
+MASK_POOL = 4  # masks of a sample, where their starts take longer than the network
 CHOICES: dict[str, Collection[str]] = {
     "model": MODELS,
     "lr_schedule": SCHEDULES,
@@ -154,7 +155,10 @@ def unused_with_data(settings: Settings, cine: Cine) -> list[str]:
 def with_own_values(settings: Settings) -> dict[str, Any]:
     """The settings, with the network's own values of those of training that were not given."""
     own = own_settings(settings["model"])
-    return {**settings, **{name: own[name] for name in own if settings[name] is None}}
+    settings = {**settings, **{name: own[name] for name in own if settings[name] is None}}
+    if settings["mask_pool"] is None:
+        settings["mask_pool"] = MASK_POOL if settings["start"] == PATCH else 0
+    return settings
 
 
 def with_channels(settings: Settings, named: Collection[str], cine: Cine) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from model import run_stages
 
-Forward = Callable[[Tensor, Tensor], Sequence[Tensor]]  # (aliased, mask) to images by stage
+# (aliased, mask, start=) to images by stage
+Forward = Callable[..., Sequence[Tensor]]
 
 
 class _Captured(nn.Module):
@@ -23,8 +24,10 @@ class _Captured(nn.Module):
         super().__init__()
         self.network, self.precision, self.stages = network, precision, stages
 
-    def forward(self, aliased: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        return tuple(run_stages(self.network, aliased, mask, precision=self.precision)[self.stages])
+    def forward(self, aliased: Tensor, mask: Tensor, *start: Tensor) -> tuple[Tensor, ...]:
+        given = {"start": start[0]} if start else {}
+        images = run_stages(self.network, aliased, mask, precision=self.precision, **given)
+        return tuple(images[self.stages])
 
 
 def captured(
@@ -33,6 +36,7 @@ def captured(
     precision: str,
     every_stage: bool,
     device: torch.device,
+    start: Tensor | None = None,
 ) -> Forward:
     """The forward and backward pass of a network in training, captured for batches of one shape.
 
@@ -42,6 +46,7 @@ def captured(
     Args:
         shape: (B, T, Y, X) of the aliased images.
         every_stage: give the images after every stage, not only the last ones.
+        start: zeros, as the network is given its start; None: it makes it itself.
     """
     network.train()
     stages = slice(None) if every_stage else slice(-1, None)
@@ -51,13 +56,15 @@ def captured(
     module = _Captured(network, precision, stages).train()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The AccumulateGrad node's stream")  # harmless here
-        replayed = torch.cuda.make_graphed_callables(module, (aliased, mask))
+        inputs = (aliased, mask) if start is None else (aliased, mask, start.to(device))
+        replayed = torch.cuda.make_graphed_callables(module, inputs)
     for buffer, value in zip(network.buffers(), before, strict=True):
         buffer.copy_(value)
 
-    def forward(batch: Tensor, lines: Tensor) -> Sequence[Tensor]:
+    def forward(batch: Tensor, lines: Tensor, start: Tensor | None = None) -> Sequence[Tensor]:
         if batch.shape == aliased.shape:
-            return replayed(batch, lines)  # type: ignore[return-value]
-        return run_stages(network, batch, lines, precision=precision)
+            given = () if start is None else (start,)
+            return replayed(batch, lines, *given)  # type: ignore[return-value]
+        return run_stages(network, batch, lines, precision=precision, start=start)
 
     return forward

@@ -1,14 +1,19 @@
-"""Training and validation batches of a run."""
+"""Training and validation batches of a run, and the starts of networks that are kept."""
 
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from torch import Tensor
+
 from data.batches import Batch, Draws, EvaluationBatches, training_batch
+from data.stored import require_memory
+from methods.start import initial_images
+from physics.sense import measurement_of
 from training.run import Run
 from util.machine import free_memory
 
-PIXEL_BYTES = 8  # of a complex image, and of the aliased one of each coil
+REAL_BYTES, PIXEL_BYTES = 4, 8  # of a real image, and of a complex one
 CACHE_SHARE = 0.25  # of the free memory, for the batches for validation
 MEMORY_MARGIN = 2.5  # a step may take this multiple of the counted activations
 
@@ -21,7 +26,34 @@ def batch_maker(run: Run) -> Callable[[Draws], Batch]:
         acquisition=run.acquisition,
         training=run.training_draws,
         device=run.device,
+        starts=KeptStarts(run) if run.keeps_starts else None,
     )
+
+
+def start_of(run: Run, batch: Batch) -> Tensor:
+    """What the networks of a run correct, (B, T, Y, X), made on its device."""
+    there, s = batch.to(run.device), run.settings
+    measured = measurement_of(there.aliased, there.mask, there.maps, s.real_image)
+    return initial_images(s.start, measured)
+
+
+class KeptStarts:
+    """The starts of training samples, made once for each mask of the pool and kept in memory."""
+
+    def __init__(self, run: Run):
+        """InputError: they need more memory than there is."""
+        self.run = run
+        self.kept: dict[tuple[int, int], Tensor] = {}
+        s = run.settings
+        n = s.mask_pool * len(run.parts["train"])
+        needed = n * math.prod(run.cine.shape) * (REAL_BYTES if s.real_image else PIXEL_BYTES)
+        require_memory(needed, f"training keeps the starts of {n} masks", "lower --mask-pool")
+
+    def __call__(self, key: tuple[int, int], batch: Batch) -> Tensor:
+        """The start (1, T, Y, X) of the sample of a batch, of whole images; see `Starts`."""
+        if key not in self.kept:
+            self.kept[key] = start_of(self.run, batch).cpu()
+        return self.kept[key]
 
 
 def validation_batches(run: Run) -> Sequence[Batch]:
@@ -29,5 +61,11 @@ def validation_batches(run: Run) -> Sequence[Batch]:
     they fit."""
     share = run.world.share(run.parts["validation"])
     batches = EvaluationBatches(run.cine.images, share, run.acquisition, run.pass_size, run.device)
-    needed = len(share) * math.prod(run.cine.shape) * PIXEL_BYTES * (1 + (run.n_coils or 1))
-    return list(batches) if needed < CACHE_SHARE * free_memory(run.device) else batches
+    needed = len(share) * math.prod(run.cine.shape) * PIXEL_BYTES * (2 + (run.n_coils or 1))
+    if needed >= CACHE_SHARE * free_memory(run.device):
+        return batches
+    made = list(batches)
+    if run.keeps_starts:
+        for batch in made:
+            batch.start = start_of(run, batch)
+    return made

@@ -15,7 +15,7 @@ from CS_mask import UNNAMED, Condition, Sampling
 from data.acquisition import Acquisition
 from data.batches import TrainingDraws
 from dataset import Cine
-from methods.start import PATCH
+from methods.start import PATCH, ZERO_FILLED
 from model import Cost, architecture_settings, count_cost
 from training import checkpoint as ckpt
 from training.run_folder import of_the_run
@@ -54,7 +54,13 @@ class Run:
         """Whether training steps are CUDA graphs, which some parts cannot be in."""
         s = self.settings
         alone = self.device.type == "cuda" and self.world.size == 1
-        return s.cuda_graph and alone and not self.n_coils and s.start != PATCH
+        simple = not self.n_coils and (s.start != PATCH or self.keeps_starts)
+        return s.cuda_graph and alone and simple
+
+    @property
+    def keeps_starts(self) -> bool:
+        """Whether training makes the starts of its samples once, and keeps them."""
+        return self.settings.mask_pool > 0 and self.settings.start != ZERO_FILLED
 
     @property
     def architecture(self) -> dict[str, Any]:
@@ -79,7 +85,7 @@ class Run:
     def training_draws(self) -> TrainingDraws:
         """Settings of the random draws of training."""
         s = self.settings
-        return TrainingDraws(s.seed, s.fresh_masks, s.augment, s.strip or None)
+        return TrainingDraws(s.seed, s.mask_pool, s.augment, s.strip or None)
 
     @property
     def test_conditions(self) -> list[Condition]:

@@ -31,8 +31,8 @@ class Stages(nn.Module):
         super().__init__()
         self.network, self.precision = network, precision
 
-    def forward(self, *measured: Tensor) -> list[Tensor]:
-        return run_stages(self.network, *measured, precision=self.precision)
+    def forward(self, *measured: Tensor, start: Tensor | None) -> list[Tensor]:
+        return run_stages(self.network, *measured, precision=self.precision, start=start)
 
 
 def training_forward(run: Run, network: nn.Module) -> Forward:
@@ -48,7 +48,10 @@ def training_forward(run: Run, network: nn.Module) -> Forward:
     n_frames, ny, nx = run.cine.shape
     size = math.ceil(min(s.batch_size, run.n_rounds * len(run.parts["train"])) / s.accumulation)
     shape = size, n_frames, ny, min(nx, s.strip or nx)
-    return captured(network, shape, s.precision, s.stage_loss > 0, run.device)
+    start = None
+    if run.keeps_starts:
+        start = torch.zeros(shape, dtype=torch.float32 if s.real_image else torch.complex64)
+    return captured(network, shape, s.precision, s.stage_loss > 0, run.device, start)
 
 
 class Stepper:
@@ -81,7 +84,7 @@ class Stepper:
         for number, weight in enumerate(weights, start=1):
             (batch,) = itertools.islice(batches, 1)
             with self._exchanging(number == len(weights)):
-                stages = self.forward(*batch.measured)
+                stages = self.forward(*batch.measured, start=batch.start)
                 errors = [training_loss(images, batch.truth, s.loss) for images in stages]
                 losses = [error.sum() * weight / len(draws) for error in errors]
                 loss = losses[-1]

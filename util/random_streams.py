@@ -23,6 +23,7 @@ class Stream(IntEnum):
     DROPOUT = 8  # of all processes of a run but the first
     COILS = 9  # places of receive coils, and their noise
     HELD_OUT = 10  # lines by which a training-free method is chosen
+    TRAINING_STRIP = 11  # strips of samples whose other draws are of a pool
 
 
 def generator(stream: Stream, *key: int) -> np.random.Generator:

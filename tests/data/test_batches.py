@@ -21,7 +21,7 @@ from physics.sense import aliased_by
 
 IMAGES = torch.from_numpy(make_images())  # (9, 8, 32, 36)
 ACQUISITION = Acquisition(sampling(4), phase=False, noise=0.0, data_seed=0)
-DRAWS = TrainingDraws(seed=0, fresh_masks=True, augment=(), strip=None)
+DRAWS = TrainingDraws(seed=0, mask_pool=0, augment=(), strip=None)
 BETWEEN = Sampling(("gaussian",), (3.0, 6.0), (4,))
 RANDOM = {"augment": ("flips", "time"), "strip": 16, "phase": True, "noise": 0.01}
 RANDOM |= {"sampling": BETWEEN}
@@ -89,8 +89,45 @@ def test_rounds_and_seeds_differ_and_masks_may_be_kept():
     first = batch_of([(0, 0)])
     assert not torch.equal(first.mask, batch_of([(1, 0)]).mask)
     assert not torch.equal(first.mask, batch_of([(0, 0)], seed=1).mask)
-    kept = [batch_of([(number, 0)], fresh_masks=False) for number in (0, 1)]
+    kept = [batch_of([(number, 0)], mask_pool=1) for number in (0, 1)]
     assert torch.equal(kept[0].mask, kept[1].mask)
+
+
+@pytest.mark.parametrize("settings", [{}, {"phase": True, "noise": 0.01}])
+def test_a_pool_repeats_all_draws_but_the_strips(settings):
+    settings |= {"mask_pool": 2, "augment": ("flips", "time", "shift")}
+    whole = [batch_of([(number, 0)], **settings) for number in range(4)]
+    assert equal(whole[0], whole[2])
+    assert equal(whole[1], whole[3])
+    assert not torch.equal(whole[0].mask, whole[1].mask)
+    strips = [batch_of([(number, 0)], strip=16, **settings) for number in range(0, 12, 2)]
+    places = set()
+    for strip in strips:
+        found = [
+            x
+            for x in range(21)
+            if torch.equal(strip.image, whole[0].image[..., x : x + 16])
+            and torch.equal(strip.aliased, whole[0].aliased[..., x : x + 16])
+        ]
+        assert len(found) == 1
+        places.add(found[0])
+    assert len(places) > 2
+
+
+def test_a_start_is_that_of_the_whole_image():
+    asked = []
+
+    def starts(key, batch):
+        asked.append(key)
+        assert batch.image.shape == (1, 8, 32, 36)
+        return batch.image.clone()
+
+    draws = [(5, 1), (2, 3)]
+    acquisition, training = ACQUISITION, replace(DRAWS, mask_pool=2, strip=16)
+    batch = training_batch(IMAGES, draws, acquisition, training, "cpu", starts)
+    assert asked == [(1, 1), (0, 3)]
+    assert torch.equal(batch.start, batch.image)
+    assert batch.start.shape == (2, 8, 32, 16)
 
 
 def test_strips_are_columns_of_the_sample():

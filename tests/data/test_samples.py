@@ -118,7 +118,7 @@ except InputError as error:
 dataset.MAPPED_FROM = 0
 images = dataset.load_cine(*given).images
 acquisition = Acquisition(Sampling(("gaussian",), (4, 4), (4,)), False, 0.0, 0)
-draws = TrainingDraws(0, True, ("flips",), 32)
+draws = TrainingDraws(0, 0, ("flips",), 32)
 for i in range(len(images)):
     batch = training_batch(images, [(0, i)], acquisition, draws, "cpu")
 print(len(images), float(batch.image.max()))

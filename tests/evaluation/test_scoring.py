@@ -22,7 +22,7 @@ def batches(acc=(4, 4)) -> EvaluationBatches:
     return EvaluationBatches(IMAGES, [1, 4, 7], acquisition, size=2)
 
 
-def aliased_itself(aliased, mask):
+def aliased_itself(aliased, mask, start=None):
     return aliased
 
 

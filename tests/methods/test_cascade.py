@@ -3,7 +3,7 @@ import torch
 from helpers import STAGES, randomised, sampling
 
 from CS_mask import evaluation_masks
-from methods.cascade import LEVEL_AFTER, Cascade, Stage, patch_steps
+from methods.cascade import Cascade, Stage
 from methods.start import KT_SPARSE, PATCH, VIEW_SHARING, initial_images
 from model import build_model
 from physics.consistency import DataConsistency
@@ -37,24 +37,13 @@ def test_any_number_of_frames_and_any_size(real_image, size):
 def test_training_starts_at_the_training_free_start(real_image):
     _, mask, aliased = example()
     measured = DataConsistency(aliased, mask, real_image)
-    for name in (VIEW_SHARING, KT_SPARSE):
+    for name in (VIEW_SHARING, KT_SPARSE, PATCH):
         network = Cascade(**STAGES | {"real_image": real_image, "start": name})
-        start, _ = initial_images(name, measured)
+        start = initial_images(name, measured)
         torch.testing.assert_close(network(aliased, mask), start, atol=1e-5, rtol=1e-5)
-    network = Cascade(**STAGES | {"real_image": real_image, "start": PATCH})
-    by_stage = network.by_stage(aliased, mask)
-    start, _ = initial_images(PATCH, measured)
-    moved = start + patch_steps(measured, start, None, LEVEL_AFTER, turn=0)
-    for images in by_stage:  # the last stage has no steps after it
-        torch.testing.assert_close(images, moved, atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize("real_image", [True, False])
-def test_steps_between_the_stages_let_the_gradient_pass(real_image):
-    _, mask, aliased = example()
-    network = randomised(Cascade(**STAGES | {"real_image": real_image, "start": PATCH}))
-    network(aliased, mask).abs().square().mean().backward()
-    assert all(p.grad is not None and p.grad.any() for p in network.stages[0].parameters())
+        given = torch.rand_like(start)
+        kept = measured.enforce(given)
+        torch.testing.assert_close(network(aliased, mask, start=given), kept, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("real_image", [True, False])
