@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from methods.baselines import Measured, kt_sparse, patch_low_rank, view_sharing, zero_filled
+from methods.layers import in_float32
 from physics.coils import combine
 from physics.fourier import join_complex, split_complex
 from physics.sense import measurement_of
@@ -26,12 +27,13 @@ MAGNITUDE_EPSILON = 1e-12  # (1e-6 of the peak)^2: a finite gradient if both par
 @torch.no_grad()
 def initial_images(name: str, measured: Measured) -> Tensor:
     """The start of a name, but "zero_filled": (B, T, Y, X), real with the real-image prior, else
-    complex."""
-    if name == KT_SPARSE:
-        return kt_sparse(measured, KT_THRESHOLD, KT_FALL, KT_STEPS)
-    if name == PATCH:
-        return patch_low_rank(measured, **OF_PATCH)  # type: ignore[arg-type]
-    return view_sharing(measured)
+    complex; computed in single precision, whatever that of the network."""
+    with in_float32(measured.known.device):
+        if name == KT_SPARSE:
+            return kt_sparse(measured, KT_THRESHOLD, KT_FALL, KT_STEPS)
+        if name == PATCH:
+            return patch_low_rank(measured, **OF_PATCH)  # type: ignore[arg-type]
+        return view_sharing(measured)
 
 
 class InitialImage:

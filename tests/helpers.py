@@ -43,6 +43,7 @@ SMALL = {k: v for k, v in TINY.items() if k not in ("num_pictures", "picture_dpi
 METHODS = ["unet_resnet", *TINY["baselines"]]
 CASCADE = TINY | {
     "model": "cascade",
+    "start": "kt_sparse",  # fast
     "stages": 2,
     "features": 4,
     "strip": 16,

@@ -44,7 +44,7 @@ def test_a_pool_of_masks_is_a_setting(tmp_path, tiny_npz, finished):
 
 def test_cascade_beats_its_start_and_the_average_is_what_is_kept(tmp_path, tiny_npz):
     settings = CASCADE | {"num_epochs": 12, "validate_every": 12}
-    settings |= {"baselines": ("hermitian_view_sharing",), "start": "kt_sparse"}
+    settings |= {"baselines": ("hermitian_view_sharing",)}
     returned = train(tmp_path / "run", data=tiny_npz, **settings)
     assert returned["cascade"]["psnr"] > returned["hermitian_view_sharing"]["psnr"] + 0.1
     last = ckpt.load_checkpoint(tmp_path / "run" / ckpt.LAST)

@@ -57,6 +57,16 @@ def test_a_start_is_the_training_free_method_of_its_name(real_image):
 
 
 @PRIOR
+@BETTER
+def test_a_start_is_in_single_precision_whatever_that_of_the_network(start, real_image):
+    _, mask, aliased = example()
+    measured = DataConsistency(aliased, mask, real_image)
+    with torch.autocast("cpu", torch.bfloat16):
+        images = initial_images(start, measured)
+    assert torch.equal(images, initial_images(start, measured))
+
+
+@PRIOR
 @pytest.mark.parametrize("model", UNETS)
 def test_a_start_that_is_given_is_what_would_be_made(model, real_image):
     network = randomised(make(model, VIEW_SHARING, real_image, data_consistency=True))
