@@ -65,8 +65,9 @@ def run_network(
 ) -> Tensor:
     """The reconstruction of a batch, `(aliased, mask)` or `(aliased, mask, maps)`, computed in
     "float32" or "bfloat16"; the physics always in float32. `start`: made before, or None."""
+    given = {} if start is None else {"start": start}
     with torch.autocast(measured[0].device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        return network(*measured, start=start)
+        return network(*measured, **given)
 
 
 def run_stages(

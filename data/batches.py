@@ -88,9 +88,15 @@ class Batch:
         """The batch of the i-th sample alone."""
         return self._with([self.samples[i]], lambda tensor: tensor[i : i + 1])
 
-    def columns(self, columns: slice) -> "Batch":
-        """The same columns of all images."""
-        return self._with(self.samples, lambda x: x if x is self.mask else x[..., columns])
+    def columns(self, strips: Sequence[slice]) -> "Batch":
+        """Columns of each sample, the same number of all."""
+
+        def cut(tensor: Tensor) -> Tensor:
+            if tensor is self.mask:
+                return tensor
+            return torch.stack([x[..., one] for x, one in zip(tensor, strips, strict=True)])
+
+        return self._with(self.samples, cut)
 
     def _with(self: OfBatch, samples: list[int], change: Callable[[Tensor], Tensor]) -> OfBatch:
         tensors = {name: getattr(self, name) for name in TENSORS}
@@ -151,35 +157,27 @@ def training_batch(
     pool, strip = training.mask_pool, training.strip
     keys = [(number % pool if pool else number, sample) for number, sample in draws]
     masks = training_masks(keys, (n_frames, ny), acquisition.sampling, training.seed)
-    parts = []
-    for draw, key, mask in zip(draws, keys, masks, strict=True):
-        rng = generator(Stream.TRAINING_SAMPLE, training.seed, *key)
-        sample, image = key[1], images[key[1]]
+    acquisitions, strips = [], []
+    for draw, (number, sample), mask in zip(draws, keys, masks, strict=True):
+        rng = generator(Stream.TRAINING_SAMPLE, training.seed, number, sample)
+        image = images[sample]
         if training.augment:
             image = augment(image, training.augment, rng)
-        columns = whole = slice(None)
+        columns = slice(None)
         if strip is not None:
             place = generator(Stream.TRAINING_STRIP, training.seed, *draw) if pool else rng
             first = int(place.integers(max(1, nx - strip + 1)))
             columns = slice(first, first + strip)
-        one = acquired(image, sample, mask, whole if pool else columns, acquisition, rng)
-        part = _batch([sample], [one], mask[None], acquisition, "cpu")
-        if starts is not None:
-            part.start = starts(key, part)
-        parts.append(part.columns(columns) if pool else part)
-    return together(parts).to(device)
-
-
-def together(parts: Sequence[Batch]) -> Batch:
-    """Batches that are alike, as one."""
-    first = parts[0]
-    tensors: dict[str, Any] = {
-        name: torch.cat([getattr(part, name) for part in parts])
-        for name in TENSORS
-        if getattr(first, name) is not None
-    }
-    samples = [sample for part in parts for sample in part.samples]
-    return dataclasses.replace(first, samples=samples, **tensors)
+        strips.append(columns)
+        taken = slice(None) if pool else columns
+        acquisitions.append(acquired(image, sample, mask, taken, acquisition, rng))
+    batch = _batch([sample for _, sample in draws], acquisitions, masks, acquisition, device)
+    if not pool:
+        return batch
+    if starts is not None:
+        made = [starts(key, batch.sample(i)) for i, key in enumerate(keys)]
+        batch.start = to_device(torch.cat(made), device)
+    return batch.columns(strips)
 
 
 def prepared(

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from model import run_stages
 
-# (aliased, mask, start=) to images by stage
-Forward = Callable[..., Sequence[Tensor]]
+Forward = Callable[..., Sequence[Tensor]]  # (aliased, mask, start=) to images by stage
 
 
 class _Captured(nn.Module):
@@ -25,8 +24,9 @@ class _Captured(nn.Module):
         self.network, self.precision, self.stages = network, precision, stages
 
     def forward(self, aliased: Tensor, mask: Tensor, *start: Tensor) -> tuple[Tensor, ...]:
-        given = {"start": start[0]} if start else {}
-        images = run_stages(self.network, aliased, mask, precision=self.precision, **given)
+        images = run_stages(
+            self.network, aliased, mask, precision=self.precision, start=start[0] if start else None
+        )
         return tuple(images[self.stages])
 
 

@@ -60,7 +60,8 @@ class Run:
     @property
     def keeps_starts(self) -> bool:
         """Whether training makes the starts of its samples once, and keeps them."""
-        return self.settings.mask_pool > 0 and self.settings.start != ZERO_FILLED
+        takes_one = self.architecture.get("start", ZERO_FILLED) != ZERO_FILLED
+        return takes_one and self.settings.mask_pool > 0
 
     @property
     def architecture(self) -> dict[str, Any]:

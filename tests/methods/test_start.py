@@ -26,6 +26,12 @@ PRIOR = pytest.mark.parametrize("real_image", [True, False])
 BETTER = pytest.mark.parametrize("start", [VIEW_SHARING, KT_SPARSE, PATCH])
 
 
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch):
+    """Fewer steps, for time, and because on random images rounding grows from step to step."""
+    monkeypatch.setitem(OF_PATCH, "n_steps", 16)
+
+
 def example(n_frames: int = 8, ny: int = 32, nx: int = 36, phase: bool = False):
     """A random series, its mask and its aliased image."""
     target = torch.rand(2, n_frames, ny, nx, generator=torch.manual_seed(0))
@@ -114,8 +120,7 @@ def test_measured_lines_are_kept_exactly(model, start, real_image):
 
 @PRIOR
 @BETTER
-def test_a_shift_in_time_shifts_a_start(start, real_image, monkeypatch):
-    monkeypatch.setitem(OF_PATCH, "n_steps", 16)  # rounding grows from step to step
+def test_a_shift_in_time_shifts_a_start(start, real_image):
     _, mask, aliased = example()
     first, second = (
         InitialImage(
