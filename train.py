@@ -242,7 +242,7 @@ def prepare(
             f" --baselines is {s.baselines}; name some, or leave it out for all that apply"
         )
     if s.cuda_graph and not run.records_steps:
-        reason = "; it is for one GPU, one coil and another --start than patch"
+        reason = "; it is for one GPU and one coil, with --start patch for a --mask-pool"
         where = f"{device}{reason if device.type == 'cuda' else ''}"
         say(f"NOTICE: --cuda-graph does nothing on {where}")
     if device.type == "cpu":

@@ -121,12 +121,11 @@ def kt_sparse(
     threshold: float,
     fall: float = FALL,
     n_steps: int = N_STEPS,
-    start: Tensor | None = None,
 ) -> Tensor:
     """Sparse temporal spectrum: each step soft-thresholds the temporal spectrum of every pixel and
     puts the measured lines back. The threshold falls geometrically from `threshold` to
-    `fall * threshold`. The initial images are `start`, by default the view-shared ones."""
-    images = view_sharing(measured) if start is None else start
+    `fall * threshold`."""
+    images = view_sharing(measured)
     for level in _falling(threshold, fall, n_steps):
         images = measured.enforce(_shrink_spectrum(images, level))
     return images
@@ -205,12 +204,6 @@ def patch_low_rank(
     motion that is not periodic, and contrast that moves through a block, with few components. On
     two CPU cores a step on 20 x 192 x 192 takes 15 ms, with 8 coils 90.
     """
-    levels = _falling(first, last / first, n_steps)
-    return _shrunk_by_turns(measured, patch_low_rank_rules(ratio), levels, exact)
-
-
-def patch_low_rank_rules(ratio: float) -> list[Rule]:
-    """The two rules of `patch_low_rank`."""
 
     def sparse(images: Tensor, level: float, turn: int) -> Tensor:
         return shrink_patches(images, level, shift_of(turn, PATCH), MEAN_WEIGHT, HARMONIC_POWER)
@@ -218,7 +211,8 @@ def patch_low_rank_rules(ratio: float) -> list[Rule]:
     def low_rank(images: Tensor, level: float, turn: int) -> Tensor:
         return shrink_components(images, ratio * level, shift_of(turn, BLOCK))
 
-    return [sparse, low_rank]
+    levels = _falling(first, last / first, n_steps)
+    return _shrunk_by_turns(measured, [sparse, low_rank], levels, exact)
 
 
 def _shrunk_by_turns(
@@ -231,12 +225,12 @@ def _shrunk_by_turns(
     for step, level in enumerate(levels):
         ahead = images + min(step / (step + 3), MOMENTUM) * (images - before)
         before = images
-        shrunk = shrink(rules[step % len(rules)], ahead, level, step // len(rules), phase)
+        shrunk = _shrink(rules[step % len(rules)], ahead, level, step // len(rules), phase)
         images = measured.enforce(shrunk)
     return images if exact else shrunk
 
 
-def shrink(rule: Rule, images: Tensor, level: float, turn: int, phase: Tensor | None) -> Tensor:
+def _shrink(rule: Rule, images: Tensor, level: float, turn: int, phase: Tensor | None) -> Tensor:
     """Images (B, T, Y, X) shrunk by a rule.
 
     Of complex images a `phase` (`smooth_phase`) is removed first, and put back at the end. Real and
