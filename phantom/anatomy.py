@@ -1,8 +1,9 @@
 """A patient: the anatomy of the chest around a heart, painted in mm.
 
 Tissues are smooth-edged shapes with random textures, painted over one another from the skin inwards
-on a grid finer than the final image. The picture shows end-diastole. Flow-related signal, which
-varies over the heartbeat, is collected in separate layers.
+on a grid finer than the final image. The picture shows end-diastole. What varies over the heartbeat
+without moving in the plane is collected in separate layers: flow-related signal, and what a slice
+nearby has in place of this one.
 
 Conventions: positions are in mm from the centre of the field of view, x to the right (axis X), y
 down (axis Y). In coordinates centred on the heart, y points to the patient's back. A `depth` is the
@@ -15,6 +16,7 @@ processing", IEEE Trans Acoust Speech Signal Process 29:1153-1160, 1981.
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +28,8 @@ from phantom.heart import Heart, rotate
 Pair = Sequence[float] | np.ndarray  # of an x and a y
 
 FIELD_OF_VIEW = 245.0, 390.0  # mm along the longer side of the image, from patient to patient
+TIGHT = 0.15  # share of patients whose images are cut around the heart, to this part of the field:
+TIGHT_PART = 0.5, 0.8
 EDGE = 0.5  # mm, softness of the edge between two tissues
 RIM = 1.1  # mm, half-width of the dark line where fat and water cancel within a voxel
 SIGNAL = {  # of steady-state free precession, relative to blood; air: the level of ghosts
@@ -52,7 +56,8 @@ class Canvas:
 
     def __init__(self, rng: np.random.Generator, ny: int, nx: int):
         self.rng = rng
-        self.pixel = rng.uniform(*FIELD_OF_VIEW) / max(ny, nx)  # mm
+        part = rng.uniform(*TIGHT_PART) if rng.random() < TIGHT else 1.0
+        self.pixel = part * rng.uniform(*FIELD_OF_VIEW) / max(ny, nx)  # mm
         self.image = torch.zeros(ny, nx)
         self.x, self.y = self.positions()
         self.signal = {
@@ -61,6 +66,7 @@ class Canvas:
             for tissue, value in SIGNAL.items()
         }
         self.flow: list[Tensor] = []  # layers of flow-related signal, (Y, X) each
+        self.nearby = torch.zeros_like(self.image)  # what a slice nearby has, minus the picture
 
         rough, size = rng.lognormal(0, ROUGHNESS), rng.lognormal(0, ROUGHNESS / 2)
         # three textures that all tissues share
@@ -108,7 +114,7 @@ def paint_anatomy(canvas: Canvas, heart: Heart) -> Tensor:
     x, y = x + 1.5 * canvas.field(20), y + 1.5 * canvas.field(20)
     organs = _paint_abdomen(canvas, x, y, cage)
     spine = _paint_spine(canvas, heart, x, y, cage)
-    sac = _paint_heart(canvas, heart, cage)
+    sac = _paint_hearts(canvas, heart, cage)
     free = torch.minimum(cage, -spine)
     _paint_lung_vessels(canvas, heart, torch.minimum(free, -torch.maximum(organs, sac)))
     return free
@@ -215,10 +221,30 @@ def _paint_spine(canvas: Canvas, heart: Heart, x: Tensor, y: Tensor, cage: Tenso
     return torch.maximum(bone, muscle)
 
 
-def _paint_heart(canvas: Canvas, heart: Heart, cage: Tensor) -> Tensor:
-    """Paint pericardial fat, both ventricles and papillary muscles. Returns the depth in the
-    pericardial sac."""
-    rng, signal, grain = canvas.rng, canvas.signal, canvas.grain
+def _paint_hearts(canvas: Canvas, heart: Heart, cage: Tensor) -> Tensor:
+    """Paint the heart in a slice nearby, with the same shape but its own textures, and in this one.
+    Returns the depth in the pericardial sac."""
+    around, shape_seed = canvas.image.clone(), canvas.rng.integers(2**32)
+    other = heart.nearby(canvas.rng)
+    _paint_heart(canvas, other, cage, np.random.default_rng(shape_seed))
+    nearby, canvas.image = canvas.image, around
+    pools = _paint_heart(canvas, heart, cage, np.random.default_rng(shape_seed))
+    canvas.nearby = nearby - canvas.image
+    _add_flow(canvas, pools)
+    return pools.sac
+
+
+class _Pools(NamedTuple):
+    """Depths in mm, (Y, X), in parts of the heart."""
+
+    sac: Tensor  # the pericardial one
+    left: Tensor  # cavity of the left ventricle
+    right: Tensor  # and of the right one
+
+
+def _paint_heart(canvas: Canvas, heart: Heart, cage: Tensor, rng: np.random.Generator) -> _Pools:
+    """Paint pericardial fat, both ventricles and papillary muscles, whose shapes `rng` draws."""
+    signal, grain = canvas.signal, canvas.grain
     u, v = heart.local(canvas.x, canvas.y)
     u, v = u + canvas.field(18), v + canvas.field(18)
     r = torch.hypot(u, v)
@@ -229,7 +255,7 @@ def _paint_heart(canvas: Canvas, heart: Heart, cage: Tensor) -> Tensor:
     axes = rng.uniform(24, 34), rng.uniform(0.9, 1.2) * outer
     right = torch.minimum(cage - 5, _ellipse(u, v, at, axes, power=2.3))
     sac = torch.maximum(left, right) + 3 + 4 * canvas.cloud
-    trabeculae = canvas.field(4.5) + 0.7 * canvas.field(9)
+    trabeculae = 0.4 * canvas.field(2.5) + canvas.field(4.5) + 0.7 * canvas.field(9)
     muscle = signal["myocardium"] * (1 + 0.1 * grain)
     blood = signal["blood"] * (1 + 0.05 * grain + 0.05 * canvas.cloud)
 
@@ -244,14 +270,21 @@ def _paint_heart(canvas: Canvas, heart: Heart, cage: Tensor) -> Tensor:
         at = distance * math.cos(angle), distance * math.sin(angle)
         canvas.paint(_ellipse(u, v, at, rng.uniform(2.5, 6, 2), angle) + trabeculae, muscle)
 
-    strength = rng.lognormal(-1.6, 0.8)
-    for pool in (cavity, torch.minimum(right, -left)):
+    return _Pools(sac, cavity, torch.minimum(right, -left))
+
+
+def _add_flow(canvas: Canvas, pools: _Pools) -> None:
+    """Layers of signal that varies with the flow of blood, and with muscle that moves through the
+    slice."""
+    strength = canvas.rng.lognormal(-1.6, 0.8)
+    for pool in (pools.left, pools.right):
         for scale in (12, 20):
             eddies = 0.5 + canvas.field(scale)
             canvas.flow.append(strength * torch.sigmoid(pool / 2) * eddies)
-    lining = 1 / (1 + ((cavity - 2) / 4).square().square())
-    canvas.flow.append(0.3 * canvas.field(6) * lining)  # muscle that moves through the slice
-    return sac
+    for scale in canvas.rng.uniform(4, 10, 3):
+        canvas.flow.append(0.2 * strength * torch.sigmoid(pools.sac / 2) * canvas.field(scale))
+    lining = 1 / (1 + ((pools.left - 2) / 4).square().square())
+    canvas.flow.append(0.3 * canvas.field(6) * lining)
 
 
 def _paint_lung_vessels(canvas: Canvas, heart: Heart, lung: Tensor) -> None:

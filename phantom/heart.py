@@ -8,6 +8,7 @@ down (axis Y). `squeeze` is 0 at end-diastole and 1 at end-systole. A phase is a
 interval, from end-diastole on.
 """
 
+import copy
 import math
 from collections.abc import Iterable, Iterator
 
@@ -48,6 +49,13 @@ class Heart:
         self.twist = rng.normal(0, 0.08)
         self.shift = rng.normal(0, 1.5, 2).tolist()  # of the whole heart, along (u, v)
 
+    def nearby(self, rng: np.random.Generator) -> "Heart":
+        """The same heart in a slice a few mm away."""
+        other = copy.copy(self)
+        other.endocardium *= rng.uniform(0.85, 1.05)
+        other.wall *= rng.uniform(0.9, 1.1)
+        return other
+
     def radii(self, squeeze: float) -> tuple[float, float]:
         """Inner and outer radius of the left ventricle's wall."""
         inner = self.endocardium * (1 - self.shortening * squeeze)
@@ -58,6 +66,12 @@ class Heart:
         """Heart coordinates, in which the left ventricle is round; u points to the right one."""
         u, v = rotate(x - self.centre[0], y - self.centre[1], -self.septum)
         return u * self.roundness, v / self.roundness
+
+    def surroundings(self, x: Tensor, y: Tensor) -> Tensor:
+        """1 in the heart, falling to 0 within about the width of its left ventricle."""
+        u, v = self.local(x, y)
+        outer = self.radii(0)[1]
+        return 1 / (1 + (torch.hypot(u - outer / 2, v) / (2 * outer)) ** 6)
 
     def origins(
         self, x: Tensor, y: Tensor, squeezes: Iterable[float]

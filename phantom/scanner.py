@@ -1,14 +1,16 @@
 """The built-in data: synthetic short-axis cine MRI of beating hearts, every sample another patient.
 
-A patient (`anatomy`) is painted on a grid finer than the image. It moves with the heartbeat and a
-breath, and the signal of blood and vessels varies. Receive coils shade it, and where the main field
-is off, dark bands cross it. The scanner samples the centre of k-space, adds ghosts and complex
-noise, and returns the magnitude. The image is therefore band-limited like a measured one, and comes
-from a finer model than any reconstruction uses (no "inverse crime"). How scanners differ (which way
-the phase is encoded, resolution, filters over time, clipped gray values) differs from patient to
-patient.
+A patient (`anatomy`) is painted on a grid finer than the image. It moves with the heartbeat, a
+breath and a slow drift, in the plane and through it, and the signal of blood and vessels varies.
+Single frames come from another heartbeat, and blocks of frames from another breath-hold. Receive
+coils shade the picture, and where the main field is off, dark bands cross it. The scanner samples
+the centre of k-space, adds ghosts and complex noise, and returns the magnitude. The image is
+therefore band-limited like a measured one, and comes from a finer model than any reconstruction
+uses (no "inverse crime"). How scanners differ (which way the phase is encoded, resolution, filters
+over time, clipped gray values) differs from patient to patient.
 
-Conventions: the T frames cover one RR interval, from about end-diastole on. Lengths are in mm.
+Conventions: the T frames cover one RR interval, or the larger part of it, from about end-diastole
+on. Lengths are in mm.
 All random numbers of a sample come from one generator, seeded by `(seed, sample)` alone.
 
 References: Rician magnitude: H. Gudbjartsson and S. Patz, "The Rician distribution of noisy MRI
@@ -42,6 +44,13 @@ GHOSTS = 0.4  # share with ghosts of what moves
 SMOOTHED = 0.25  # share whose frames are smoothed over time, as by sharing lines between them
 NARROW = 0.4  # share with fewer lines than the image has, the rest filled with zeros
 CLIPPED = 0.15  # share whose brightest gray values are clipped
+CUT_SHORT = 0.6  # share whose frames end before the next heartbeat, as with a trigger
+EXTRASYSTOLE = 0.2  # share with one or two frames from another heartbeat
+BREATH_HOLDS = 0.4  # share with a block of frames from another breath-hold
+INTERLEAVED = 0.6  # share whose frames alternate, with a period of
+PERIODS = 2, 6  # frames
+LOCAL_MOTIONS = 3  # smooth fields of motion around the heart, beside its own contraction
+HARMONICS = 6  # of the heartbeat in the time course of a local motion
 FLOW_JITTER = 0.1  # random change of flow-related signal between frames, relative to its pulse
 NOISE_FLOOR = 38.5, 3.5  # dB below the peak, mean and spread over the patients
 
@@ -96,15 +105,16 @@ def checked_shape(n_samples: int, shape: Sequence[int], seed: int) -> tuple[int,
 
 @dataclass(frozen=True)
 class _Patient:
-    """A patient before the scan: the picture of the anatomy, and how it moves and flows."""
+    """A patient before the scan: the picture of the anatomy, and how it moves and changes."""
 
     heart: Heart
     canvas: Canvas
     shading: Tensor  # of the coils and of bands, (FINER Y, FINER X)
     phase: np.ndarray  # (T,) of the heartbeat
-    flow: Tensor  # (T, L) of each layer of flow-related signal
-    sway: np.ndarray  # (T,) in mm
-    swaying: Tensor  # (2, Y, X): along x and y, how far a place follows the sway
+    layers: Tensor  # (L, FINER Y, FINER X) of signal that varies over time
+    signal: Tensor  # (T, L) of each layer
+    fields: Tensor  # (M, 2, Y, X) of motion along x and y, in mm at a displacement of 1
+    displacement: Tensor  # (T, M) of each field
 
 
 def _painted(rng: np.random.Generator, n_frames: int, ny: int, nx: int) -> _Patient:
@@ -112,16 +122,37 @@ def _painted(rng: np.random.Generator, n_frames: int, ny: int, nx: int) -> _Pati
     canvas = Canvas(rng, FINER * ny, FINER * nx)
     free = paint_anatomy(canvas, heart)
     shading = _coil_shading(canvas) * _bands(canvas)
+    phase = _phase(rng, n_frames)
 
-    phase = (np.arange(n_frames) / n_frames + rng.uniform(-0.05, 0.05)) % 1
-    phase = phase ** rng.uniform(0.85, 1.2)  # a faster heart shortens diastole, not systole
-    flow = torch.stack([_flow(rng, phase) for _ in canvas.flow], dim=1)  # (T, L)
-    sway = _sway(rng, phase)
+    signal = [_flow(rng, phase) for _ in canvas.flow]
+    signal.append(rng.uniform(0.1, 0.5) * contraction(phase) ** rng.uniform(0.5, 2))
+    layers = torch.stack([*canvas.flow, canvas.nearby])
 
+    fields, displacement = _motions(rng, heart, canvas, phase, free)
+    fields = F.interpolate(fields, (ny, nx), mode="bilinear", align_corners=True)
+    return _Patient(heart, canvas, shading, phase, layers, _courses(signal), fields, displacement)
+
+
+def _motions(
+    rng: np.random.Generator, heart: Heart, canvas: Canvas, phase: np.ndarray, free: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What moves beside the heart's contraction: fields (M, 2, FINER Y, FINER X) along x and y, and
+    the displacement (T, M) of each in mm."""
     inside = torch.sigmoid((free - 6) / 7)  # chest wall and spine hardly move
-    swaying = torch.stack([inside * canvas.field(50), inside * canvas.field(50)])
-    swaying = F.interpolate(swaying[None], (ny, nx), mode="bilinear", align_corners=True)[0]
-    return _Patient(heart, canvas, shading, phase, flow, sway, swaying)
+    near = heart.surroundings(canvas.x, canvas.y)
+    places = [(inside, 50.0), *((near, scale) for scale in rng.uniform(12, 40, LOCAL_MOTIONS))]
+    fields = [place * torch.stack([canvas.field(s), canvas.field(s)]) for place, s in places]
+    whole = torch.eye(2)[:, :, None, None].expand(-1, -1, *near.shape)  # all that is seen
+    fields += whole.unbind()
+    displacement = [_sway(rng, phase)]
+    displacement += [_local_motion(rng, phase) for _ in range(LOCAL_MOTIONS)]
+    displacement += [FINER * canvas.pixel * _misplaced(rng, len(phase)) for _ in range(2)]
+    return torch.stack(fields), _courses(displacement)
+
+
+def _courses(courses: Sequence[np.ndarray]) -> Tensor:
+    """(T, N) float32 of N courses over time, (T,) each."""
+    return torch.from_numpy(np.stack(courses, axis=1).astype(np.float32))
 
 
 def _origins(patient: _Patient) -> Iterator[tuple[Tensor, Tensor]]:
@@ -131,8 +162,9 @@ def _origins(patient: _Patient) -> Iterator[tuple[Tensor, Tensor]]:
     """
     coarse = patient.canvas.positions(FINER)
     moved = patient.heart.origins(*coarse, contraction(patient.phase))
-    for sway, (x, y) in zip(patient.sway, moved, strict=True):
-        yield x + sway * patient.swaying[0], y + sway * patient.swaying[1]
+    for displacement, (x, y) in zip(patient.displacement, moved, strict=True):
+        along_x, along_y = torch.einsum("m,mdyx->dyx", displacement, patient.fields)
+        yield x + along_x, y + along_y
 
 
 def _patient(rng: np.random.Generator, n_frames: int, ny: int, nx: int) -> np.ndarray:
@@ -148,32 +180,66 @@ def _series(rng: np.random.Generator, n_frames: int, ny: int, nx: int) -> Tensor
     """The images (T, Y, X) of a perfect scan."""
     patient = _painted(rng, n_frames, ny, nx)
     canvas = patient.canvas
-    layers = torch.stack(canvas.flow)  # (L, FINER Y, FINER X)
     frames = []
-    for flow, (x, y) in zip(patient.flow, _origins(patient), strict=True):
-        frame = canvas.image + torch.einsum("l,lyx->yx", flow, layers)
+    for signal, (x, y) in zip(patient.signal, _origins(patient), strict=True):
+        frame = canvas.image + torch.einsum("l,lyx->yx", signal, patient.layers)
         frame = canvas.sample(frame, x, y)
         frames.append(_in_band(frame * patient.shading, ny, nx))
     return torch.stack(frames)
 
 
-# Flow and breathing over time.
+# Time courses, (T,) each.
 
 
-def _flow(rng: np.random.Generator, phase: np.ndarray) -> Tensor:
-    """(T,) flow-related signal: a pulse of mean 0 at a random phase, with turbulence."""
+def _phase(rng: np.random.Generator, n_frames: int) -> np.ndarray:
+    """Phase of the heartbeat in every frame."""
+    phase = np.arange(n_frames) / n_frames
+    if rng.random() < CUT_SHORT:
+        phase *= rng.uniform(0.75, 1)
+    phase = (phase + rng.uniform(-0.05, 0.05)) % 1
+    phase = phase ** rng.uniform(0.85, 1.2)  # a faster heart shortens diastole, not systole
+    if rng.random() < EXTRASYSTOLE:
+        others = rng.integers(n_frames, size=rng.integers(1, 3))
+        phase[others] = (phase[others] + rng.normal(0, 0.1, len(others))) % 1
+    return phase
+
+
+def _flow(rng: np.random.Generator, phase: np.ndarray) -> np.ndarray:
+    """Flow-related signal: a pulse of mean 0 at a random phase, with turbulence."""
     delay, width = rng.uniform(0, 1), rng.uniform(0.05, 0.16)
     since = (phase - delay + 0.5) % 1 - 0.5
     pulse = np.exp(-0.5 * (since / width) ** 2)
-    flow = pulse - pulse.mean() + FLOW_JITTER * rng.standard_normal(len(phase))
-    return torch.from_numpy(flow.astype(np.float32))
+    return pulse - pulse.mean() + FLOW_JITTER * rng.standard_normal(len(phase))
 
 
 def _sway(rng: np.random.Generator, phase: np.ndarray) -> np.ndarray:
-    """(T,) displacement in mm of the organs in the rib cage, by the heartbeat and a breath."""
+    """Displacement in mm of the organs in the rib cage: heartbeat, a breath, and a slow drift."""
     beat = rng.lognormal(0.9, 0.6) * contraction(phase)
     breath = rng.normal(0, 1.6) * np.sin(math.pi * phase)
-    return beat + breath + 0.05 * rng.standard_normal(len(phase))
+    drift = rng.normal(0, 0.5) * phase
+    return beat + breath + drift + 0.05 * rng.standard_normal(len(phase))
+
+
+def _local_motion(rng: np.random.Generator, phase: np.ndarray) -> np.ndarray:
+    """Displacement in mm of tissue near the heart, beyond contraction."""
+    harmonics = np.arange(1, HARMONICS + 1)
+    waves = np.cos(2 * math.pi * (np.outer(phase, harmonics) + rng.random(HARMONICS)))
+    motion = waves @ (rng.standard_normal(HARMONICS) / harmonics)
+    return rng.lognormal(-1.6, 0.7) * motion + 0.03 * rng.standard_normal(len(phase))
+
+
+def _misplaced(rng: np.random.Generator, n_frames: int) -> np.ndarray:
+    """Displacement, in pixels, of whole frames along an axis."""
+    shift = np.zeros(n_frames)
+    if rng.random() < INTERLEAVED:
+        period = rng.integers(*PERIODS, endpoint=True)
+        shift += np.resize(rng.normal(0, 0.04, period), n_frames)
+    if rng.random() < BREATH_HOLDS:
+        first = rng.integers(n_frames)
+        shift[first : first + rng.integers(1, n_frames, endpoint=True)] += rng.normal(0, 0.2)
+    if rng.random() < EXTRASYSTOLE:
+        shift[rng.integers(n_frames)] += rng.normal(0, 0.6)
+    return shift
 
 
 # The scanner.

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from helpers import TINY, load
+from helpers import TINY, blurred, load
 
 import dataset
 from data.samples import CoilSamples
@@ -16,8 +16,8 @@ from phantom.scanner import phantom
 from train import train
 from util.errors import InputError
 
-IMAGES = torch.from_numpy(phantom(4, (6, 40, 36), seed=3))
-SCANS = [coil_scan(image, 3, 0.004, sample=i) for i, image in enumerate(IMAGES)]
+IMAGES = blurred(phantom(4, (6, 40, 36), seed=3))
+SCANS = [coil_scan(image, 3, 1e-4, sample=i) for i, image in enumerate(IMAGES)]
 KSPACE, NOISE = (torch.stack(parts).numpy() for parts in zip(*SCANS, strict=True))
 FILES = ("a.npz", "a.npy", "a.h5")
 

@@ -14,7 +14,7 @@ from evaluation.lesion import (
 )
 from phantom.anatomy import Canvas
 from phantom.heart import Heart
-from phantom.scanner import FINER, phantom
+from phantom.scanner import FINER, TURNED, phantom
 from util.random_streams import Stream, generator
 
 N_FRAMES, SIZE = 12, 64
@@ -55,11 +55,13 @@ def test_path_begins_in_or_beside_the_heart_wall():
     radii = []  # 0 at the inner side of the left ventricle's wall, 1 at the outer
     for i, series in enumerate(phantom(6, (20, 192, 192), seed=1)):
         rng = generator(Stream.PHANTOM, 1, i)  # as the phantom draws them
+        turned = rng.random() < TURNED
         heart = Heart(rng)
         canvas = Canvas(rng, FINER * 192, FINER * 192)
         u, v = heart.local(*canvas.positions(FINER))
         inner, outer = heart.radii(0)
-        y, x = find_path(torch.from_numpy(series))[0].round().long()
+        path = find_path(torch.from_numpy(series))[0].round().long()
+        y, x = path.flip(0) if turned else path
         radii.append((torch.hypot(u, v)[y, x].item() - inner) / (outer - inner))
     assert sum(-0.5 < radius < 1.5 for radius in radii) >= 4, radii
 

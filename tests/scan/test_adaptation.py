@@ -23,7 +23,7 @@ from training.checkpoint import load_network
 from util.random_streams import Stream, generator
 from util.stop import NEVER, StopRequest
 
-IMAGES = phantom(1, (8, 64, 64), seed=3)[0]
+IMAGES = phantom(1, (8, 64, 64), seed=4)[0]
 MEASUREMENT = from_images(IMAGES, sampling(4, 4), 0, 0, None)
 RNG = np.random.default_rng(0)
 

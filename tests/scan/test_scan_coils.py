@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers import load, sampling
+from helpers import blurred, load, sampling
 from scans import save_ismrmrd, save_mat73
 
 from data.coils import require_coils, whitened
@@ -17,8 +17,8 @@ from reconstruct import reconstruct, reconstruct_scan
 from scan.measurement import drawn_lines, from_coils
 from util.errors import InputError
 
-IMAGES = torch.from_numpy(phantom(1, (8, 64, 72), seed=5)[0])
-KSPACE, NOISE = (array.numpy() for array in coil_scan(IMAGES, 4, 0.005))
+IMAGES = blurred(phantom(1, (8, 64, 72), seed=6)[0])
+KSPACE, NOISE = (array.numpy() for array in coil_scan(IMAGES, 4, 1e-4))
 QUICK = {"acc": 4, "sample_n": 4, "picture_dpi": 30, "device": "cpu", "precision": "float32"}
 LINES = drawn_lines((8, 64, 72), sampling(4, 8), 0, 0, None)
 UNDERSAMPLED = KSPACE * LINES[0, :, None].numpy()
