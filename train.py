@@ -390,4 +390,4 @@ def from_command_line() -> None:
 if __name__ == "__main__":
     after = "if the output folder holds a run, continue it with --resume"
     with recorded_signals():  # until the last message
-        sys.exit(main("train.py", from_command_line, after))
+        sys.exit(main("train.py", from_command_line, after, several=True))

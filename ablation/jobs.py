@@ -1,6 +1,5 @@
 """Running what has no result yet: runs as processes of `train.py`, several at once."""
 
-import os
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from training.run_folder import is_finished, is_run
 from util.command_line import as_flags
 from util.errors import EXIT_INTERRUPTED, InputError, Interrupted
 from util.files import write_bytes
+from util.launcher import environment_of_child
 from util.progress import say
 from util.stop import StopRequest
 
@@ -147,7 +147,8 @@ def start_process(
 ) -> subprocess.Popen:
     """Start `train.py` on a run, or resume the run if there is one in the folder.
 
-    It has a session of its own, so that Ctrl-C reaches it only through this process.
+    It has a session of its own, so that Ctrl-C reaches it only through this process, and it stops
+    when this process has ended.
     """
     words = ["--resume"]
     if not is_run(folder):
@@ -157,6 +158,6 @@ def start_process(
         [sys.executable, str(TRAIN), str(folder), *words],
         stdout=log,
         stderr=subprocess.STDOUT,
-        env=os.environ | environment,
+        env=environment_of_child(environment),
         start_new_session=True,
     )

@@ -20,9 +20,9 @@ from model import Cost, architecture_settings, count_cost
 from training.checkpoint import FOR_COILS, FOR_COMPLEX, FOR_REAL
 from training.run import Run
 from util.command_line import given_command
+from util.launcher import launch_name
 from util.machine import about_precision, git_commit, hardware, rounding, versions
 from util.progress import counted, name_list
-from util.world import launch_name
 
 COMPRESSED_SAMPLES = 4  # whose mean energy in virtual coils is named
 NOISIER = 1.5  # times the noise of the training, beyond which weights are outside of it

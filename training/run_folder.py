@@ -18,8 +18,9 @@ from model import MODELS, architecture_settings
 from util.command_line import as_argument_file
 from util.errors import InputError
 from util.files import as_bytes, claimed_folder, read_csv, require_only, write_bytes, write_csv
+from util.launcher import launch_name
 from util.settings import flag
-from util.world import World, launch_name
+from util.world import World
 
 CONFIG, OUTPUT, METRICS = "config.json", "output.txt", "metrics.csv"
 LESIONS, HISTORY = "lesions.csv", "history.csv"

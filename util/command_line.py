@@ -20,8 +20,10 @@ from types import MappingProxyType
 from typing import Any
 
 from util.errors import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_KEYBOARD, InputError, Interrupted
+from util.launcher import require_one_process
 from util.settings import flag, kinds_of, matches, settings_of
 
+SUITE = Path(__file__).resolve().parent.parent
 NONE = "none"  # the word for None
 QUOTED = re.compile(r"""(["'])(.*?)\1""")
 WORD_OR_COMMENT = re.compile(
@@ -30,7 +32,10 @@ WORD_OR_COMMENT = re.compile(
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that reads argument files and whose errors are one line."""
+    """A parser that reads argument files and whose errors are one line.
+
+    An argument file is found from any folder if it lies in the folder of the suite.
+    """
 
     def __init__(self, **keywords):
         super().__init__(fromfile_prefix_chars="@", allow_abbrev=False, **keywords)
@@ -45,11 +50,21 @@ class Parser(argparse.ArgumentParser):
                 break
             words.append(QUOTED.sub(r"\2", match["word"]))
             position = match.end()
-        return words
+        return [self.located(word) for word in words]
 
-    def parse_args(self, *arguments, **keywords):
+    def located(self, word: str) -> str:
+        """The word, with the path of an argument file that is not in the working folder."""
+        path = Path(word[1:])
+        if not word.startswith("@") or path.exists():
+            return word
+        if not (SUITE / path).exists():
+            self.error(f"the argument file {path} does not exist{similar_recipe(path)}")
+        return f"@{SUITE / path}"
+
+    def parse_args(self, args=None, namespace=None):
+        words = sys.argv[1:] if args is None else args
         try:
-            return super().parse_args(*arguments, **keywords)
+            return super().parse_args([self.located(word) for word in words], namespace)
         except UnicodeDecodeError as error:
             self.error(f"an argument file is not UTF-8 text ({error})")
         except RecursionError:
@@ -64,13 +79,26 @@ class Parser(argparse.ArgumentParser):
         self.exit(EXIT_INPUT, f"{self.prog}: error: {message} (--help lists all settings)\n")
 
 
-def main(program: str, command: Callable[[], object], after_keyboard: str) -> int:
+def similar_recipe(path: Path) -> str:
+    """A clause that names the recipe most like a path."""
+    known = sorted(str(file.relative_to(SUITE)) for file in SUITE.glob("recipes/*.txt"))
+    close = difflib.get_close_matches(str(path), known, n=1, cutoff=0.5)
+    return f"; did you mean @{close[0]}?" if close else f", such as @{known[0]}" if known else ""
+
+
+def main(
+    program: str, command: Callable[[], object], after_keyboard: str, several: bool = False
+) -> int:
     """Run a command; returns its exit status. An error is one line on standard error.
 
-    `after_keyboard`: what to do after a second Ctrl-C.
+    Args:
+        after_keyboard: what to do after a second Ctrl-C.
+        several: it may run in several processes of torchrun.
     """
     prepare_streams()
     try:
+        if not several:
+            require_one_process(program)
         command()
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe has gone, as in `tables.py run | head`

@@ -1,4 +1,5 @@
-"""Requests to stop: SIGINT, SIGTERM, and the end of a limit of time or of steps."""
+"""Requests to stop: SIGINT, SIGTERM, the end of a limit of time or of steps, and the end of the
+process that started this one for its own work."""
 
 import contextlib
 import signal
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from util.errors import Interrupted
+from util.launcher import has_lost_parent
 
 _signals: list[str] = []  # names of those that were recorded
 
@@ -74,6 +76,8 @@ class StopRequest:
         """Whether to stop."""
         if _signals:
             self.reason = _signals[0]
+        elif has_lost_parent():
+            self.reason = "the end of the process that started it"
         elif self.deadline is not None and not self.waits and time.monotonic() > self.deadline:
             self.reason = self.reason or "max_minutes"
         elif self.max_steps is not None and self.n_steps >= self.max_steps:

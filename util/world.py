@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import gc
 import os
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -21,10 +22,14 @@ from torch import Tensor
 from torch import distributed as dist
 
 from util.errors import EXIT_INTERRUPTED, InputError, Interrupted
+from util.launcher import TORCHRUN, left_over, started_by_torchrun
+from util.progress import say
 
 Value = TypeVar("Value")
 Item = TypeVar("Item")
 
+MEETING = datetime.timedelta(minutes=2)  # for the other processes to start
+MEETING_IS_LONG = 5  # seconds, after which the user is told who is waited for
 TIMEOUT = datetime.timedelta(days=2)  # the others wait while the first searches, tests and draws
 ATTEMPT = "attempt"  # the key in torchrun's store of what `of_this_attempt` writes
 ASK_EVERY = 0.05  # seconds
@@ -145,10 +150,40 @@ class World:
 ALONE = World()
 
 
-def launch_name() -> str | None:
-    """The name that `torchrun` gave to the call which started this process; None if it has none."""
-    name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
-    return None if name == "none" else name
+@contextlib.contextmanager
+def said_if_long(text: str) -> Iterator[None]:
+    """Tell the user what a block waits for, if it takes more than a few seconds."""
+    timer = threading.Timer(MEETING_IS_LONG, say, [text])
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def meet(size: int) -> tuple[dist.Store, bool]:
+    """The part of torchrun's store for the processes that were started together, and whether
+    others have used the store before them.
+
+    Raises:
+        InputError: not all processes came.
+    """
+    where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    waiting = f"process {os.environ['RANK']} waits for {size - 1} more of torchrun at {where}"
+    try:
+        with said_if_long(waiting):
+            store, rank, _ = next(dist.rendezvous("env://", timeout=MEETING))
+            used = store.check([ATTEMPT])
+            store = of_this_attempt(store, rank, size)
+            store.set_timeout(TIMEOUT)
+            return store, used
+    except (ValueError, dist.DistError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise InputError(
+            f"{waiting}, and they did not come within {MEETING.seconds} seconds ({reason}): start"
+            " all nodes at the same time; if torchrun was not meant, remove its variables with"
+            f" `env {' '.join(f'-u {name}' for name in TORCHRUN)} python ...`"
+        ) from None
 
 
 def of_this_attempt(store: dist.Store, rank: int, size: int) -> dist.Store:
@@ -184,16 +219,18 @@ def torchrun_world(continue_with: str) -> Iterator[World]:
     Raises:
         Interrupted: another process was lost.
     """
-    if "RANK" not in os.environ or dist.is_initialized():
+    if not started_by_torchrun() or dist.is_initialized():
+        if names := left_over():
+            say(f"NOTICE: the environment has {names}, but torchrun did not start this process")
         yield ALONE
         return
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
     if int(os.environ["WORLD_SIZE"]) == 1:
         yield World(restarted=restarted)
         return
-    store, rank, size = next(dist.rendezvous("env://"))
-    restarted = restarted or store.check([ATTEMPT])
-    store = of_this_attempt(store, rank, size)
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store, used = meet(size)
+    restarted = restarted or used
     has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
     backend = "cpu:gloo,cuda:nccl" if has_nccl else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)

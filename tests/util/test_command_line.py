@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from helpers import ROOT
 
+from train import train
 from util.command_line import as_argument_file, as_flags, given_command, main, parse_command_line
 from util.errors import InputError, Interrupted
 from util.progress import say
@@ -250,3 +251,27 @@ def test_the_command_is_that_of_the_script_alone(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["some/train.py", "my out", "--acc", "4"])
     assert given_command("train.py") == "python some/train.py 'my out' --acc 4"
     assert given_command("other.py") is None
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("@recipes/cascad.txt", "did you mean @recipes/cascade.txt"),
+        ("@no/such", "such as @recipes/"),
+    ],
+)
+def test_a_recipe_that_does_not_exist_gets_a_hint(word, hint, capsys):
+    with pytest.raises(SystemExit):
+        parse_command_line(train, ["out", word])
+    assert hint in capsys.readouterr().err
+
+
+def test_recipes_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    from_anywhere = parse_command_line(train, ["out", "@recipes/cascade.txt"])
+    monkeypatch.chdir(ROOT)
+    assert from_anywhere == parse_command_line(train, ["out", "@recipes/cascade.txt"])
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "cascade.txt").write_text("--seed 5\n")
+    monkeypatch.chdir(tmp_path)  # where the user's own file comes first
+    assert parse_command_line(train, ["out", "@recipes/cascade.txt"])["seed"] == 5
