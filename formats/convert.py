@@ -3,7 +3,8 @@
     python dataset.py convert IN... cine.npz [--setting value ...]
 
 Every fully sampled cine becomes a sample of one size, number of frames and scale
-(`formats/fitting.py`).
+(`formats/fitting.py`). What is no scan is skipped, with the reason: reconstructions, label maps,
+the same images once more.
 
 With `keep_coils` the k-space of all coils is kept as it was measured, and a scan of their noise if
 every sample has one; samples of another shape than the first are skipped.
@@ -39,6 +40,9 @@ from util.files import whole_file
 from util.progress import progress
 from util.settings import typed
 
+SIZE = 192, 192  # lines and columns of a sample, as in the reference
+LABELS = 16  # gray values at most that make a map of labels
+DEBUG = "CINE_DEBUG"  # environment variable: show where an unexpected error was raised
 ROUNDS = 200_000  # of the hash that makes a pseudonym, about 0.1 s, against trying many names
 COMPRESSION = 1  # of zlib: the fastest
 
@@ -73,7 +77,7 @@ def convert(
     output: str,  # the file to write, such as cine.npz; it must not exist
     *,
     # -- samples
-    size: tuple[int, ...] = (192, 192),  # lines and columns of a sample
+    size: tuple[int, ...] | None = None,  # lines and columns; None: 192 192, smaller ones skipped
     n_frames: int = 20,  # frames of a sample, over one heartbeat
     keep_phase: bool = False,  # write complex images; default: magnitudes
     keep_coils: bool = False,  # write k-space of several coils, of any size, instead of images
@@ -93,6 +97,7 @@ def convert(
     given = typed(convert, dict(locals()))
     inputs, size = given["inputs"], given["size"]
     target = checked_output(given["output"])
+    may_pad, size = size is not None, size or SIZE
     if len(size) not in (1, 2) or min(size) < 1:
         raise InputError(f"--size is {size}, expected lines and columns, such as 192 192")
     if n_frames < 2:
@@ -103,8 +108,11 @@ def convert(
         """The sample of a series, and what was done."""
         nonlocal shape
         if not keep_coils:
-            return sample_of(full_images(series, keep_phase), (n_frames, size[0], size[-1]))
+            images = full_images(series, keep_phase)
+            require_new(images, series.name, known)
+            return sample_of(images, (n_frames, size[0], size[-1]), may_pad)
         sample = full_coils(series)
+        require_new(sample, series.name, known)
         if groups and sample.shape != shape:
             raise InputError(f"its shape is not {' x '.join(map(str, shape))}, as of the first")
         shape = sample.shape
@@ -112,7 +120,8 @@ def convert(
         return sample, "as measured"
 
     noises: list[np.ndarray | None] = []
-    if keep_coils and (n_frames, size, keep_phase) != (20, (192, 192), False):
+    known: dict[bytes, str] = {}  # series by the hash of their images
+    if keep_coils and (n_frames, may_pad, keep_phase) != (20, False, False):
         raise InputError(
             "--size, --n-frames and --keep-phase are for images, and --keep-coils keeps k-space as"
             " it was measured: leave them out"
@@ -251,6 +260,12 @@ def read_samples(
         yield Outcome("", "", f"skipped: {error}", [], None)
     except OSError as error:
         yield Outcome("", "", f"skipped: {source} ({error.strerror or error})", [], None)
+    except Exception as error:  # of one scan, which must not end the work on the others
+        if os.environ.get(DEBUG):
+            raise
+        reason = f"{source} cannot be read ({type(error).__name__}: {error})"
+        hint = f"the environment variable {DEBUG}=1 shows where"
+        yield Outcome("", "", f"skipped: {reason}; {hint}", [], None)
 
 
 def full_images(series: Series, keep_phase: bool) -> np.ndarray:
@@ -260,6 +275,8 @@ def full_images(series: Series, keep_phase: bool) -> np.ndarray:
         InputError: it is undersampled, does not move, or has no phase although it is kept.
     """
     values = series.values
+    if series.not_a_scan:
+        raise InputError(series.not_a_scan)
     if series.is_kspace:
         coils = values if values.ndim == 4 else values[:, None]
         if not is_full(measured_lines(coils, series.name)):
@@ -275,7 +292,17 @@ def full_images(series: Series, keep_phase: bool) -> np.ndarray:
         raise InputError("magnitudes, which have no phase (--keep-phase)")
     if (values == values[0]).all():
         raise InputError("all frames are equal, which is no cine")
+    if (n_levels := len(np.unique(values[0]))) <= LABELS and (values == values.round()).all():
+        raise InputError(f"{n_levels} whole numbers are all its values, as of a map of labels")
     return values if keep_phase else np.abs(values)
+
+
+def require_new(values: np.ndarray, name: str, known: dict[bytes, str]) -> None:
+    """Raise InputError if a series was read before, as when a folder has a copy of a scan."""
+    digest = hashlib.sha256(np.ascontiguousarray(values).data).digest()
+    if digest in known:
+        raise InputError(f"the same images as of {known[digest]}, which was read before")
+    known[digest] = name
 
 
 def full_coils(series: Series) -> np.ndarray:

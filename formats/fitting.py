@@ -22,16 +22,25 @@ HEADROOM, QUANTILE = 1.25, 0.999  # of the scale
 FEWEST = 0.5  # frames of a series, as a share of n_frames
 
 
-def sample_of(images: np.ndarray, shape: tuple[int, int, int]) -> tuple[np.ndarray, str]:
+def sample_of(
+    images: np.ndarray, shape: tuple[int, int, int], may_pad: bool
+) -> tuple[np.ndarray, str]:
     """A sample of `shape` (T, Y, X) in [0, 1] (of such magnitude) from images, and what was done.
 
     Raises:
-        InputError: there are too few frames.
+        InputError: there are too few frames, or the images are smaller and `may_pad` is False:
+            zeros around images are easy to reconstruct, and raise every score.
     """
     n_frames, ny, nx = shape
+    before = images.shape
     if len(images) < FEWEST * n_frames:
         raise InputError(
             f"{len(images)} frames, fewer than half of {n_frames} (--n-frames asks for fewer)"
+        )
+    if not may_pad and (before[1] < ny or before[2] < nx):
+        raise InputError(
+            f"{before[1]} x {before[2]} pixels, smaller than {ny} x {nx}: --size {before[1]}"
+            f" {before[2]} makes all samples as small, and --size {ny} {nx} puts zeros around it"
         )
     images = resized(images, (ny, nx))
     images = with_frames(images, n_frames)
@@ -46,7 +55,16 @@ def sample_of(images: np.ndarray, shape: tuple[int, int, int]) -> tuple[np.ndarr
     images = images / np.where(over, size, scale).astype(np.float32)
     images = np.minimum(images, 1) if images.dtype.kind != "c" else images
     clipped = f", {over.sum()} of {over.size} values set to 1" if over.any() else ""
-    return np.ascontiguousarray(images), f"divided by {scale:.6g}{clipped}"
+    changes = "".join(
+        f", {verb} from {' x '.join(map(str, old))} to {' x '.join(map(str, new))}"
+        for verb, old, new in (
+            ("frames interpolated", before[:1], shape[:1]),
+            ("padded with zeros", before[1:], tuple(map(max, before[1:], shape[1:]))),
+            ("cropped", before[1:], tuple(map(min, before[1:], shape[1:]))),
+        )
+        if old != new
+    )
+    return np.ascontiguousarray(images), f"divided by {scale:.6g}{clipped}{changes}"
 
 
 def resized(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:

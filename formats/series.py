@@ -34,6 +34,7 @@ class Series:
     notes: list[str] = field(default_factory=list)  # what was guessed, combined or changed
     maps: np.ndarray | None = None  # (C, Y, X) sensitivities, if the file has them
     noise: np.ndarray | None = None  # (C, N), a scan of the coils' noise alone, if the file has one
+    not_a_scan: str = ""  # why it is none, such as a reconstruction; "" if nothing says so
 
 
 @dataclass

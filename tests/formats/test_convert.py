@@ -14,6 +14,7 @@ from scans import fft2c, with_phase, write_dicom_folder
 from dataset import from_command_line
 from formats.convert import convert, pseudonym, summary
 from formats.fitting import resized, sample_of, with_frames
+from formats.reading import read_file
 from metrics import moving_region
 from util.errors import InputError
 
@@ -62,7 +63,7 @@ def test_a_mixed_folder_becomes_one_file(mixed, tmp_path):
     assert "8 samples of 5 patients; 3 skipped" in text
     assert "read, 8 x 32 x 36, divided by" in text
     for sample, images in zip(cine.images.numpy(), [*SLICES, *SLICES[:2]], strict=False):
-        expected, _ = sample_of(images, (8, 32, 32))
+        expected, _ = sample_of(images, (8, 32, 32), may_pad=True)
         np.testing.assert_allclose(sample, expected, atol=2e-3)
 
 
@@ -87,8 +88,8 @@ def test_pseudonyms_are_stable_and_differ():
 
 
 def test_files_by_name_are_a_patient_each(tmp_path):
-    for name in ("p1", "p2"):
-        scipy.io.savemat(tmp_path / f"{name}.mat", {"cine": SLICES[0].transpose(1, 2, 0)})
+    for name, images in zip(("p1", "p2"), SLICES, strict=False):
+        scipy.io.savemat(tmp_path / f"{name}.mat", {"cine": images.transpose(1, 2, 0)})
     paths = (str(tmp_path / "p1.mat"), str(tmp_path / "p2.mat"))
     convert(paths, str(tmp_path / "cine.npz"), keep_names=True, **SMALL)
     assert load(tmp_path / "cine.npz").groups.tolist() == ["p1", "p2"]
@@ -104,6 +105,51 @@ def test_complex_images_keep_their_phase(tmp_path):
     assert [row.was_read for row in rows] == [True] * 3 + [False] * 3
     assert "magnitudes, which have no phase" in rows[-1].result
     np.testing.assert_allclose(np.angle(images * with_phase(SLICES).conj()), 0 * SLICES, atol=1e-3)
+
+
+def test_what_is_no_scan_or_was_read_before_is_skipped_with_the_reason(tmp_path):
+    np.save(tmp_path / "a.npy", SLICES[0])
+    np.save(tmp_path / "labels.npy", np.round(3 * SLICES[1]))
+    np.save(tmp_path / "z_copy.npy", SLICES[0])
+    (tmp_path / "z_link.npy").symlink_to(tmp_path / "a.npy")
+    rows, _ = convert((str(tmp_path),), str(tmp_path / "cine.npz"), axes="t y x", **SMALL)
+    results = {os.path.basename(row.source): row.result for row in rows}
+    assert results.pop("a.npy").startswith("read")
+    assert results.pop("labels.npy") == (
+        "skipped: 4 whole numbers are all its values, as of a map of labels"
+    )
+    assert len(results) == 2
+    assert all("the same images as of" in result for result in results.values())
+
+
+def test_an_unexpected_error_costs_one_scan(tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", SLICES[0])
+    np.save(tmp_path / "b.npy", SLICES[1])
+
+    def read(path, axes):
+        if path.name == "a.npy":
+            raise ZeroDivisionError("what nobody thought of")
+        return read_file(path, axes)
+
+    monkeypatch.setattr("formats.convert.read_file", read)
+    rows, _ = convert((str(tmp_path),), str(tmp_path / "cine.npz"), axes="t y x", **SMALL)
+    assert [row.was_read for row in rows] == [False, True]
+    assert "a.npy cannot be read (ZeroDivisionError: what nobody thought of)" in rows[0].result
+    assert "CINE_DEBUG=1 shows where" in rows[0].result
+    monkeypatch.setenv("CINE_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        convert((str(tmp_path),), str(tmp_path / "c.npz"), axes="t y x", **SMALL)
+
+
+def test_smaller_images_are_padded_only_if_asked_and_changes_are_said(tmp_path):
+    np.save(tmp_path / "a.npy", SLICES[0])
+    given = {"inputs": (str(tmp_path / "a.npy"),), "axes": "t y x", "n_frames": 10}
+    with pytest.raises(InputError, match="32 x 36 pixels, smaller than 192 x 192: --size 32 36"):
+        convert(output=str(tmp_path / "c.npz"), **given)
+    rows, _ = convert(output=str(tmp_path / "c.npz"), size=(40, 30), **given)
+    assert "frames interpolated from 8 to 10" in rows[0].result
+    assert "padded with zeros from 32 x 36 to 40 x 36" in rows[0].result
+    assert "cropped from 32 x 36 to 32 x 30" in rows[0].result
 
 
 @pytest.mark.parametrize("size", [(40, 40), (24, 28), (20, 50), (33, 35)])
@@ -143,11 +189,11 @@ def test_scale_ignores_a_hot_pixel():
     images = SLICES[0] * 700
     hot = images.copy()
     hot[3, 4, 5] = 1e6
-    sample, done = sample_of(hot, (8, 32, 36))
+    sample, done = sample_of(hot, (8, 32, 36), may_pad=False)
     assert sample.max() == 1
     assert " of 9216 values set to 1" in done
     assert np.quantile(sample, 0.999) == pytest.approx(0.8, abs=0.01)
-    sample, done = sample_of(images, (8, 32, 36))
+    sample, done = sample_of(images, (8, 32, 36), may_pad=False)
     np.testing.assert_allclose(sample, images / images.max(), rtol=1e-6)
     assert "set to 1" not in done
 
