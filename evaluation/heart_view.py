@@ -17,6 +17,7 @@ TYPICAL = (0.1, 0.9)  # quantiles over time, between which a pixel changes: no s
 BRIGHTEST = 0.99  # quantile that caps the change of a pixel: no single spot decides
 REACH = 1 / 4  # of the image: the largest half width of the box
 SMALLEST = 16  # pixels: the smallest half width
+MOSTLY = 0.5  # share of the motion that the box must hold; else the heart fills the image
 SPREADS = 2.5  # half width of the box over the spread of the moving pixels
 WINDOW = (0.01, 0.995)  # quantiles of the box that are black and white
 
@@ -44,7 +45,8 @@ class HeartView:
 
 def find_heart(series: Tensor) -> HeartView:
     """The main part of the moving region: the square around it, and the frame that differs most
-    from the first one there, by the mean squared difference."""
+    from the first one there, by the mean squared difference. The square is as large as the image
+    if much of the motion is outside, as in images that were cut around the heart."""
     ny, nx = series.shape[1:]
     low, high = series.quantile(torch.tensor(TYPICAL, device=series.device), dim=0)
     change = high - low  # (Y, X)
@@ -64,11 +66,19 @@ def find_heart(series: Tensor) -> HeartView:
     variance = (near * ((y - row).square() + (x - column).square())).sum() / total / 2
     spread = variance.sqrt().item()
     half = min(max(int(SPREADS * spread), SMALLEST), reach, min(ny, nx) // 2)
-    top = min(max(row - half, 0), ny - 2 * half)
-    left = min(max(column - half, 0), nx - 2 * half)
+    top, left = placed(row, column, half, ny, nx)
+    held = change[top : top + 2 * half, left : left + 2 * half].sum()
+    if held < MOSTLY * change.sum():
+        half = min(ny, nx) // 2
+        top, left = placed(row, column, half, ny, nx)
     box = series[:, top : top + 2 * half, left : left + 2 * half].flatten(1)  # (T, pixels)
     farthest = int((box - box[0]).square().mean(dim=1).argmax())
     low, high = (box.flatten().quantile(q).item() for q in WINDOW)
     if high <= low:
         low, high = 0.0, 1.0
     return HeartView(top, left, 2 * half, farthest, (low, high))
+
+
+def placed(row: int, column: int, half: int, ny: int, nx: int) -> tuple[int, int]:
+    """Top and left of a square of half width `half` around a pixel, within the image."""
+    return min(max(row - half, 0), ny - 2 * half), min(max(column - half, 0), nx - 2 * half)

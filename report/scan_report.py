@@ -143,5 +143,13 @@ def rows_and_patients(results: Sequence[Reconstruction]) -> tuple[list, np.ndarr
 
 
 def notes_of(results: Sequence[Reconstruction]) -> list[str]:
-    """The notes on all series, one per line."""
-    return [f"{result.name}: {note}" for result in results for note in series_notes(result)]
+    """The notes on all series, one per line; one that several have is given once."""
+    series: dict[str, list[str]] = {}  # by note
+    for result in results:
+        for note in series_notes(result):
+            series.setdefault(note, []).append(result.name)
+    several = len(results) > 1
+    return [
+        f"{'all series' if several and len(names) == len(results) else ', '.join(names)}: {note}"
+        for note, names in series.items()
+    ]

@@ -17,6 +17,7 @@ from model import run_network
 from scan.adaptation import Adapted
 from scan.choice import ChosenMethod, best_training_free
 from scan.measurement import Measurement
+from scan.noise import measured_noise, noise_in_scores, outside_noise
 from scan.weights import (
     Weights,
     default_weights,
@@ -109,11 +110,16 @@ class Reconstructor:
             name, method = list(methods.items())[-1]
             methods[average_name(name, self.average)] = averaged(method, self.average)
         images, truth = reconstruct_all(methods, measurement), measurement.true_images
+        notes, outside = [*series.notes, *measurement.notes], sampling_notes(weights, measurement)
+        if noise := measured_noise(measurement):
+            outside += outside_noise(noise, weights.settings.get("noise", 0))
+            if truth is not None and truth.is_complex():
+                notes += noise_in_scores(noise, measurement, images, truth)
         (number,) = measurement.samples
         return Reconstruction(
             name=series.name,
             patient=patient,
-            notes=[*series.notes, *measurement.notes],
+            notes=notes,
             measurement=measurement,
             weights=weights,
             adapted=adapted,
@@ -123,7 +129,7 @@ class Reconstructor:
             if truth is None
             else score_series(images, truth, number, measurement.condition),
             best=best,
-            outside=sampling_notes(weights, measurement),
+            outside=outside,
             seconds=time.perf_counter() - started,
         )
 
