@@ -61,13 +61,16 @@ def adaptation_lines(adapted: Adapted | None) -> list[str]:
         return ["adaptation: too few measured lines to hold some out; the weights are unchanged"]
     if not adapted.steps:
         return ["adaptation: no step within the time; the weights are unchanged"]
-    if not adapted.kept:
+    if not adapted.best:
         return [f"adaptation: no gain in {adapted.steps} steps; the weights are unchanged"]
-    gain = 10 * math.log10(adapted.before / adapted.after)
-    return [
-        f"adapted to {adapted.series} series together: the error of held-out measured lines fell by"
-        f" {gain:.2f} dB, with the weights of step {adapted.kept} of {adapted.steps}"
-    ]
+    found = (
+        f"the error of held-out measured lines fell by {adapted.gain:.2f} ±"
+        f" {adapted.gain_error:.2f} dB (mean over the lines and its standard error), with the"
+        f" weights of step {adapted.best} of {adapted.steps}"
+    )
+    if not adapted.is_better:
+        return [f"adaptation: {found}: no clear gain, so the weights are unchanged"]
+    return [f"adapted to {adapted.series} series together: {found}"]
 
 
 def caveat_lines(results: Sequence[Reconstruction]) -> list[str]:

@@ -16,6 +16,8 @@ References:
 """
 
 import copy
+import dataclasses
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,9 +55,16 @@ class Adapted:
     network: nn.Module
     series: int  # that it was adapted to
     steps: int  # done
-    kept: int  # the step whose weights are kept; 0: the initial weights
+    best: int  # the step of the least error; 0: none is below that of the initial weights
     before: float  # mean squared error of the held-out lines
-    after: float
+    after: float  # the least
+    gain: float  # in dB, mean over the held-out lines
+    gain_error: float  # its standard error
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the gain is more than its standard error; if not, the weights are unchanged."""
+        return self.gain > self.gain_error
 
 
 @dataclass
@@ -69,7 +78,7 @@ class DividedLines:
     held_out: Tensor  # bool
     weight: Tensor  # (1, 1, Y, 1): of a line's error
     unknown: Tensor  # (1, 1, Y, 1) bool: lines that no frame measured
-    before: Tensor  # (1, T, Y, X): the images that the network gave before, from all lines
+    before: Tensor  # (1, T, Y, X): the images that the network gave before, from `given`
     maps: Tensor | None  # (1, C, Y, X); None: images of one coil, else the first two are of coils
 
 
@@ -117,7 +126,9 @@ def divided_lines(
         held_out=held.lines,
         weight=line_weights(held.often),
         unknown=held.often == 0,
-        before=run_network(network, *measurement.measured, precision=precision),
+        before=run_network(
+            network, *as_measured(held.given, held.seen, measurement.maps), precision=precision
+        ),
         maps=measurement.maps,
     )
 
@@ -153,14 +164,16 @@ def adapt(
     series = [divided_lines(one, network, real_image, precision, rng) for one in measurements]
     series = [lines for lines in series if lines.held_out.any() and lines.free.any()]
     if not series:
-        return Adapted(network, 0, 0, 0, float("nan"), float("nan"))
+        return Adapted(network, 0, 0, 0, math.nan, math.nan, math.nan, math.nan)
     check_every = CHECK_EVERY * -(-len(series) // SERIES_A_CHECK)
 
-    def error(judged: nn.Module) -> float:
-        return sum(held_out_error(judged, lines, precision) for lines in series) / len(series)
+    def errors(judged: nn.Module) -> Tensor:
+        every = torch.cat([held_out_errors(judged, lines, precision) for lines in series])
+        return every / len(series)
 
-    before = error(network)
-    best = Adapted(network, len(series), 0, 0, before, before)
+    before = least = errors(network)
+    total = before.sum().item()
+    best = Adapted(network, len(series), 0, 0, total, total, 0.0, 0.0)
     trained = copy.deepcopy(network)  # in evaluation mode: batch norm, if any, keeps its statistics
     average = copy.deepcopy(trained)
     optimizer = make_optimizer(trained, RATE, weight_decay=0.0)
@@ -176,24 +189,38 @@ def adapt(
         if step % check_every and not ended:
             continue
         if step > best.steps:  # not judged yet
-            best.steps, now = step, error(average)
-            if now < best.after:
-                best = Adapted(copy.deepcopy(average), len(series), step, step, before, now)
-        ended = ended or step - best.kept >= PATIENCE * check_every
+            best.steps, now = step, errors(average)
+            if now.sum() < least.sum():
+                least, gain = now, 10 * (before / now).log10()
+                best = Adapted(
+                    network=copy.deepcopy(average),
+                    series=len(series),
+                    steps=step,
+                    best=step,
+                    before=total,
+                    after=now.sum().item(),
+                    gain=gain.mean().item(),
+                    gain_error=gain.std().item() / math.sqrt(len(gain)),
+                )
+        ended = ended or step - best.best >= PATIENCE * check_every
         if time.monotonic() - said > LOG_EVERY:
             said = time.monotonic()
             left = max(0, started + 60 * max_minutes - said)
             log(f"adaptation: {step} steps, at most {duration(left)} left")
-    return best
+    return best if best.is_better else dataclasses.replace(best, network=network)
 
 
 @torch.no_grad()
-def held_out_error(network: nn.Module, lines: DividedLines, precision: str) -> float:
-    """Mean squared error of the held-out lines of a series, predicted from the others."""
+def held_out_errors(network: nn.Module, lines: DividedLines, precision: str) -> Tensor:
+    """The part of each held-out line (N,) in the mean squared error of those of a series, predicted
+    from the others."""
     maps = lines.maps
     images = run_network(network, *as_measured(lines.given, lines.seen, maps), precision=precision)
     weight = of_coils(lines.held_out * lines.weight, maps)
-    return line_error(seen_by(images, maps), lines.measured, weight).item()
+    by_line = line_errors(seen_by(images, maps), lines.measured, weight)  # (1, T, [C,] Y)
+    if maps is not None:
+        by_line = by_line.sum(dim=2)
+    return by_line[torch.fft.ifftshift(lines.held_out[..., 0], dim=-1)].double()
 
 
 def adaptation_step(
@@ -233,17 +260,22 @@ def of_coils(lines: Tensor, maps: Tensor | None) -> Tensor:
     return lines if maps is None else lines[:, :, None]
 
 
-def line_error(images: Tensor, others: Tensor, weight: Tensor) -> Tensor:
-    """Mean squared difference of some lines of images (B, T, Y, X), real or complex, or coil images
-    (B, T, C, Y, X).
+def line_errors(images: Tensor, others: Tensor, weight: Tensor) -> Tensor:
+    """The part of each line, zero frequency first, in the mean squared difference of some lines of
+    images (B, T, Y, X), real or complex, or coil images (B, T, C, Y, X).
 
     `weight`: (B, T, Y, 1) or (B, T, 1, Y, 1), centred; of each line, 0 for those that do not count.
-    In orthonormal k-space this is the error per pixel that these lines contribute, if all lines had
-    as much.
+    In orthonormal k-space the sum is the error per pixel that these lines contribute, if all lines
+    had as much.
     """
     difference = torch.fft.fft(in_single(images) - in_single(others), dim=-2, norm="ortho")
     energy = torch.fft.ifftshift(weight, dim=-2) * difference.abs().square()
-    return energy.sum() / (weight.sum().clamp(min=1e-9) * images.shape[-1])
+    return energy.sum(dim=-1) / (weight.sum().clamp(min=1e-9) * images.shape[-1])
+
+
+def line_error(images: Tensor, others: Tensor, weight: Tensor) -> Tensor:
+    """The mean squared difference of some lines; see `line_errors`."""
+    return line_errors(images, others, weight).sum()
 
 
 def centre_lines(mask: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -7,15 +8,20 @@ from helpers import sampling
 
 from methods.cascade import Cascade
 from phantom.scanner import phantom
+from physics.coils import expand
 from physics.consistency import DataConsistency
+from physics.fourier import undersample
+from report.scan_text import adaptation_lines
 from scan.adaptation import (
     RAREST,
+    Adapted,
     adapt,
     centre_lines,
     divided_lines,
-    held_out_error,
+    held_out_errors,
     line_error,
     line_weights,
+    of_coils,
     random_lines,
 )  # fmt: skip
 from scan.measurement import from_images
@@ -118,11 +124,12 @@ def test_adaptation_to_images_of_another_kind_brings_them_closer_to_the_truth(mo
     monkeypatch.setattr("scan.adaptation.PATIENCE", 1)
     monkeypatch.setattr("scan.adaptation.CHECK_EVERY", 5)
     monkeypatch.setattr("scan.adaptation.WARM_UP", 1)
+    monkeypatch.setattr("scan.adaptation.RATE", 2e-3)
     measurement = from_images(1 - IMAGES[..., 16:48], sampling(4, 4), 0, 0, None)
     network = load_network("cascade_phantom")
     with torch.no_grad():
         for stage in network.stages:  # so that there is more to gain
-            stage.project.weight *= 0.2
+            stage.project.weight *= -0.5
     unchanged = copy.deepcopy(network.state_dict())
     adapted, again = (
         adapt(network, [measurement], True, 10, "float32", 0, NEVER) for _ in range(2)
@@ -133,10 +140,10 @@ def test_adaptation_to_images_of_another_kind_brings_them_closer_to_the_truth(mo
             images = judged(measurement.aliased, measurement.mask)
         return (images - measurement.image).square().mean().item()
 
-    assert adapted.kept > 0
+    assert adapted.best > 0
     assert adapted.after < adapted.before
     assert error(adapted.network) < 0.9 * error(network)
-    assert (adapted.kept, adapted.after) == (again.kept, again.after)
+    assert (adapted.best, adapted.after) == (again.best, again.after)
     pairs = zip(adapted.network.parameters(), again.network.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
     for name, value in network.state_dict().items():
@@ -155,8 +162,44 @@ def test_series_of_a_scan_are_adapted_to_together(monkeypatch):
     assert adapted.series == 2
     rng = generator(Stream.ADAPTATION, 0)
     first, _, last = (divided_lines(series, cascade(), True, "float32", rng) for series in scan)
-    errors = [held_out_error(cascade(), lines, "float32") for lines in (first, last)]
+    errors = [held_out_errors(cascade(), lines, "float32").sum() for lines in (first, last)]
     assert adapted.before == pytest.approx(np.mean(errors))
+
+
+@pytest.mark.parametrize("coils", [False, True])
+def test_held_out_lines_reach_nothing_that_is_trained(coils):
+    """Other values of them change neither the lines that are given nor what the network is held
+    to."""
+    measurement = MEASUREMENT
+    if coils:
+        maps = torch.ones(1, 2, 64, 64, dtype=torch.complex64) / 2**0.5
+        measurement = dataclasses.replace(
+            measurement, aliased=expand(measurement.aliased.to(torch.complex64), maps), maps=maps
+        )
+    network = Cascade(1, 8, not coils, None, False, "kt_sparse")
+
+    def divided(one):
+        return divided_lines(one, network, not coils, "float32", np.random.default_rng(0))
+
+    lines = divided(measurement)
+    held_out = of_coils(lines.held_out.float(), measurement.maps)
+    noise = undersample(torch.randn(measurement.aliased.shape), held_out)
+    if not coils:
+        noise = noise.real.to(measurement.aliased.dtype)
+    changed = divided(dataclasses.replace(measurement, aliased=measurement.aliased + noise))
+    assert (changed.measured - lines.measured).abs().max() > 0.1
+    torch.testing.assert_close(changed.given, lines.given, rtol=0, atol=1e-5)
+    torch.testing.assert_close(changed.before, lines.before, rtol=0, atol=1e-4)
+
+
+def test_a_gain_within_its_standard_error_changes_nothing():
+    chance = Adapted(cascade(), 1, 20, 20, before=1.0, after=0.9, gain=0.46, gain_error=0.97)
+    assert not chance.is_better
+    assert "0.46 ± 0.97 dB" in adaptation_lines(chance)[0]
+    assert "no clear gain" in adaptation_lines(chance)[0]
+    clear = dataclasses.replace(chance, gain_error=0.2)
+    assert clear.is_better
+    assert "adapted to 1 series" in adaptation_lines(clear)[0]
 
 
 def test_without_lines_to_hold_out_nothing_changes():
@@ -181,7 +224,7 @@ def test_complex_images_are_adapted_to_without_the_prior(monkeypatch):
         1, 8, real_image=False, dc_weight=10.0, learn_dc_weight=True, start="kt_sparse"
     )
     adapted = adapt(network, [measurement], False, 10, "float32", 0, NEVER)
-    assert (adapted.steps, adapted.kept) == (2, 0)
+    assert (adapted.steps, adapted.best) == (2, 0)
     assert np.isfinite(adapted.before)
 
 
@@ -189,5 +232,5 @@ def test_complex_images_are_adapted_to_without_the_prior(monkeypatch):
 def test_a_limit_or_a_request_to_stop_ends_it(minutes):
     stop = StopRequest(max_steps=0 if minutes else None)
     adapted = adapt(cascade(), [MEASUREMENT], True, minutes, "float32", 0, stop)
-    assert adapted.steps == adapted.kept == 0
+    assert adapted.steps == adapted.best == 0
     assert adapted.before == adapted.after
