@@ -28,6 +28,8 @@ from report.page import Link, Page, write_page
 from report.run_page import PSNR_CURVE, score_line
 from report.tables import Table, advantage_table, lesion_table, score_table, shown_scores
 from training.run_folder import (
+    CONFIG,
+    METRICS,
     REPORT,
     is_finished,
     is_run,
@@ -44,8 +46,16 @@ def finished(folders: Sequence[Path]) -> list[Path]:
     """The folders of finished runs; a notice on standard error for each unfinished one.
 
     Raises:
-        InputError: none is finished.
+        InputError: a folder holds no run, or none is finished.
     """
+    for folder in folders:
+        if not is_run(folder):
+            scores = folder / METRICS
+            hint = f"; the scores of reconstruct.py are in {scores}" if scores.exists() else ""
+            raise InputError(
+                f"{folder} is no folder of a run ({CONFIG} is missing): name folders that train.py"
+                f" wrote{hint}"
+            )
     unfinished = [folder for folder in folders if is_run(folder) and not is_finished(folder)]
     for folder in unfinished:
         print(

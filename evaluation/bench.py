@@ -18,7 +18,7 @@ from evaluation.summary import best_baseline, mean_scores
 from evaluation.tuning import N_TUNING, Parameters, beyond_grid, tune
 from methods.baselines import BASELINES, Method, baseline
 from metrics import SCORES
-from util.cache import recall, remember, source_hash
+from util.cache import forget, recall, remember, source_hash
 from util.journal import Journal
 from util.machine import hardware, versions
 from util.progress import duration, log, progress
@@ -95,9 +95,18 @@ class Bench:
         identity = self.identity(name, batches)
         parameters = recall(identity, dict) if identity else None
         if parameters is None:
-            parameters = tune(name, batches, self.real_image, self.stop)
+            # a search that was stopped goes on where it was
+            unfinished = identity and {**identity, "unfinished": True}
+            known = (unfinished and recall(unfinished, dict)) or {}
+
+            def found(candidate: str, score: float) -> None:
+                known[candidate] = score
+                if unfinished and remember(unfinished, known):
+                    self.stop.progressed()
+
+            parameters = tune(name, batches, self.real_image, self.stop, known, found)
             if identity and remember(identity, parameters):
-                self.stop.progressed()
+                forget(unfinished)
             seconds = time.perf_counter() - started
             spent.seconds, spent.computed = spent.seconds + seconds, spent.computed + 1
             origin = duration(seconds)

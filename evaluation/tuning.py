@@ -12,8 +12,10 @@ physics, and thresholds depend on brightness, not on size.
 """
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from tqdm import tqdm
@@ -46,11 +48,20 @@ def available_baselines(
 
 @torch.no_grad()
 def tune(
-    name: str, batches: Sequence[Batch], real_image: bool, stop: StopRequest = NEVER
+    name: str,
+    batches: Sequence[Batch],
+    real_image: bool,
+    stop: StopRequest = NEVER,
+    known: Mapping[str, float] = MappingProxyType({}),
+    found: Callable[[str, float], None] = lambda candidate, score: None,
 ) -> Parameters:
     """The parameters of the training-free method `name` with the highest mean PSNR on `batches`.
 
     The usual ones if there are no batches, or if the method has no grid.
+
+    Args:
+        known: mean PSNR of candidates, as text, from an earlier search that was stopped.
+        found: called with each further one.
     """
     baseline(name, real_image)  # a ValueError if there is no such method, or not with this prior
     method = BASELINES[name]
@@ -60,13 +71,17 @@ def tune(
     with tqdm(desc=f"tuning {name}", unit="candidate", disable=None) as bar:
 
         def mean_psnr(parameters: Parameters) -> float:
-            scores = []
+            candidate, scores = json.dumps(parameters), []
+            if candidate in known:
+                return known[candidate]
             for strip in strips:
                 stop.check("before testing")
                 images = baseline(name, real_image, **parameters)(*strip.measured)
                 scores += psnr(images.abs(), strip.target).tolist()
             bar.update()
-            return sum(scores) / len(scores)
+            mean = sum(scores) / len(scores)
+            found(candidate, mean)
+            return mean
 
         return search(mean_psnr, method.grid, method.usual)
 

@@ -138,6 +138,15 @@ def test_unfinished_runs_are_named_with_the_way_on(tmp_path, capsys):
         finished([half])
 
 
+def test_folders_that_hold_no_run_are_named(tmp_path):
+    (tmp_path / "scan").mkdir()
+    with pytest.raises(InputError, match=r"scan is no folder of a run .config.json is missing"):
+        finished([tmp_path / "scan"])
+    (tmp_path / "scan" / "metrics.csv").write_text("series,method,psnr\n")
+    with pytest.raises(InputError, match=r"the scores of reconstruct.py are in .*metrics.csv"):
+        finished([tmp_path / "scan"])
+
+
 def test_command(tmp_path):
     save_run(tmp_path / "a", "unet", 28.0)
     page = tmp_path / "page.html"

@@ -45,6 +45,12 @@ def remember(identity: Mapping[str, Any], result: Any) -> bool:
     return False
 
 
+def forget(identity: Mapping[str, Any]) -> None:
+    """Remove the result stored under `identity`, if there is one."""
+    with contextlib.suppress(OSError):
+        _file(identity).unlink()
+
+
 def source_hash(*modules: str, follow: bool = True) -> str:
     """A hash of the source of these modules and, with `follow`, of all modules of the project that
     they import.

@@ -15,7 +15,10 @@ from evaluation import bench as bench_module
 from evaluation.bench import Bench
 from methods import baselines
 from methods.baselines import BASELINES, Baseline
+from metrics import psnr
 from util.cache import source_file, source_hash
+from util.errors import Interrupted
+from util.stop import StopRequest
 
 
 @pytest.fixture
@@ -55,6 +58,26 @@ def test_a_second_search_is_not_made(bench, monkeypatch):
     found = bench.parameters("low_rank_sparse", AT_4)
     monkeypatch.setattr(bench_module, "tune", must_not_run)
     assert bench.parameters("low_rank_sparse", Condition("gaussian", 4.0)) == found
+
+
+def test_a_search_that_was_stopped_goes_on_where_it_was(bench, monkeypatch, tmp_path):
+    scored_candidates = []
+    after_three = StopRequest()
+    monkeypatch.setattr(after_three, "requested", lambda: len(scored_candidates) >= 12)
+
+    def counted(images, target):
+        scored_candidates.append(1)
+        return psnr(images, target)
+
+    monkeypatch.setattr("evaluation.tuning.psnr", counted)
+    with pytest.raises(Interrupted):
+        replace(bench, stop=after_three).parameters("kt_sparse", AT_4)
+    found, n_whole = bench.parameters("kt_sparse", AT_4), len(scored_candidates)
+    monkeypatch.setenv("CINE_CACHE", str(tmp_path / "other"))
+    scored_candidates.clear()
+    assert bench.parameters("kt_sparse", AT_4) == found
+    assert len(scored_candidates) == n_whole  # none was scored twice
+    assert len(list((tmp_path / "cache" / "baselines").iterdir())) == 1
 
 
 def test_scores_of_baselines_are_cached_and_those_of_networks_are_not(bench, monkeypatch):
