@@ -10,7 +10,7 @@ from CS_mask import Condition, Sampling, either, evaluation_masks, hermitian_mir
 from data.acquisition import energy_kept
 from data.quality import data_notices
 from data.split import leakage_notice
-from evaluation.sampling_shift import mask_figures, outside_lines
+from evaluation.sampling_shift import mask_figures, mask_warnings, outside_lines
 from evaluation.summary import titles_of
 from evaluation.tuning import N_TUNING, Parameters, beyond_grid
 from methods.averaging import average_name
@@ -90,8 +90,14 @@ def describe(run: Run) -> dict[str, list[str]]:
         ],
         "Mask": [
             *(
-                mask_line(masks, run.acquisition.sampling.at(condition), cine.quality.narrowest)
+                line
                 for condition, masks in test_masks(run).items()
+                for line in (
+                    mask_line(
+                        masks, run.acquisition.sampling.at(condition), cine.quality.narrowest
+                    ),
+                    *(f"WARNING: {warning}" for warning in mask_warnings(masks)),
+                )
             ),
             f"training masks ({run.acquisition.sampling}) are drawn "
             + pool_line(s.mask_pool)

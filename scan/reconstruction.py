@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from CS_mask import Condition
+from evaluation.sampling_shift import mask_warnings
 from evaluation.scoring import ScoreRow, score_images
 from evaluation.tuning import available_baselines
 from formats.series import Series
@@ -110,7 +111,9 @@ class Reconstructor:
             name, method = list(methods.items())[-1]
             methods[average_name(name, self.average)] = averaged(method, self.average)
         images, truth = reconstruct_all(methods, measurement), measurement.true_images
-        notes, outside = [*series.notes, *measurement.notes], sampling_notes(weights, measurement)
+        warnings = mask_warnings(measurement.mask.cpu().numpy())
+        notes = [*series.notes, *measurement.notes, *warnings]
+        outside = sampling_notes(weights, measurement)
         if noise := measured_noise(measurement):
             outside += outside_noise(noise, weights.settings.get("noise", 0))
             if truth is not None and truth.is_complex():

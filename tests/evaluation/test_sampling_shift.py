@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from CS_mask import PATTERNS, Sampling, as_given, evaluation_masks
-from evaluation.sampling_shift import outside_lines
+from evaluation.sampling_shift import mask_warnings, outside_lines
 
 TRAINED = Sampling(("gaussian",), (6, 6), (10,))
 
@@ -56,3 +56,28 @@ def test_masks_of_a_file_are_compared_with_those_of_the_training():
 
 def test_nothing_is_compared_where_the_training_could_have_no_mask():
     assert outside_lines(np.ones((1, 3, 8, 1), np.float32), TRAINED) == []
+
+
+def lines_of(pattern="gaussian", acc=6.0, centre_lines=10, ny=192):
+    chosen = Sampling((pattern,), (acc, acc), (centre_lines,), (1.0,))
+    return evaluation_masks([7], (8, ny), chosen, data_seed=1)
+
+
+@pytest.mark.parametrize("pattern", [p for p in PATTERNS if "static" not in p])
+@pytest.mark.parametrize("centre_lines", [0, 10])
+def test_usual_masks_need_no_warning(pattern, centre_lines):
+    assert [w for w in mask_warnings(lines_of(pattern, 6, centre_lines)) if "zero" not in w] == []
+
+
+def test_warnings_name_what_masks_lack():
+    usual = lines_of()
+    empty, few, uncentred = usual.copy(), usual.copy(), usual.copy()
+    empty[0, [1, 4]] = 0
+    few[0, 2, :92] = few[0, 2, 100:] = 0
+    uncentred[0, 3, 96] = 0
+    assert "2 of 8 frames have no line" in mask_warnings(empty)[0]
+    assert "frames have 8 to 32 lines" in mask_warnings(few)[0]
+    assert "1 of 8 frames lack the line at zero frequency" in mask_warnings(uncentred)[0]
+    assert "all frames have the same lines" in mask_warnings(usual[:, :1].repeat(8, axis=1))[0]
+    assert "10 of at most 11 lines" in mask_warnings(lines_of(acc=8, ny=95))[0]
+    assert mask_warnings(np.ones_like(usual)) == []
