@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from data.samples import SampleSource
+from data.stored import state_of
 from util.cache import recall, remember
 from util.machine import versions
 
@@ -24,7 +25,7 @@ def remembered(
 ) -> dict[str, Any]:
     """The result of `find`, or what it was at an earlier start.
 
-    A file is the same if its path, size, time and some of its bytes are.
+    A file is the same if its path, its state (`state_of`) and some of its bytes are.
 
     Args:
         find: reads the first `n_samples` of an array in a file; returns numbers, texts, lists and
@@ -32,15 +33,13 @@ def remembered(
         settings: what the result depends on besides.
         code: the hash of the source of everything that `find` does.
     """
-    about = path.stat()
     some = hashlib.sha256()
     for i in np.linspace(0, n_samples - 1, min(n_samples, SOME_SAMPLES)):
         some.update(stored.mapped(int(i)).tobytes())
     identity = {
         "file": str(path.resolve()),
         "array": str(stored),
-        "bytes": about.st_size,
-        "time": about.st_mtime_ns,
+        "state": state_of(path),
         "some": some.hexdigest(),
         "samples": n_samples,
         "settings": settings,

@@ -29,6 +29,30 @@ LOCAL_HEADER = 30  # bytes of the header of a member of a zip file, before name 
 ENCRYPTED = 1  # a flag of a member
 
 
+class UnchangedFile:
+    """A file that is read in parts over a long time, and must stay as it is meanwhile."""
+
+    def __init__(self, path: Path):
+        self.path, self.before = path, state_of(path)
+
+    def check(self) -> None:
+        """Raise InputError if the file was changed, replaced or removed."""
+        with contextlib.suppress(FileNotFoundError):
+            if state_of(self.path) == self.before:
+                return
+        raise InputError(
+            f"{self.path} was changed or removed while it was in use: work on a file that nothing"
+            " writes to, and start again"
+        )
+
+
+def state_of(path: Path) -> tuple[int, ...]:
+    """What tells whether a file has changed. The time of a change to its entry, which no program
+    can set, counts beside that of its content."""
+    about = path.stat()
+    return about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino
+
+
 class Stored:
     """An array in a file: its header is read and checked at once, its values when asked for."""
 
@@ -47,7 +71,7 @@ class Stored:
         are compressed.
         """
         self.opened, self.where, self.place = opened, where, place
-        self.start: tuple[Path, int] | None = None  # the file, and where the first value is
+        self.start: tuple[UnchangedFile, int] | None = None  # and where the first value is
         try:
             with opened() as file:
                 self.shape, self.is_fortran, self.dtype, self.header_size = read_header(file)
@@ -87,10 +111,11 @@ class Stored:
         assert self.place is not None
         if self.start is None:
             path, start = self.place()
-            self.start = path, start + self.header_size
-        path, start = self.start
+            self.start = UnchangedFile(path), start + self.header_size
+        file, start = self.start
+        file.check()
         size = math.prod(self.shape[1:]) * self.dtype.itemsize
-        return np.memmap(path, self.dtype, "r", start + i * size, self.shape[1:])
+        return np.memmap(file.path, self.dtype, "r", start + i * size, self.shape[1:])
 
     def samples(self, n: int) -> Iterator[np.ndarray]:
         """The first n items of the first axis, one at a time, each in the memory of the one before;

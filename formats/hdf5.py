@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from data.stored import UnchangedFile
 from formats.arrays import ChosenArray, FileLayout, Variable, last_part, scan_of_arrays
 from formats.ismrmrd import number, parse_header
 from formats.series import Scan, damage_explained, optional
@@ -123,6 +124,7 @@ class HDF5Array:
         self.path, self.name, self.shape, self.dtype = path, name, shape, dtype
         self.where = f"'{name}' in {path}"
         self.n_bytes = math.prod(shape) * dtype.itemsize
+        self.file = UnchangedFile(path)
 
     def __str__(self) -> str:
         return f"{self.where} is {self.shape} {self.dtype}"
@@ -133,6 +135,7 @@ class HDF5Array:
 
     def mapped(self, i: int) -> np.ndarray:
         """The i-th item."""
+        self.file.check()
         return self._read(i)
 
     def samples(self, n: int) -> Iterator[np.ndarray]:

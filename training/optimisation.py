@@ -53,11 +53,15 @@ def training_loss(reconstruction: Tensor, image: Tensor, loss: str) -> Tensor:
 
 @torch.no_grad()
 def update_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
-    """Move the average of the weights towards the network after step number `step`.
+    """Move the average of the weights towards the network after step number `step`, and with them
+    the statistics of batch norm, which would otherwise be those of other weights.
 
     The decay rises to `decay` over the first steps, because early weights are not worth keeping.
     """
     share = 1 - min(decay, (1 + step) / (10 + step))
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), share)
     for kept, buffer in zip(average.buffers(), network.buffers(), strict=True):
-        kept.copy_(buffer)
+        if buffer.is_floating_point():
+            kept.lerp_(buffer, share)
+        else:
+            kept.copy_(buffer)

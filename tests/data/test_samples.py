@@ -90,6 +90,28 @@ def test_a_file_is_checked_once_until_it_changes(tmp_path, monkeypatch, images):
     assert load(path).hashes == first.hashes[::-1]
 
 
+@pytest.mark.parametrize("change", ["in place", "shorter", "another", "removed"])
+def test_a_mapped_file_that_changes_while_it_is_in_use_is_noticed(tmp_path, images, change):
+    path = tmp_path / "some.npy"
+    np.save(path, images)
+    cine, about = load(path), path.stat()
+    assert torch.equal(cine.images[1], torch.from_numpy(images[1]))
+    if change == "in place":
+        with path.open("r+b") as file:
+            file.seek(-4, os.SEEK_END)
+            file.write(b"\0\0\0\0")
+        os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    elif change == "shorter":
+        os.truncate(path, about.st_size // 2)
+    elif change == "another":
+        np.save(tmp_path / "other.npy", images[::-1])
+        (tmp_path / "other.npy").replace(path)
+    else:
+        path.unlink()
+    with pytest.raises(InputError, match="was changed or removed while it was in use"):
+        cine.images[1]
+
+
 def test_a_run_on_a_mapped_file_gives_the_same_bits(tmp_path, finished, tiny_npz):
     assert train(tmp_path / "mapped", data=str(tiny_npz), **TINY) == finished[1]
     assert rows_of(tmp_path / "mapped") == rows_of(finished[0])

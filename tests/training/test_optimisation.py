@@ -25,9 +25,11 @@ def test_average_follows_the_network():
     average, network = torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)
     torch.nn.init.constant_(network.weight, 3.0)
     network.running_mean.fill_(7)
+    network.num_batches_tracked.fill_(9)
     update_average(average, network, 0.75, step=1000)
     assert average.weight.tolist() == [1.5, 1.5]
-    assert average.running_mean.tolist() == [7, 7]
+    assert average.running_mean.tolist() == [1.75, 1.75]  # batch norm's, as the weights
+    assert average.num_batches_tracked == 9
     update_average(average, network, 0.75, step=0)  # in the beginning faster
     assert average.weight.tolist() == pytest.approx([2.85, 2.85])
 
