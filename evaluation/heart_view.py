@@ -31,6 +31,7 @@ class HeartView:
     size: int  # pixels
     farthest: int  # frame that differs most from the first one
     window: tuple[float, float]  # gray values that are black and white
+    aspect: float = 1.0  # the height of a pixel over its width
 
     @property
     def frames(self) -> dict[str, int]:
@@ -43,10 +44,11 @@ class HeartView:
         return images[..., rows, self.left : self.left + self.size]
 
 
-def find_heart(series: Tensor) -> HeartView:
+def find_heart(series: Tensor, aspect: float = 1.0) -> HeartView:
     """The main part of the moving region: the square around it, and the frame that differs most
     from the first one there, by the mean squared difference. The square is as large as the image
-    if much of the motion is outside, as in images that were cut around the heart."""
+    if much of the motion is outside, as in images that were cut around the heart. `aspect`: of a
+    pixel."""
     ny, nx = series.shape[1:]
     low, high = series.quantile(torch.tensor(TYPICAL, device=series.device), dim=0)
     change = high - low  # (Y, X)
@@ -76,7 +78,7 @@ def find_heart(series: Tensor) -> HeartView:
     low, high = (box.flatten().quantile(q).item() for q in WINDOW)
     if high <= low:
         low, high = 0.0, 1.0
-    return HeartView(top, left, 2 * half, farthest, (low, high))
+    return HeartView(top, left, 2 * half, farthest, (low, high), aspect)
 
 
 def placed(row: int, column: int, half: int, ny: int, nx: int) -> tuple[int, int]:

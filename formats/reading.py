@@ -15,11 +15,12 @@ from pathlib import Path
 
 from data.stored import MAGIC, ZIP_MAGIC
 from formats.arrays import Variable, is_mask_name, last_part
-from formats.dicom import is_dicom, read_dicom
+from formats.dicom import read_dicom
+from formats.dicom_values import is_dicom
 from formats.hdf5 import hdf5_variables, read_hdf5
 from formats.ismrmrd import raw_group, read_ismrmrd
 from formats.matlab import mat5_variables, mat_writer, read_mat5
-from formats.nifti import read_nifti
+from formats.nifti import GZIP_MAGIC, nifti_magic, read_nifti
 from formats.numpy_files import numpy_variables, read_numpy
 from formats.series import Scan, damage_explained, optional
 from util.errors import InputError
@@ -32,9 +33,6 @@ NO_MASK = "{path}: a mask is taken only with .npy, .npz, .mat and HDF5 scans: le
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 HDF5_STARTS = (0, 512, 1024, 2048)  # where it may stand; MATLAB's header comes before it
 MAT5_MAGIC = b"MATLAB 5.0 MAT-file"
-NIFTI_MAGICS = (b"n+1\0", b"ni1\0", b"n+2\0", b"ni2\0")
-NIFTI_PLACES = (344, 4)  # of version 1 and 2
-GZIP_MAGIC = b"\x1f\x8b"
 HEAD = 4096  # bytes that tell the format
 
 
@@ -159,6 +157,6 @@ def kind_of(path: Path) -> str | None:
         return "hdf5"
     if head.startswith(MAT5_MAGIC):
         return "mat5"
-    if any(head[place : place + 4] in NIFTI_MAGICS for place in NIFTI_PLACES):
+    if nifti_magic(head):
         return "nifti"
     return "dicom" if is_dicom(path) else None

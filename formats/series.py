@@ -35,6 +35,15 @@ class Series:
     maps: np.ndarray | None = None  # (C, Y, X) sensitivities, if the file has them
     noise: np.ndarray | None = None  # (C, N), a scan of the coils' noise alone, if the file has one
     not_a_scan: str = ""  # why it is none, such as a reconstruction; "" if nothing says so
+    spacing: tuple[float, ...] | None = None  # mm from line to line, and from column to column
+    is_turned: bool = False  # viewers show Y from left to right, and X from top to bottom
+    n_acquired: int | None = None  # lines that the scanner measured, if fewer than the images have
+
+    @property
+    def aspect(self) -> float:
+        """The height of a pixel over its width, as viewers show it; 1 if it is not known."""
+        along_y, along_x = self.spacing or (1.0, 1.0)
+        return along_x / along_y if self.is_turned else along_y / along_x
 
 
 @dataclass

@@ -230,10 +230,12 @@ def heart_figure(
         images = view.crop(series[name])
         column[0].set_title(name, fontsize=10)
         for row, frame in enumerate(view.frames.values()):
-            column[row].imshow(images[frame], **gray)
+            column[row].imshow(images[frame], aspect=view.aspect, **gray)
             if compared and name != names[0]:
                 error = np.abs(images[frame] - truth[frame])
-                shown = column[2 + row].imshow(error, cmap=ERROR_CMAP, vmin=0, vmax=scale)
+                shown = column[2 + row].imshow(
+                    error, aspect=view.aspect, cmap=ERROR_CMAP, vmin=0, vmax=scale
+                )
         for axis, profile in zip(
             column[-2:], (images[:, :, middle], images[:, middle]), strict=True
         ):
@@ -259,7 +261,7 @@ def heart_figure(
 
 def draw_place(axis: Axes, frame: np.ndarray, view: HeartView) -> None:
     """A whole frame (Y, X), with the square around the heart."""
-    axis.imshow(frame, cmap="gray", vmin=0, vmax=1)
+    axis.imshow(frame, aspect=view.aspect, cmap="gray", vmin=0, vmax=1)
     outline = Rectangle((view.left, view.top), view.size, view.size, fill=False, color="orange")
     axis.add_patch(outline)
     axis.set_ylabel("place in frame", fontsize=8)

@@ -49,7 +49,7 @@ def film_frames(
                 corner = i * PANEL, row * (PANEL + CAPTION)
                 if panel is not None:
                     place = (corner[0], corner[1] + CAPTION)
-                    film.paste(_enlarged(panel[t]), place)
+                    film.paste(_enlarged(panel[t], view.aspect), place)
                     draw.text((corner[0] + 3, corner[1] + 2), caption, fill=N_GRAYS - 1)
         draw.text((3, 2 * (PANEL + CAPTION) + 2), f"frame {t + 1} of {len(truth)}", fill=127)
         frames.append(film)
@@ -61,12 +61,18 @@ def _levels(images: np.ndarray) -> np.ndarray:
     return np.round((N_GRAYS - 1) * np.clip(images, 0, 1)).astype(np.uint8)
 
 
-def _enlarged(levels: np.ndarray) -> Image.Image:
-    """Palette indices (Y, X), interpolated to the size of a panel; one half of the palette only."""
+def _enlarged(levels: np.ndarray, aspect: float) -> Image.Image:
+    """Palette indices (Y, X), interpolated to fit into a panel; one half of the palette only.
+    `aspect`: the height of a pixel over its width."""
     base = N_GRAYS * (levels.max() >= N_GRAYS)
     image = Image.fromarray((levels - base).astype(np.uint8))
-    resized = np.asarray(image.resize((PANEL, PANEL), Image.Resampling.BICUBIC))
-    return Image.fromarray((np.minimum(resized, N_GRAYS - 1) + base).astype(np.uint8), mode="P")
+    height, width = levels.shape[0] * aspect, levels.shape[1]
+    size = [max(1, round(PANEL * n / max(height, width))) for n in (width, height)]
+    resized = np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+    panel = np.full((PANEL, PANEL), base, np.uint8)
+    top, left = (PANEL - size[1]) // 2, (PANEL - size[0]) // 2
+    panel[top : top + size[1], left : left + size[0]] += np.minimum(resized, N_GRAYS - 1)
+    return Image.fromarray(panel, mode="P")
 
 
 def _palette() -> list[int]:

@@ -140,6 +140,7 @@ def player_view(view: SeriesView, heart_zoom: float, whole_zoom: float) -> dict[
         | {"top": heart.top, "left": heart.left},
         "whole": player_part(view.images, limit, whole_zoom) | {"top": 0, "left": 0},
         "window": heart.window,
+        "aspect": heart.aspect,
         "limit": limit,
         "error": error,
         "errorLimit": min(limit, ERROR_RANGE * error),

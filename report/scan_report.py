@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from evaluation.heart_view import find_heart
+from evaluation.heart_view import HeartView, find_heart
 from evaluation.series_view import SeriesView, view_series
 from metrics import definitions
 from report.figures import heart_figure
@@ -70,19 +70,27 @@ def write_scan_pictures(folder: Path, result: Reconstruction, dpi: int) -> None:
     """`cine.gif` and `heart.png` of a series."""
     series = shown_series(result)
     compared = result.truth is not None
-    view = find_heart(torch.from_numpy(series[TRUTH if compared else result.network]))
+    view = heart_of(result, series)
     write_film(folder, series, view, compared)
     write_figure(folder / "heart.png", heart_figure(series, view, result.name, compared), dpi)
 
 
+def heart_of(result: Reconstruction, series: Mapping[str, np.ndarray]) -> HeartView:
+    """The heart in the truth, or, if that is not known, in the network's images."""
+    reference = series[TRUTH if result.truth is not None else result.network]
+    return find_heart(torch.from_numpy(reference), result.aspect)
+
+
 def shown_series(result: Reconstruction) -> dict[str, np.ndarray]:
-    """The magnitudes (T, Y, X) to show, the truth first if it is known, the network's last; divided
-    by the maximum of the truth, or of the network's images."""
+    """The magnitudes (T, Y, X) to show, turned as viewers show them, the truth first if it is
+    known, the network's last; divided by the maximum of the truth, or of the network's images."""
     names = [UNDERSAMPLED, result.best, result.network]
     shown = {name: result.images[name].abs() for name in names}
     if result.truth is not None:
         shown = {TRUTH: result.truth.abs(), **shown}
     peak = shown[TRUTH if result.truth is not None else result.network].max()
+    if result.is_turned:
+        shown = {name: images.transpose(1, 2).contiguous() for name, images in shown.items()}
     return {name: (images / peak).numpy() for name, images in shown.items()}
 
 
@@ -114,7 +122,7 @@ def scan_view(result: Reconstruction) -> SeriesView:
     roles = {TRUTH: "truth", UNDERSAMPLED: "undersampled", result.best: BEST}
     roles[result.network] = "network"
     known = TRUTH if result.truth is not None else None
-    return view_series(result.name, series, roles, known)
+    return view_series(result.name, series, roles, known, heart_of(result, series))
 
 
 def scan_page(

@@ -48,6 +48,12 @@ class Measurement(Batch):
         """All lines over the measured ones."""
         return self.mask.numel() / self.mask.sum().item()
 
+    def acceleration_among(self, n_lines: int) -> float:
+        """The `n_lines` around the centre of k-space over those of them that are measured."""
+        first = self.mask.shape[-2] // 2 - n_lines // 2
+        middle = self.mask[..., first : first + n_lines, :]
+        return middle.numel() / max(1.0, middle.sum().item())
+
     @property
     def true_images(self) -> Tensor | None:
         """The truth (T, Y, X) in the units of the input, on the CPU; None: not known."""

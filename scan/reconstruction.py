@@ -47,6 +47,8 @@ class Reconstruction:
     best: str  # the training-free method that was chosen for the scan
     outside: list[str]  # how its lines differ from those that the weights were trained on
     seconds: float = 0.0
+    is_turned: bool = False  # viewers show Y from left to right
+    aspect: float = 1.0  # the height of a pixel over its width, as viewers show it
 
     def keep_network(self) -> None:
         """Forget the images of the other methods, what was measured, and the truth, once they are
@@ -112,7 +114,7 @@ class Reconstructor:
             methods[average_name(name, self.average)] = averaged(method, self.average)
         images, truth = reconstruct_all(methods, measurement), measurement.true_images
         warnings = mask_warnings(measurement.mask.cpu().numpy())
-        notes = [*series.notes, *measurement.notes, *warnings]
+        notes = [*series.notes, *measurement.notes, *note_on_lines(series, measurement), *warnings]
         outside = sampling_notes(weights, measurement)
         if noise := measured_noise(measurement):
             outside += outside_noise(noise, weights.settings.get("noise", 0))
@@ -134,7 +136,20 @@ class Reconstructor:
             best=best,
             outside=outside,
             seconds=time.perf_counter() - started,
+            is_turned=series.is_turned,
+            aspect=series.aspect,
         )
+
+
+def note_on_lines(series: Series, measurement: Measurement) -> list[str]:
+    """A note on images of more lines than the scanner measured, which are easier to reconstruct."""
+    if series.n_acquired is None:
+        return []
+    found = measurement.acceleration_among(series.n_acquired)
+    return [
+        f"the acceleration is {found:.2f} among the middle {series.n_acquired} lines, which the"
+        f" scanner measured, and {measurement.acceleration:.2f} among all"
+    ]
 
 
 @torch.no_grad()

@@ -91,13 +91,16 @@
     const truth = view.truth === null ? null : levelsOf(panels[view.truth]);
     if (!panels.every(levelsOf)) return;
     const gray = grays(part), hot = errors(part);
+    const proportions = `${width} / ${height * view.aspect}`;  // pixels need not be square
     for (const panel of panels) {
       const own = levelsOf(panel);
+      panel.canvas.style.aspectRatio = proportions;
       paint(panel.canvas, width, height, (y, x) => own[start + y * width + x], gray);
       const title = `${panel.name}, frame ${state.frame + 1} of ${view.frames}`;
       panel.canvas.setAttribute("aria-label", title);
       if (panel.error) {
         const difference = (y, x) => Math.abs(own[start + y * width + x] - truth[start + y * width + x]);
+        panel.error.style.aspectRatio = proportions;
         paint(panel.error, width, height, difference, hot);
         panel.error.setAttribute("aria-label", `error of ${title}`);
       }

@@ -14,6 +14,7 @@ from scans import fft2c, save_ismrmrd, save_mat73, with_phase
 from CS_mask import cartesian_mask
 from data.kspace import combine_coils
 from formats.reading import read_scan
+from formats.writing import write_like
 from util.errors import InputError
 
 SLICES = make_images(3)  # (3, 8, 32, 36)
@@ -274,6 +275,66 @@ def test_nifti_knows_the_phase_encoding(tmp_path):
     image.header.set_dim_info(freq=1, phase=0, slice=2)
     nibabel.save(image, tmp_path / "a.nii")
     np.testing.assert_array_equal(read(tmp_path / "a.nii")[1][1].values, SLICES[1])
+
+
+@pytest.mark.parametrize("name", ["a3f0", "a.nii", "a.nii.gz", "A.NII.GZ", "a.img"])
+@pytest.mark.parametrize("compressed", [True, False])
+def test_nifti_of_any_name(tmp_path, name, compressed):
+    nibabel.save(nibabel.Nifti1Image(SLICES.transpose(3, 2, 0, 1), np.eye(4)), tmp_path / "b.nii")
+    content = (tmp_path / "b.nii").read_bytes()
+    (tmp_path / name).write_bytes(gzip.compress(content) if compressed else content)
+    scan, series = read(tmp_path / name)
+    np.testing.assert_array_equal(np.stack([s.values for s in series]), SLICES)
+    stem = name.partition(".")[0]
+    written = f"{stem}_reconstruction.nii" + ".gz" * compressed
+    assert write_like(scan, {s.name: s.values for s in series}, tmp_path) == [written]
+    _, series = read(tmp_path / written)
+    assert series[0].not_a_scan == "a reconstruction by this suite"
+
+
+def test_a_pair_of_nifti_files(tmp_path):
+    pair = nibabel.Nifti1Pair(SLICES.transpose(3, 2, 0, 1), np.eye(4))
+    nibabel.save(pair, tmp_path / "a.hdr")
+    np.testing.assert_array_equal(read(tmp_path / "a.hdr")[1][1].values, SLICES[1])
+    (tmp_path / "a.hdr").rename(tmp_path / "b")
+    assert "is the header of a pair of NIfTI files" in refusal(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("shape", "note"),
+    [
+        ((36, 32, 1, 1, 8), "taken as 'x y s t'"),
+        ((36, 32, 1, 1, 8, 1), "taken as 'x y s t'"),
+        ((36, 32, 1, 8, 1), ""),
+        ((36, 1, 32, 8), ""),
+        ((1, 36, 32, 8), ""),
+    ],
+)
+def test_nifti_of_one_slice(tmp_path, shape, note):
+    image = nibabel.Nifti1Image(SLICES[0].T.reshape(shape), np.eye(4))
+    image.header.set_zooms([3 if n == 36 else 2 if n == 32 else 1 for n in shape])
+    nibabel.save(image, tmp_path / "a.nii")
+    scan, (series,) = read(tmp_path / "a.nii")
+    np.testing.assert_array_equal(series.values, SLICES[0])
+    assert series.spacing == (2, 3)
+    assert note in notes_of(scan, [series])
+    write_like(scan, {series.name: series.values}, tmp_path)
+    assert nibabel.load(tmp_path / "a_reconstruction.nii").shape == image.shape
+
+
+def test_nifti_of_slices_with_time_fifth(tmp_path):
+    stored = SLICES.transpose(3, 2, 0, 1)[:, :, :, None]
+    nibabel.save(nibabel.Nifti1Image(stored, np.eye(4)), tmp_path / "a.nii")
+    scan, series = read(tmp_path / "a.nii")
+    np.testing.assert_array_equal(np.stack([s.values for s in series]), SLICES)
+    assert "as the fourth has length 1" in scan.notes[0]
+    image = nibabel.Nifti1Image(stored, np.eye(4))
+    image.header.set_intent("vector")
+    nibabel.save(image, tmp_path / "b.nii")
+    pairs = np.stack(2 * [stored[:, :, :, 0]], axis=-1)
+    nibabel.save(nibabel.Nifti1Image(pairs, np.eye(4)), tmp_path / "c.nii")
+    for name in ("b.nii", "c.nii"):
+        assert "five axes or more, of which not all are places or times" in refusal(tmp_path / name)
 
 
 # -- ISMRMRD

@@ -42,6 +42,27 @@ def test_nifti_keeps_its_geometry(tmp_path, suffix, axes):
     assert b"Jane" not in written.header.binaryblock
 
 
+@pytest.mark.parametrize("kind", ["second", "big-endian", "pair", "invalid"])
+def test_nifti_of_other_kinds_is_written(tmp_path, kind):
+    stored = SLICES.transpose(3, 2, 0, 1)
+    header = nibabel.Nifti1Header(endianness=">" if kind == "big-endian" else "<")
+    image = {"second": nibabel.Nifti2Image, "pair": nibabel.Nifti1Pair}.get(
+        kind, nibabel.Nifti1Image
+    )(stored, np.eye(4), None if kind == "second" else header)
+    path = tmp_path / ("a.hdr" if kind == "pair" else "a.nii")
+    nibabel.save(image, path)
+    if kind == "invalid":
+        content = bytearray(path.read_bytes())
+        content[80:88] = np.float32([-2, np.nan]).tobytes()  # sizes of a pixel
+        content[252:256] = np.int16([99, 99]).tobytes()  # codes of its affines
+        path.write_bytes(content)
+    scan = read_scan(path)
+    assert write_like(scan, reconstructed(scan), tmp_path) == ["a_reconstruction.nii"]
+    written = nibabel.load(tmp_path / "a_reconstruction.nii")
+    np.testing.assert_array_equal(written.get_fdata(dtype=np.float32), 0.5 * stored)
+    assert isinstance(written, nibabel.Nifti2Image) == (kind == "second")
+
+
 @pytest.mark.parametrize("is_complex", [False, True])
 def test_mat_keeps_the_order_of_its_axes(tmp_path, is_complex):
     images = with_phase(SLICES) if is_complex else SLICES

@@ -1,7 +1,9 @@
+import dataclasses
 import io
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -13,9 +15,11 @@ from PIL import Image
 from CS_mask import cartesian_mask
 from evaluation.bench import Reference
 from evaluation.heart_view import find_heart
+from formats.series import Series
 from report import figures
 from report.film import CAPTION, PANEL, film_frames
 from report.pictures import write_figure
+from report.scan_report import shown_series
 
 
 def shown_images(figure):
@@ -137,6 +141,32 @@ def test_heart_figure_has_a_column_for_every_method(images):
     figure.savefig(io.BytesIO())
     alone = figures.heart_figure(series, view, "sample 3", compared=False)
     assert len(alone.axes) == 4 * len(series)  # without errors
+
+
+def test_pixels_that_are_not_square_keep_their_proportions(images):
+    series, view = views(images[:, :, :32, :32])
+    tall = dataclasses.replace(view, aspect=2.0)
+    figure = figures.heart_figure(series, tall, "sample 3")
+    n = len(series)
+    assert {axis.get_aspect() for axis in figure.axes[: 2 * n]} == {2.0}
+    film = np.asarray(film_frames(series, tall)[0].convert("L"))[CAPTION : CAPTION + PANEL, :PANEL]
+    columns = np.flatnonzero(film.any(axis=0))
+    assert PANEL / 4 - 1 <= columns[0] <= PANEL / 4 + 1  # half as wide as high
+    assert 3 * PANEL / 4 - 2 <= columns[-1] <= 3 * PANEL / 4 + 1
+
+
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_series_are_shown_as_viewers_show_them(images, is_turned):
+    shown = Series("a", images[0], False, spacing=(1.0, 2.0), is_turned=is_turned)
+    assert shown.aspect == (2 if is_turned else 0.5)
+    truth = torch.from_numpy(images[0])
+    result = SimpleNamespace(
+        images={"zero_filled": truth, "net": truth}, best="zero_filled", network="net", truth=truth,
+        is_turned=is_turned,
+    )  # fmt: skip
+    expected = images[0] / images[0].max()
+    for series in shown_series(result).values():
+        np.testing.assert_allclose(series, expected.swapaxes(1, 2) if is_turned else expected)
 
 
 def test_progress_figure_has_the_same_scales_for_every_reconstruction(images):

@@ -6,6 +6,7 @@ import torch
 from helpers import make_images, sampling
 
 from CS_mask import evaluation_masks
+from formats.series import Series
 from methods.baselines import view_sharing
 from physics.consistency import DataConsistency
 from physics.fourier import fftc, undersample
@@ -18,6 +19,7 @@ from scan.measurement import (
     from_kspace,
     is_fully_sampled,
 )
+from scan.reconstruction import note_on_lines
 from util.errors import InputError
 
 IMAGES = make_images(1)[0]  # (8, 32, 36)
@@ -94,6 +96,17 @@ def test_lines_without_a_partner_prove_nothing():
     mask[:, :, 20] = 1
     aliased = undersample(torch.from_numpy(IMAGES)[None], mask)
     assert contradiction(aliased, mask) == 1
+
+
+def test_acceleration_among_the_lines_that_the_scanner_measured():
+    found = from_images(IMAGES, sampling(4, 4), 0, 0, None)
+    assert found.acceleration_among(32) == found.acceleration == 4
+    middle = found.mask[:, :, 8:24]
+    assert found.acceleration_among(16) == middle.numel() / middle.sum()
+    series = Series("a", IMAGES, False, n_acquired=16)
+    (note,) = note_on_lines(series, found)
+    assert f"{found.acceleration_among(16):.2f} among the middle 16 lines" in note
+    assert note_on_lines(Series("a", IMAGES, False), found) == []
 
 
 def test_full_kspace_may_be_zero_padded():
