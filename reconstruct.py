@@ -134,6 +134,10 @@ def reconstruct_scan(
             )
         # every series is written as soon as it is reconstructed, and its images are forgotten
         for number, series in enumerate(progress(source, "series", len(source), lambda _: 1)):
+            if series.not_a_scan and len(source) > 1:
+                facts["Scan"].append(f"{series.name} is left out: {series.not_a_scan}")
+                say(facts["Scan"][-1])
+                continue
             measurement = measurement_of(number, series)
             if (choice := reconstructor.choose(measurement)) is not None:
                 facts["Reconstruction"].append(choice.line)
@@ -143,11 +147,13 @@ def reconstruct_scan(
             results.append(result)
             write_series(folder, result, picture_dpi)
             write_results(folder, facts, results)
-            if number < num_pictures:
+            if len(views) < num_pictures:
                 views.append(scan_view(result))
             result.keep_network()
             if stop.requested():
                 break
+        if not results:
+            raise InputError(f"{source.path}: no series is a scan: {facts['Scan'][-1]}")
         # the files of the whole scan
         write_like(source, {r.name: r.images[r.network].numpy() for r in results}, folder)
         write_page(folder / REPORT, scan_page(source.path.name, facts, results, views))
