@@ -83,7 +83,10 @@ def run_stages(
 
 
 def channels_last(network: nn.Module) -> None:
-    """Convert the weights to channels-last layout, which is fastest on CPUs and GPUs."""
+    """Convert the weights to channels-last layout, which is fastest on CPUs and GPUs; not on mps,
+    where the gradients of batch norm are wrong in it (pytorch issue 175189)."""
+    if any(parameter.device.type == "mps" for parameter in network.parameters()):
+        return
     three = any(parameter.dim() == 5 for parameter in network.parameters())
     network.to(memory_format=torch.channels_last_3d if three else torch.channels_last)
 

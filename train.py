@@ -158,7 +158,7 @@ def train(
     name = os.fspath(output_folder)
     command = f"python train.py {shlex.quote(name)} --resume"
     with (
-        torchrun_world(command) as world,
+        torchrun_world(command, device) as world,
         run_folder.claimed(name, resume, world) as (folder, given["resume"]),
     ):
         if given["resume"]:

@@ -188,6 +188,7 @@ def prepared(
         yield from map(make, parts)
         return
     made: deque[Future[Batch]] = deque()
+    n_threads = torch.get_num_threads()
     with ThreadPoolExecutor(n_ahead, initializer=partial(torch.set_num_threads, 1)) as pool:
         try:
             for part in parts:
@@ -198,6 +199,7 @@ def prepared(
                 yield made.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(n_threads)  # MKL's threads are those of the whole process
 
 
 class EvaluationBatches(Sequence[Batch]):

@@ -61,13 +61,17 @@ def require_coils(kspace: np.ndarray, where: str) -> None:
             )
 
 
+def calibration_lines(ny: int) -> slice:
+    """The lines around the centre of k-space that sensitivity maps need."""
+    reach = max(NEAR, ny // CALIBRATION_SHARE)
+    return slice(ny // 2 - reach, ny // 2 + reach + 1)
+
+
 def require_calibration(mask: Tensor, where: str) -> None:
     """Raise InputError unless the frames of a mask (1, T, Y, 1) together measured the centre of
     k-space, which sensitivity maps are estimated from."""
     ny = mask.shape[2]
-    ever = mask[0, ..., 0].any(dim=0)
-    reach = max(NEAR, ny // CALIBRATION_SHARE)
-    centre = ever[ny // 2 - reach : ny // 2 + reach + 1]
+    centre = mask[0, ..., 0].any(dim=0)[calibration_lines(ny)]
     if not centre.all():
         raise InputError(
             f"{where}: {int((~centre).sum())} of the {len(centre)} lines around the centre of"

@@ -1,4 +1,4 @@
-"""K-space as files have it: where its centre is, which lines were measured, and its coils.
+"""K-space as files have it: which lines were measured, and its coils.
 
 Axes are (T, C, Y, X): frame, coil, phase-encoding line, readout. Coil images are combined by
 sensitivity maps, `m = sum conj(S) b / sum |S|^2`, or by root-sum-of-squares, which loses the phase:
@@ -15,41 +15,48 @@ from physics.fourier import ifftc
 from util.errors import InputError
 
 NEAR = 2  # lines or columns of the centre where the highest energy may be
-PEAK_SHARE = 0.2  # of the energy within `NEAR` of its peak, above which an array is k-space
 SCATTERED = 0.05  # share of zeros within measured lines that may be chance
 
 
-def looks_like_kspace(frames: np.ndarray) -> bool:
-    """Whether the energy of complex (T, C, Y, X) is concentrated in one place, as it is in k-space
-    (over half of it in 32 cines) and not in images (2 % at most)."""
-    energy = (np.abs(frames.astype(np.complex128)) ** 2).sum((0, 1))  # (Y, X)
-    y, x = np.unravel_index(energy.argmax(), energy.shape)
-    around = np.roll(energy, (NEAR - int(y), NEAR - int(x)), (0, 1))[: 2 * NEAR + 1, : 2 * NEAR + 1]
-    return bool(around.sum() > PEAK_SHARE * energy.sum())
+def only_whole_lines(kspace: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """K-space (T, C, Y, X) without lines that were measured in part, its lines (T, Y) that are not
+    zero, and a note.
 
-
-def centred(kspace: np.ndarray) -> tuple[np.ndarray, tuple[int, int], list[str]]:
-    """K-space (T, C, Y, X) with its highest energy at the centre.
-
-    Returns:
-        the k-space, by how many lines and columns it was rolled, and a note for each.
+    Raises:
+        InputError: see `measured_lines`.
     """
-    energy = np.square(np.abs(kspace)).sum((0, 1))  # (Y, X)
-    shifts, notes = [0, 0], []
-    for axis, what in enumerate(("lines", "columns")):
-        n = energy.shape[axis]
-        peak = int(energy.sum(1 - axis).argmax())
-        if abs(peak - n // 2) <= NEAR:
-            continue
-        is_corner = min(peak, n - peak) <= NEAR
-        shifts[axis] = n // 2 - (0 if is_corner else peak)
-        notes.append(
-            f"the centre of k-space was at {what[:-1]} {0 if is_corner else peak} of {n}: rolled by"
-            f" {shifts[axis]} {what} to {n // 2}"
-        )
-    if any(shifts):
-        kspace = np.roll(kspace, shifts, (2, 3))
-    return kspace, (shifts[0], shifts[1]), notes
+    lines = measured_lines(kspace, where)
+    columns = (kspace != 0).any((0, 1, 2))
+    share = np.count_nonzero(kspace[..., columns], axis=(1, 3)) / (
+        kspace.shape[1] * max(1, np.count_nonzero(columns))
+    )
+    partial = lines & (share < 1 - SCATTERED)
+    if not partial.any() or np.count_nonzero(partial) > SCATTERED * np.count_nonzero(lines):
+        return kspace, lines, []
+    kspace = kspace * ~partial[:, None, :, None]
+    frames = listed(np.flatnonzero(partial.any(1)))
+    note = f"lines measured only in part are left out: {partial.sum()} (in frame {frames})"
+    return kspace, lines & ~partial, [note]
+
+
+def sampling_notes(lines: np.ndarray) -> list[str]:
+    """How many lines (T, Y) were measured, and what is unusual in it; none if all were."""
+    if is_full(lines):
+        return []
+    count, ny = lines.sum(1), lines.shape[1]
+    never = ny - np.count_nonzero(lines.any(0))
+    span = f"{count.min()}" if count.min() == count.max() else f"{count.min()} to {count.max()}"
+    notes = [f"{span} of {ny} lines were measured in a frame, {never} in no frame"]
+    if len(few := np.flatnonzero(count < np.median(count) / 2)):
+        notes.append(f"less than half as many lines as usual: frame {listed(few)}")
+    if len(without := np.flatnonzero(~lines[:, ny // 2])):
+        notes.append(f"the centre of k-space was not measured: frame {listed(without)}")
+    return notes
+
+
+def listed(frames: np.ndarray) -> str:
+    """Frames in words, counted from 1."""
+    return ", ".join(str(frame + 1) for frame in frames)
 
 
 def measured_lines(kspace: np.ndarray, where: str) -> np.ndarray:

@@ -15,7 +15,6 @@ N_DRAWN = 32  # masks of the training that stand for all
 DENSITY, REPEATED, CENTRE, CUT = 0.15, 0.5, 0.5, 0.1
 ACCELERATION = 0.1  # relative
 MOSTLY_CENTRE = 0.75  # share of the lines of a frame
-UNEVEN = 0.5  # lines of the frame with the fewest over those of the frame with the most
 
 
 @dataclass(frozen=True)
@@ -49,27 +48,18 @@ def mask_warnings(masks: np.ndarray) -> list[str]:
     """What masks (B, T, Y, 1), centred, have that costs quality in every method, one per line."""
     lines = masks[..., 0] > 0
     ny, counts = lines.shape[-1], lines.sum(axis=-1)  # (B, T)
-    few, many = int(counts.min()), int(counts.max())
-    if few == many == ny:
+    if counts.min() == ny:
         return []
     warnings = []
     if empty := np.count_nonzero(counts == 0):
         warnings.append(
             f"{empty} of {counts.size} frames have no line: their images come from the other frames"
         )
-    elif few < UNEVEN * many:
-        warnings.append(f"frames have {few} to {many} lines: those with few are worse")
-    at_zero = np.count_nonzero(lines[..., ny // 2] & (counts > 0))
-    if 0 < at_zero < np.count_nonzero(counts):
-        warnings.append(
-            f"{np.count_nonzero(counts) - at_zero} of {counts.size} frames lack the line at zero"
-            " frequency, which others have"
-        )
     if lines.shape[1] > 1 and (lines == lines[:, :1]).all():
         warnings.append("all frames have the same lines: none can be taken from another frame")
-    elif (centre := mask_figures(masks).centre) > MOSTLY_CENTRE * many:
+    elif (centre := mask_figures(masks).centre) > MOSTLY_CENTRE * counts.max():
         warnings.append(
-            f"{centre} of at most {many} lines a frame are the centre, which is the same in all:"
+            f"{centre} of at most {counts.max()} lines a frame are the centre, the same in all:"
             " fewer centre lines leave some that differ between frames"
         )
     return warnings

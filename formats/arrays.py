@@ -6,40 +6,38 @@ scaling; fields of real and imaginary part, or a last axis of both, become compl
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from data.kspace import (
-    arrange_mask,
-    centred,
-    centred_mask,
-    fitting_mask,
-    looks_like_kspace,
-    measured_lines,
-)  # fmt: skip
+from data.kspace import arrange_mask
 from data.stored import require_memory
-from formats.axes import Guess, middle, parse_axes, spelled, to_frames
-from formats.series import Scan, Series
+from formats.axes import spelled, to_frames
+from formats.meaning import Planes, by_values, is_kspace_by_values, order_of, other_order
+from formats.put_together import series_of
+from formats.series import OWN, Scan, Series
 from util.errors import InputError
 
 KSPACE_NAMES = ("kspace", "kspace_full", "kspace_single_full", "kus", "kdata", "ksp", "k_space")
 KSPACE_BEGINNINGS = ("kspace_", "kdata_", "ksp_")
-CINE_NAME = "dataset"  # of a training file
+CINE_NAME, CINE_ORDER = "dataset", "styx"  # of a training file
 IMAGE_NAMES = (
     CINE_NAME, "images", "image", "img", "cine", "target", "reconstruction_esc",
     "reconstruction_rss", "img4ranking",
 )  # fmt: skip
 MASK_NAMES = ("mask", "us_mask", "usmask", "sampling_mask", "acquisition_mask", "masks")
-MASK_BEGINNINGS = ("mask", "us_mask", "usmask")
+MASK_WORD = re.compile("mask(?!ed)")  # in the names of others, which are masks if they fit
+CELL = re.compile(r"[({]\d+[)}]$")  # the number of an item of a cell or struct array
 MAP_NAMES = (
     "sensitivity_maps", "sensitivities", "sens_maps", "sens", "coil_maps", "coilmap", "coilmaps",
     "csm", "smaps", "maps",
 )  # fmt: skip
 GROUPS_NAME = "groups"
 NOISE_NAME = "noise"  # a scan of the coils' noise
+OWN_NAME = "reconstruction"  # of what this suite writes
 COLOURS = (3, 4)  # samples of a pixel
 MEMORY_REMEDY = "split the file, or use a larger machine"
 
@@ -77,6 +75,7 @@ class FileLayout:
     usual: tuple[str, ...]  # usual orders of axes, for a guess
     known: Callable[[Variable, bool], str | None]  # order of an array (and whether it is k-space)
     one_patient: bool = True
+    is_convention: bool = False  # files do not state the known order: the values have to agree
 
 
 @dataclass(frozen=True)
@@ -85,13 +84,13 @@ class ChosenArray:
 
     variable: Variable
     axes: str
-    is_kspace: bool | None  # None: complex values, of either kind
+    is_kspace: bool
     notes: list[str]
 
 
 def last_part(name: str) -> str:
-    """The name without its groups, in lower case."""
-    return name.rpartition("/")[2].lower()
+    """The name without its groups and without the number of an item, in lower case."""
+    return CELL.sub("", name).rpartition("/")[2].lower()
 
 
 def is_kspace_name(name: str) -> bool:
@@ -100,8 +99,22 @@ def is_kspace_name(name: str) -> bool:
 
 
 def is_mask_name(name: str) -> bool:
-    """Whether a name is known for a mask."""
-    return last_part(name) in MASK_NAMES or last_part(name).startswith(MASK_BEGINNINGS)
+    """Whether a name can be that of a mask."""
+    return MASK_WORD.search(last_part(name)) is not None
+
+
+def can_be_kspace(variable: Variable) -> bool:
+    """Whether an array has a name of k-space; if the name only begins so, complex values of three
+    axes or more, too."""
+    if last_part(variable.name) in KSPACE_NAMES:
+        return True
+    is_complex = variable.dtype.kind == "c" or is_pair(variable.dtype) or has_pairs(variable)
+    return is_kspace_name(variable.name) and is_complex and n_long_axes(variable) > 2
+
+
+def n_long_axes(variable: Variable) -> int:
+    """The number of axes longer than 1."""
+    return sum(n > 1 for n in variable.shape)
 
 
 def choose(variables: Sequence[Variable], path: Path) -> tuple[Variable, list[str]]:
@@ -113,20 +126,25 @@ def choose(variables: Sequence[Variable], path: Path) -> tuple[Variable, list[st
     others = [
         v
         for v in variables
-        if not is_mask_name(v.name)
+        if (v.dtype.kind in "biufc" or is_pair(v.dtype))
         and last_part(v.name) not in (*MAP_NAMES, GROUPS_NAME, NOISE_NAME)
-        and (v.dtype.kind in "biufc" or is_pair(v.dtype))
+        and (can_be_kspace(v) or not is_mask_name(v.name))
     ]
-    kspace = [v for v in others if is_kspace_name(v.name)]
-    if len(kspace) == 1:
-        return kspace[0], []
-    for known in (*KSPACE_NAMES, *IMAGE_NAMES):
-        if found := [v for v in others if last_part(v.name) == known]:
-            return found[0], []
-    found = [v for v in others if len([n for n in v.shape if n > 1]) > 2]
-    found = found or ([v for v in others if len(v.shape) == 2] if len(others) == 1 else [])
-    if len(found) == 1:
-        return found[0], [f"no array has a known name; {found[0].name!r} alone can be a cine"]
+    cines = [v for v in others if n_long_axes(v) > 2]
+    for names in (*KSPACE_NAMES, None, *IMAGE_NAMES):  # None: names that begin like k-space
+        found = [v for v in others if last_part(v.name) == names]
+        if names is None:
+            found = [v for v in others if can_be_kspace(v)]
+        found = [v for v in found if v in cines] or found
+        if len(found) == 1:
+            left = ", ".join(repr(v.name) for v in cines if v is not found[0])
+            return found[0], [f"{found[0].name!r} is read, and not {left}"] if left else []
+        if found:
+            break
+    else:
+        found = cines or ([v for v in others if len(v.shape) == 2] if len(others) == 1 else [])
+        if len(found) == 1:
+            return found[0], [f"no array has a known name; {found[0].name!r} alone can be a cine"]
     listed = ", ".join(f"{v.name!r} {v.shape}" for v in variables) or "none"
     problem = "several arrays could be the cine" if found else "no array can be a cine"
     raise InputError(
@@ -160,32 +178,66 @@ def complex_variable(variable: Variable) -> Variable:
     return Variable(variable.name, variable.shape[:-1], np.dtype(np.complex64), take)
 
 
+def has_pairs(variable: Variable) -> bool:
+    """Whether the last axis of real values can be the real and the imaginary part."""
+    is_real = variable.dtype.kind in "biuf"
+    enough = 4 if is_kspace_name(variable.name) else 5
+    return is_real and variable.shape[-1:] == (2,) and len(variable.shape) >= enough
+
+
 def understand(
     variables: Sequence[Variable], form: FileLayout, axes: str | None, path: Path
 ) -> ChosenArray:
-    """Choose the array of a file and find out its axes and whether it is k-space."""
+    """Choose the array of a file and find out its axes and whether it is k-space.
+
+    Raises:
+        InputError: there is no such array, or its values contradict its name, its format, or both
+            of two meanings.
+    """
     variable, notes = choose(variables, path)
     where = f"{path}: '{variable.name}'"
-    named = is_kspace_name(variable.name)
-    is_real = variable.dtype.kind in "biuf"
-    if is_real and variable.shape[-1:] == (2,) and (named or len(variable.shape) == 5):
-        variable, is_real = complex_variable(variable), False
+    if has_pairs(variable):
+        variable = complex_variable(variable)
         notes.append("its last axis, of length 2, is taken as real and imaginary part")
     if variable.dtype == np.uint8 and variable.shape[-1] in COLOURS and axes is None:
         raise InputError(
             f"{where} is {variable.shape} {variable.dtype}, as colour images are; expected gray"
             " images: convert them, or name the order of the axes with --axes"
         )
+    is_real = variable.dtype.kind in "biuf"
+    named = True if is_kspace_name(variable.name) else None
     if named and is_real:
         raise InputError(
             f"{where} is {variable.dtype}; expected complex k-space: save it complex, or under the"
             " name 'dataset' if it holds images"
         )
+    if is_real or last_part(variable.name) in IMAGE_NAMES:
+        named = False
     require_readable(variable, where)
-    order, of_axes = order_of(variable, form, axes, where)
-    either = not is_real and last_part(variable.name) not in IMAGE_NAMES
-    is_kspace = True if named else None if either else False
-    return ChosenArray(variable, order, is_kspace, notes + of_axes)
+
+    def take(part: tuple[slice, ...]) -> np.ndarray:
+        return as_numbers(variable.take(part))
+
+    shape = variable.shape
+    known = form.known(variable, bool(named))
+    order, how, of_axes = order_of(take, shape, axes, known, form.usual, named, where)
+    is_measured = axes is None and (known is None or form.is_convention)
+    if is_real and not is_measured:
+        return ChosenArray(variable, order, False, notes + of_axes)
+    if not is_measured:
+        is_kspace, of_values = is_kspace_by_values(Planes.of(take, order, shape, where), named)
+        return ChosenArray(variable, order, is_kspace, notes + of_axes + of_values)
+    try:
+        are_samples = known == CINE_ORDER
+        found, is_kspace, of_values = by_values(take, order, shape, named, where, are_samples)
+    except InputError as error:
+        if known is None:
+            raise
+        raise other_order(error, take, order, shape, form.usual, named, where) from None
+    if spelled(found) != spelled(order):
+        how = "as the values have them"
+    of_axes.append(f"the axes {shape} are taken as '{spelled(found)}', {how} (--axes sets them)")
+    return ChosenArray(variable, found, is_kspace, notes + of_axes + of_values)
 
 
 def require_readable(variable: Variable, where: str) -> None:
@@ -196,42 +248,43 @@ def require_readable(variable: Variable, where: str) -> None:
     require_memory(n_bytes, f"{where} is {variable.shape} {variable.dtype}", MEMORY_REMEDY)
 
 
-def order_of(
-    variable: Variable, form: FileLayout, axes: str | None, where: str
-) -> tuple[str, list[str]]:
-    """The order of the axes: as given, as the format has it, or guessed; and notes."""
-    is_kspace = is_kspace_name(variable.name)
-    order = form.known(variable, is_kspace)
-    if axes is None and order is not None:
-        if {"t", "y", "x"} <= set(order):
-            return order, []
-        raise InputError(
-            f"{where} is {variable.shape}, in this format '{spelled(order)}' without time; expected"
-            f" a cine: if one of the axes is time, name it with --axes, such as --axes"
-            f" '{spelled(order.replace('s', 't'))}'"
-        )
-    block = as_numbers(variable.take(middle(variable.shape)))
-    if axes is not None:
-        order = parse_axes(axes, variable.shape, where)
+def lines_among(
+    variables: Sequence[Variable], order: str, shape: Sequence[int], where: str
+) -> tuple[np.ndarray | None, list[str]]:
+    """The measured lines (S, T, Y) that a file gives for its cine, if any, and notes.
+
+    An array called 'mask' must fit; others that only have the word in their name are taken if they
+    do.
+
+    Raises:
+        InputError: it does not fit, or several do.
+    """
+    named = [v for v in variables if is_mask_name(v.name) and v.dtype.kind in "biufc"]
+    exact = [v for v in named if last_part(v.name) in MASK_NAMES and 0 not in v.shape]
+    if exact:
+        return arranged(exact[0], order, shape, where), []
+    fitting, notes = {}, []
+    for mask in named:
         try:
-            return order, Guess(block, variable.shape, form.usual, where).doubt(order)
-        except InputError:  # more axes than can be guessed
-            return order, []
-    guess = Guess(block, variable.shape, form.usual, where)
-    if is_kspace and sampled_along_x(block, guess.axes):
-        order = guess.axes.translate(str.maketrans("xy", "yx"))
-        return order, [guess.note.replace(guess.spelled, spelled(order))]
-    return guess.axes, [guess.note]
+            fitting[mask.name] = arranged(mask, order, shape, where)
+        except InputError:
+            notes.append(f"{mask.name!r} {mask.shape} is no mask of these lines: left aside")
+    if len(fitting) > 1:
+        raise InputError(
+            f"{where}: {', '.join(map(repr, fitting))} all fit as its mask; expected one: call it"
+            " 'mask', or name a file of it with --mask"
+        )
+    return next(iter(fitting.values()), None), notes
 
 
-def sampled_along_x(block: np.ndarray, order: str) -> bool:
-    """Whether columns of k-space are empty instead of lines."""
-    if "s" in order:
-        block = block.take(0, order.index("s"))
-    filled = (to_frames(block, order) != 0).any(1)  # (T, Y, X)
-    of_columns = (filled == filled.any(1, keepdims=True)).all()
-    of_lines = (filled == filled.any(2, keepdims=True)).all()
-    return bool(of_columns and not of_lines)
+def arranged(mask: Variable, order: str, shape: Sequence[int], where: str) -> np.ndarray:
+    """A mask as lines (S, T, Y); see `arrange_mask`."""
+    if math.prod(mask.shape) > math.prod(shape) or 0 in mask.shape:
+        raise InputError(
+            f"{where}: the mask is {mask.shape}, larger than the scan or empty; expected its"
+            " measured lines: name another file"
+        )
+    return arrange_mask(mask.whole(), order, shape, where)
 
 
 def scan_of_arrays(
@@ -252,38 +305,51 @@ def scan_of_arrays(
     """
     choice = understand(variables, form, axes, path)
     variable, order = choice.variable, choice.axes
-    extra = {v.name: v for v in variables if v.name != variable.name}
-    mask = mask or next((v for name, v in extra.items() if is_mask_name(name)), None)
-    maps = next((v for name, v in extra.items() if last_part(name) in MAP_NAMES), None)
-    noise = next((v for name, v in extra.items() if last_part(name) == NOISE_NAME), None)
+    others = [v for v in variables if v.name != variable.name]
+    maps = next((v for v in others if last_part(v.name) in MAP_NAMES), None)
+    noise = next((v for v in others if last_part(v.name) == NOISE_NAME), None)
+    for found in (maps, noise):
+        if found is not None:
+            require_readable(found, f"{path}: '{found.name}'")
     n_series = variable.shape[order.index("s")] if "s" in order else 1
     word = "slice" if form.one_patient else "sample"
     names = [f"{word}_{i:0{len(str(n_series))}d}" for i in range(1, n_series + 1)]
     where = f"{path}: '{variable.name}'"
-    patients, lines = patients_in(variables, n_series), None
-    if mask is not None:
-        of_mask = where if mask.name in extra else f"{where}, mask '{mask.name}'"
-        if math.prod(mask.shape) > math.prod(variable.shape):
-            raise InputError(
-                f"{of_mask}: the mask is {mask.shape}, larger than the scan; expected its measured"
-                " lines: name another file"
-            )
-        lines = arrange_mask(mask.whole(), order, variable.shape, of_mask)
+    patients = patients_in(variables, n_series)
+    if mask is None:
+        lines, of_mask = lines_among(others, order, variable.shape, where)
+        choice.notes.extend(of_mask)
+    else:
+        lines = arranged(mask, order, variable.shape, f"{where}, mask '{mask.name}'")
+    left_out: dict[str, tuple[int, ...]] = {}
+    is_own = any(last_part(v.name) == OWN_NAME for v in variables)
 
     def load() -> Iterator[Series]:
         items = variable.items(order.index("s")) if "s" in order else iter([variable.whole()])
         for i, item in enumerate(items):
             frames = to_frames(as_numbers(item), order)
-            of_item = None if lines is None else lines[min(i, len(lines) - 1)]
-            coil_maps = None if maps is None else maps_for(maps, order, variable.shape, i, where)
-            series = series_of(names[i], frames, choice.is_kspace, of_item, coil_maps, where)
+            series = series_of(
+                names[i],
+                frames,
+                choice.is_kspace,
+                None if lines is None else lines[min(i, len(lines) - 1)],
+                None if maps is None else maps_for(maps, order, variable.shape, i, where),
+                where,
+                None if noise is None else noise_for(noise, i, n_series),
+            )
             series.patient = patients[i] if patients is not None else ""
-            if noise is not None and series.is_kspace and series.values.ndim == 4:
-                scan = as_numbers(noise.whole())
-                series.noise = scan[i] if scan.ndim == 3 and len(scan) == n_series else scan
+            series.not_a_scan = f"{OWN}, as the name '{OWN_NAME}' says" if is_own else ""
+            left_out[series.name] = series.left_out
             yield series
 
-    return Scan(path, form.kind, names, load, choice.notes, None, form.one_patient), choice
+    scan = Scan(path, form.kind, names, load, choice.notes, None, form.one_patient, left_out)
+    return scan, choice
+
+
+def noise_for(noise: Variable, index: int, n_series: int) -> np.ndarray:
+    """The scan of noise (C, N) of a series, as the file has it."""
+    values = as_numbers(noise.whole())
+    return values[index] if values.ndim == 3 and len(values) == n_series else values
 
 
 def maps_for(
@@ -308,57 +374,6 @@ def maps_for(
         f"{where}: the sensitivity maps '{maps.name}' are {maps.shape} for an array of"
         f" {tuple(shape)} ('{spelled(order)}'); expected its axes without time, in the same order"
     )
-
-
-def series_of(
-    name: str,
-    frames: np.ndarray,
-    is_kspace: bool | None,
-    mask: np.ndarray | None,
-    maps: np.ndarray | None,
-    where: str,
-) -> Series:
-    """A series from (T, C, Y, X) as a file has it: centred, mask arranged; coil images combined.
-
-    Args:
-        is_kspace: None: complex values, k-space if their energy is in one place.
-        mask: (T, Y) or (1, Y) bool in the file's order of lines.
-
-    Raises:
-        InputError: mask or zeros do not fit.
-    """
-    where, notes = f"{where} ({name})", []
-    if is_kspace is None:
-        is_kspace = bool(np.isfinite(frames).all()) and looks_like_kspace(frames)
-        what = "k-space, as its energy is in one place" if is_kspace else "images"
-        notes.append(f"complex values of a name that says neither are taken as {what}")
-    if not is_kspace:
-        if frames.shape[1] > 1:
-            note = "coil images are combined by root-sum-of-squares: the phase is lost"
-            notes.append(f"{frames.shape[1]} {note}")
-            frames = np.sqrt((np.abs(frames) ** 2).sum(1, keepdims=True))
-        if mask is not None:
-            mask = np.broadcast_to(mask, (len(frames), frames.shape[2]))
-            mask, of_mask = centred_mask(mask)
-            notes += of_mask
-        return Series(name, frames[:, 0], False, mask, "", notes)
-    if not np.isfinite(frames).all():
-        frames = frames if frames.shape[1] > 1 else frames[:, 0]
-        return Series(name, frames, True, None, "", notes)  # refused as a series
-    frames, shifts, moved = centred(frames)
-    notes += moved
-    if any(shifts) and maps is not None:
-        raise InputError(
-            f"{where}: {moved[0]}, so sensitivity maps may not be where the image is; expected"
-            " centred k-space with maps: centre both with np.fft.fftshift, or leave the maps out"
-        )
-    lines = measured_lines(frames, where)
-    if mask is not None:
-        mask, of_mask = fitting_mask(mask, lines, shifts[0], where)
-        notes += of_mask
-    if frames.shape[1] == 1:
-        return Series(name, frames[:, 0], True, mask, "", notes)
-    return Series(name, frames, True, mask, "", notes, maps)
 
 
 def patients_in(variables: Sequence[Variable], n: int) -> list[str] | None:

@@ -23,6 +23,7 @@ CLEARLY = 1.0  # difference in cost at which an order that was given is doubted
 BLOCK = 48  # longest part of an axis that is compared, from its middle
 LEAST_CHANGE = 1e-3  # below it, neighbours are equally alike
 OPPOSITE = 2.0  # the most that neighbours can differ
+NAMES = {3: "tyx", 4: "styx", 5: "stcyx"}  # of axes, by how many are longer than 1
 MORE_FRAMES = 2.0  # weight of the logarithm of frames over lines
 
 
@@ -83,8 +84,6 @@ class Guess:
 
     Attributes:
         axes: the order of the lowest cost.
-        spelled: the same, as `--axes` takes it.
-        note: what it is, and that it is a guess.
     """
 
     def __init__(self, block: np.ndarray, shape: Sequence[int], usual: Sequence[str], where: str):
@@ -96,7 +95,7 @@ class Guess:
         """
         self.shape = shape
         longer = [i for i, n in enumerate(shape) if n > 1]
-        if len(longer) < 3 or len(longer) > 4:
+        if len(longer) not in NAMES:
             few = len(longer) < 3
             kind = "which is no series of images" if few else "whose axes cannot be guessed"
             remedy = "choose a series over a heartbeat" if few else f"give --axes, {EXAMPLE}"
@@ -104,7 +103,7 @@ class Guess:
                 f"{where} is {tuple(shape)}, {kind}; expected frames, lines and columns: {remedy}"
             )
         self.change = {i: max(LEAST_CHANGE, change_along(block, i)) for i in longer}
-        names = "tyx" if len(longer) == 3 else "styx"
+        names = NAMES[len(longer)]
         usual = [order for order in usual if sorted(order) == sorted(names)]
         costs = {}
         for order in map("".join, itertools.permutations(names)):
@@ -119,11 +118,6 @@ class Guess:
         self.costs, self.best = costs, best
         letters = iter(best)
         self.axes = "".join(next(letters) if n > 1 else "-" for n in shape)
-        self.spelled = spelled(self.axes)
-        self.note = (
-            f"the axes {tuple(shape)} are taken as '{self.spelled}', which is a guess"
-            " (--axes sets them)"
-        )
 
     def _cost(self, at: dict[str, int]) -> float:
         n_frames, ny, nx = (self.shape[at[name]] for name in "tyx")
@@ -133,7 +127,7 @@ class Guess:
 
     def doubt(self, axes: str) -> list[str]:
         """A note if the order that was given looks wrong."""
-        cost = self.costs.get(axes.replace("-", ""))
+        cost = self.costs.get(axes.replace("-", ""))  # none of axes that are no guess
         if cost is None or cost - self.costs[self.best] < CLEARLY:
             return []
         return [

@@ -30,6 +30,7 @@ from numpy.lib import format as npy_format
 
 from data.coils import require_coils, require_noise
 from data.kspace import combine_coils, is_full, measured_lines
+from formats.bart import bart_data
 from formats.dicom import read_dicom
 from formats.fitting import sample_of
 from formats.reading import kind_of, read_file
@@ -182,11 +183,13 @@ def find_scans(inputs: Sequence[str]) -> tuple[dict[Path, list[Path]], list[str]
     scans: dict[Path, list[Path]] = {}
     others = []
     for name in inputs:
-        path = Path(name)
+        path = bart_data(Path(name)) or Path(name)
         if not path.exists():
             raise InputError(f"{path} does not exist: name files, or folders to search")
         files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
         for file in files:
+            if bart_data(file) not in (None, file):
+                continue  # a header, whose data are another file
             is_hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
             try:
                 kind = None if is_hidden else kind_of(file)

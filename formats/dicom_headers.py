@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from formats.dicom_values import Header, read_dataset
+from formats.series import OWN
 
 DIRECTORY = "1.2.840.10008.1.3.10"  # the class of a DICOMDIR
 DICOMDIR = "that list others (DICOMDIR)"  # why it is left out
@@ -159,7 +160,7 @@ def is_phase(header: Header) -> bool:
 def made_from_others(header: Header) -> str:
     """Why an image is none that the scanner made from its measurement; "" if it may be one."""
     if header.text("DerivationDescription").startswith(DERIVED):
-        return "a reconstruction by this suite"
+        return OWN
     if header.text("SOPClassUID").startswith(CAPTURE):
         return "a screen capture"
     if header.texts("ImageType")[:2] == ["DERIVED", "SECONDARY"]:

@@ -1,8 +1,9 @@
 """HDF5 files: MATLAB's v7.3, those with fastMRI's keys, and others.
 
 MATLAB stores its axes in reverse; here they are as MATLAB shows them. The k-space of CMRxRecon is
-(x, y, c, s, t), of single coils (x, y, s, t). fastMRI's k-space is (t, c, x, y) here, of single
-coils (t, x, y): its first axis is time, unless its header counts slices. Layouts:
+(x, y, c, s, t), of single coils (x, y, s, t), of one slice (x, y, c, t). fastMRI's k-space is
+(t, c, x, y) here, of single coils (t, x, y): its first axis is time, unless its header counts
+slices. The values have to agree (`formats/meaning.py`). Layouts:
 
 - C. Wang et al., "CMRxRecon: a publicly available k-space dataset and benchmark to advance deep
   learning for cardiac MRI", Sci Data 11:687, 2024, and https://cmrxrecon.github.io/2025/Data.html
@@ -18,12 +19,21 @@ from typing import Any
 
 import numpy as np
 
-from data.stored import UnchangedFile
-from formats.arrays import ChosenArray, FileLayout, Variable, last_part, scan_of_arrays
+from data.stored import UnchangedFile, require_memory
+from formats.arrays import (
+    MEMORY_REMEDY,
+    ChosenArray,
+    FileLayout,
+    Variable,
+    last_part,
+    scan_of_arrays,
+)
 from formats.ismrmrd import number, parse_header
 from formats.series import Scan, damage_explained, optional
 
 MATLAB_CLASS = "MATLAB_class"  # an attribute of every variable of MATLAB
+MATLAB_EMPTY = "MATLAB_empty"  # an attribute of those whose values are the lengths of no axes
+MOST_ITEMS = 1000  # of a cell
 MATLAB_GROUPS = ("#refs#", "#subsystem#")  # contents of cells and objects
 FASTMRI_KEYS = ("ismrmrd_header", "reconstruction_rss", "reconstruction_esc")
 CMRXRECON = {5: "xycst", 4: "xyst"}
@@ -40,7 +50,7 @@ def cmrxrecon_axes(variable: Variable, is_kspace: bool) -> str | None:
     return None
 
 
-MATLAB = FileLayout("MATLAB file", MATLAB_ORDERS, cmrxrecon_axes)
+MATLAB = FileLayout("MATLAB file", MATLAB_ORDERS, cmrxrecon_axes, is_convention=True)
 
 
 def read_hdf5(
@@ -63,29 +73,47 @@ def hdf5_variables(path: Path) -> tuple[list[Variable], FileLayout]:
         InputError: h5py is not installed, or the file is damaged.
     """
     h5py = optional("h5py")
-    datasets: dict[str, Any] = {}
+    datasets: dict[str, Any] = {}  # their place, shape and dtype
+    is_matlab = False
     with damage_explained(path), h5py.File(path, "r") as file:
 
         def note(name: str, item: Any) -> None:
+            nonlocal is_matlab
             is_array = isinstance(item, h5py.Dataset) and item.shape is not None
-            if is_array and name.split("/")[0] not in MATLAB_GROUPS:
-                datasets[name] = (item.shape, item.dtype, MATLAB_CLASS in item.attrs)
+            if not is_array or name.split("/")[0] in MATLAB_GROUPS:
+                return
+            is_matlab |= MATLAB_CLASS in item.attrs
+            if MATLAB_EMPTY in item.attrs or item.attrs.get(MATLAB_CLASS) == b"char":
+                return
+            items = cell_items(h5py, name, item)
+            datasets.update({key: (it.name, it.shape, it.dtype) for key, it in items.items()})
 
         file.visititems(note)
-        is_matlab = any(of_matlab for _, _, of_matlab in datasets.values())
         header = file["ismrmrd_header"][()] if "ismrmrd_header" in datasets else None
         is_fastmri = not is_matlab and any(key in datasets for key in FASTMRI_KEYS)
     variables = [
-        hdf5_variable(h5py, path, name, shape, dtype, is_matlab)
-        for name, (shape, dtype, _) in datasets.items()
+        hdf5_variable(h5py, path, name, place, shape, dtype, is_matlab)
+        for name, (place, shape, dtype) in datasets.items()
     ]
     if is_matlab:
         form = MATLAB
     elif is_fastmri:
-        form = FileLayout("fastMRI file", (), partial(fastmri_axes, n_slices_in(header, path)))
+        known = partial(fastmri_axes, n_slices_in(header, path))
+        form = FileLayout("fastMRI file", (), known, is_convention=True)
     else:
         form = FileLayout("HDF5 file", ("tyx", "styx"), lambda variable, is_kspace: None)
     return variables, form
+
+
+def cell_items(h5py: Any, name: str, item: Any) -> dict[str, Any]:
+    """The arrays in a cell of MATLAB, which are references, as "name{1}"; of others, the array."""
+    if h5py.check_ref_dtype(item.dtype) is None:
+        return {name: item}
+    found = [item.file[ref] for ref in np.ravel(item[()])[:MOST_ITEMS] if ref]
+    arrays = [
+        x for x in found if isinstance(x, h5py.Dataset) and h5py.check_ref_dtype(x.dtype) is None
+    ]
+    return {f"{name}{{{i}}}": array for i, array in enumerate(arrays, 1) if array.shape is not None}
 
 
 def n_slices_in(header: Any, path: Path) -> int:
@@ -103,13 +131,19 @@ def fastmri_axes(n_slices: int, variable: Variable, is_kspace: bool) -> str | No
 
 
 def hdf5_variable(
-    h5py: Any, path: Path, name: str, shape: Sequence[int], dtype: np.dtype, reverse: bool
+    h5py: Any,
+    path: Path,
+    name: str,
+    place: str,
+    shape: Sequence[int],
+    dtype: np.dtype,
+    reverse: bool,
 ) -> Variable:
-    """An array of a file, read when asked for; with `reverse` its axes are reversed."""
+    """The array at a place of a file, read when asked for; with `reverse` its axes are reversed."""
 
     def take(part: tuple[slice, ...]) -> np.ndarray:
         with damage_explained(path), h5py.File(path, "r") as file:
-            array = file[name][part[::-1] if reverse else part]
+            array = file[place][part[::-1] if reverse else part]
         return array.transpose() if reverse else array
 
     return Variable(name, tuple(shape[::-1] if reverse else shape), dtype, take)
@@ -130,7 +164,12 @@ class HDF5Array:
         return f"{self.where} is {self.shape} {self.dtype}"
 
     def whole(self) -> np.ndarray:
-        """The array."""
+        """The array.
+
+        Raises:
+            InputError: it is larger than the memory.
+        """
+        require_memory(self.n_bytes, self, MEMORY_REMEDY)
         return self._read(())
 
     def mapped(self, i: int) -> np.ndarray:

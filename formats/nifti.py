@@ -17,7 +17,7 @@ import numpy as np
 from formats.arrays import ChosenArray, FileLayout, Variable, scan_of_arrays
 from formats.axes import from_frames, spelled
 from formats.content import acquired_lines, looks_like_phase
-from formats.series import Scan, Series, damage_explained, in_order, optional
+from formats.series import OWN, Scan, Series, damage_explained, in_order, optional
 from util.errors import InputError
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -130,7 +130,7 @@ def described(load: Any, header: Any, axes: str) -> Iterator[Series]:
         images = series.values
         usable = not series.is_kspace and len(images) > 1 and np.isfinite(images).all()
         if is_own:
-            series.not_a_scan = "a reconstruction by this suite"
+            series.not_a_scan = OWN
         elif usable and images.dtype.kind == "f" and looks_like_phase(images):
             series.not_a_scan = "its values are those of phase images"
         if usable:

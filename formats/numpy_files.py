@@ -10,11 +10,12 @@ import numpy as np
 from data.stored import MAGIC, Stored, stored_in
 from formats.arrays import (
     CINE_NAME,
+    CINE_ORDER,
     IMAGE_NAMES,
+    MASK_NAMES,
     FileLayout,
     Variable,
     is_kspace_name,
-    is_mask_name,
     scan_of_arrays,
 )  # fmt: skip
 from formats.series import Scan
@@ -32,10 +33,10 @@ def cine_axes(variable: Variable, is_kspace: bool) -> str | None:
     if variable.name != CINE_NAME or len(variable.shape) != 4:
         return None
     _, n_frames, ny, nx = variable.shape
-    return None if 2 * nx <= min(n_frames, ny) else "styx"
+    return None if 2 * nx <= min(n_frames, ny) else CINE_ORDER
 
 
-FORM = FileLayout("NumPy file", ("tyx", "styx"), cine_axes, one_patient=False)
+FORM = FileLayout("NumPy file", ("tyx", "styx"), cine_axes, one_patient=False, is_convention=True)
 
 
 def read_numpy(path: Path, axes: str | None, mask: Variable | None = None) -> Scan:
@@ -62,7 +63,7 @@ def numpy_variables(path: Path) -> list[Variable]:
             except InputError as error:
                 refused[name] = error
     for name, problem in refused.items():
-        if not variables or name in IMAGE_NAMES or is_kspace_name(name) or is_mask_name(name):
+        if not variables or name in IMAGE_NAMES or is_kspace_name(name) or name in MASK_NAMES:
             raise problem
     return variables
 

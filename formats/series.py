@@ -7,7 +7,10 @@ Names and notes hold nothing of a file's header that could name a patient.
 """
 
 import contextlib
+import errno
 import importlib
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +19,8 @@ from types import ModuleType
 import numpy as np
 
 from util.errors import InputError
+
+OWN = "a reconstruction by this suite"  # why a series is no scan
 
 # of reconstructions (T, Y, X) by the name of their series: the content of files, by name
 Writer = Callable[[Mapping[str, np.ndarray]], dict[str, bytes]]
@@ -38,6 +43,7 @@ class Series:
     spacing: tuple[float, ...] | None = None  # mm from line to line, and from column to column
     is_turned: bool = False  # viewers show Y from left to right, and X from top to bottom
     n_acquired: int | None = None  # lines that the scanner measured, if fewer than the images have
+    left_out: tuple[int, ...] = ()  # frames of the file without any measured line
 
     @property
     def aspect(self) -> float:
@@ -57,6 +63,8 @@ class Scan:
     notes: list[str] = field(default_factory=list)  # what was guessed or skipped
     write: Writer | None = None  # files of this format from reconstructions; None: it has none
     one_patient: bool = True  # all series are of one patient, if the file does not say otherwise
+    # frames without any measured line, by the name of the series, of those that were read
+    left_out: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -106,6 +114,15 @@ def in_order(names: Sequence[str], reconstructions: Mapping[str, np.ndarray]) ->
     return np.stack([reconstructions.get(name, missing) for name in names])
 
 
+def with_left_out(images: np.ndarray, left_out: Sequence[int]) -> np.ndarray:
+    """Images (T, Y, X) with zeros for the frames of the file that were left out."""
+    there = np.ones(len(images) + len(left_out), bool)
+    there[list(left_out)] = False
+    whole = np.zeros((len(there), *images.shape[1:]), images.dtype)
+    whole[there] = images
+    return whole
+
+
 def optional(module: str, package: str | None = None) -> ModuleType:
     """Import a library that only some formats need.
 
@@ -123,7 +140,8 @@ def optional(module: str, package: str | None = None) -> ModuleType:
 
 @contextlib.contextmanager
 def damage_explained(path: Path) -> Iterator[None]:
-    """Turn whatever a library raises on a damaged file into an InputError."""
+    """Turn whatever a library raises on a file into an InputError: what the system refuses has
+    words of its own, the rest is damage."""
     try:
         yield
     except (InputError, MemoryError):
@@ -132,4 +150,23 @@ def damage_explained(path: Path) -> Iterator[None]:
         raise InputError(f"{path} does not exist: name a scan that does") from None
     except Exception as error:  # libraries fail in many ways on what is not theirs
         reason = str(error).partition("\n")[0] or type(error).__name__
+        if refused := refused_by_system(error):
+            raise InputError(f"{path} cannot be read now: {refused}") from None
         raise InputError(f"{path} is truncated or damaged ({reason}): copy it again") from None
+
+
+def refused_by_system(error: Exception) -> str | None:
+    """What the operating system says, with a remedy; None: it has nothing to do with it. HDF5 has
+    the system's number in its text."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (found := re.search(r"errno = (\d+)", str(error))):
+        number = int(found[1])
+    if number is None:
+        return None
+    remedies = {
+        errno.EAGAIN: "another program has it open to write: close it there, or copy the file",
+        errno.EACCES: "you have no permission: ask its owner, or copy it to your own folder",
+        errno.ESTALE: "the network drive was mounted anew: open the folder again, and try again",
+    }
+    remedy = remedies.get(number, "check the drive, and try again")
+    return f"{os.strerror(number)}; {remedy}"

@@ -11,6 +11,8 @@ from formats.series import Scan
 from util.errors import InputError
 from util.files import not_written, write_bytes
 
+PRIVATE = 0o700  # of folders whose files name a patient: for the user alone
+
 
 def write_like(scan: Scan, reconstructions: Mapping[str, np.ndarray], folder: Path) -> list[str]:
     """Write reconstructions as files of the scan's own format.
@@ -45,7 +47,7 @@ def write_like(scan: Scan, reconstructions: Mapping[str, np.ndarray], folder: Pa
             made += [] if path in made else [path]
             if rest:
                 path = path.joinpath(*rest)
-                path.parent.mkdir(parents=True, exist_ok=True)
+                path.parent.mkdir(PRIVATE, parents=True, exist_ok=True)
             write_bytes(path, content)
         for path in made:
             if path.is_dir():

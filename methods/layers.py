@@ -117,7 +117,7 @@ def in_float32(device: torch.device) -> contextlib.AbstractContextManager:
     return torch.autocast(device.type, enabled=False)
 
 
-@functools.lru_cache(maxsize=8)  # a copy to a GPU waits for it
+@functools.cache  # a copy to a GPU waits for it, and captured steps keep its address
 def temporal_bands(n_frames: int, device: torch.device) -> Tensor:
     """Projections of a cyclic series onto the bands of temporal frequency in `BANDS`, (N, T, T)."""
     time = torch.arange(n_frames)

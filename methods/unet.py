@@ -95,7 +95,6 @@ class UNet(nn.Module):
             (nn.Conv3d, nn.ConvTranspose3d) if dims == 3 else (nn.Conv2d, nn.ConvTranspose2d)
         )
         pool: Any = (1, 2, 2)[3 - dims :]
-        self.pool = (nn.MaxPool3d if dims == 3 else nn.MaxPool2d)(pool)
         self.encoder = nn.ModuleList(
             ConvBlock(before, after, dropout, batch_norm, dims)
             for before, after in zip([in_channels, *widths[:-2]], widths[:-1], strict=True)
@@ -120,12 +119,21 @@ class UNet(nn.Module):
         for block in self.encoder:
             x = run_block(block, x, recompute=self.gradient_checkpointing)
             skips.append(x)
-            x = self.pool(x)
+            x = pooled(x)
         x = self.attention(run_block(self.bottom, x, recompute=self.gradient_checkpointing))
         for up, block in zip(self.up, self.decoder, strict=True):
             x = torch.cat((up(x), skips.pop()), dim=1)
             x = run_block(block, x, recompute=self.gradient_checkpointing)
         return self.head(x)[..., :ny, :nx]
+
+
+def pooled(x: Tensor) -> Tensor:
+    """The maximum of 2 x 2 pixels of (B, C, Y, X) or (B, C, T, Y, X). Frames are pooled one by one,
+    because the gradient of three-dimensional pooling is not deterministic on GPUs."""
+    if x.dim() == 4:
+        return F.max_pool2d(x, 2)
+    frames = x.transpose(1, 2).flatten(0, 1)  # (B T, C, Y, X)
+    return F.max_pool2d(frames, 2).unflatten(0, (len(x), -1)).transpose(1, 2)
 
 
 def padding(size: int) -> int:

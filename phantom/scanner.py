@@ -88,6 +88,7 @@ def phantom(
                 pass
         finally:
             pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)  # MKL's threads are those of the whole process
     return samples
 
 

@@ -92,13 +92,13 @@ def save_mat73(path, **arrays):
         file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\0\2IM")
 
 
-FOV = "<fieldOfView_mm><x>300</x><y>300</y><z>8</z></fieldOfView_mm>"
+FOV = "<fieldOfView_mm><x>{x}</x><y>300</y><z>8</z></fieldOfView_mm>"
 RAW_HEADER = f"""<?xml version="1.0"?><ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD">
 <subjectInformation><patientName>Doe^Jane</patientName></subjectInformation>
 <experimentalConditions><H1resonanceFrequency_Hz>63500000</H1resonanceFrequency_Hz>
 </experimentalConditions><encoding>
-<encodedSpace><matrixSize><x>{{nx}}</x><y>{{ny}}</y><z>1</z></matrixSize>{FOV}</encodedSpace>
-<reconSpace><matrixSize><x>{{shown}}</x><y>{{ny}}</y><z>1</z></matrixSize>{FOV}</reconSpace>
+<encodedSpace><matrixSize><x>{{nx}}</x><y>{{ny}}</y><z>1</z></matrixSize>{FOV.format(x="{wide}")}</encodedSpace>
+<reconSpace><matrixSize><x>{{shown}}</x><y>{{ny}}</y><z>1</z></matrixSize>{FOV.format(x=300)}</reconSpace>
 <encodingLimits><kspace_encoding_step_1><minimum>0</minimum><maximum>{{last}}</maximum>
 <center>{{centre}}</center></kspace_encoding_step_1></encodingLimits>
 <trajectory>{{trajectory}}</trajectory></encoding></ismrmrdHeader>"""
@@ -109,7 +109,13 @@ def save_ismrmrd(path, kspace, oversampling=1, trajectory="cartesian", noise=Non
     n_coils, ny, nx = kspace.shape[2:]
     noise = np.ones((n_coils, 20), np.complex64) if noise is None else noise
     header = RAW_HEADER.format(
-        nx=nx, ny=ny, shown=nx // oversampling, last=ny - 1, centre=ny // 2, trajectory=trajectory
+        nx=nx,
+        ny=ny,
+        shown=nx // oversampling,
+        wide=300 * oversampling,
+        last=ny - 1,
+        centre=ny // 2,
+        trajectory=trajectory,
     )
     with ismrmrd.Dataset(str(path), "dataset", create_if_needed=True) as file:
         file.write_xml_header(header.encode())

@@ -4,8 +4,15 @@ from helpers import STAGES, UNET, randomised
 
 from methods.refiner import STEPS, Refiner
 from methods.start import ZERO_FILLED, magnitude
-from methods.unet import Attention, DualUNet, UNet
-from model import MODELS, architecture_settings, build_model, count_cost, set_checkpointing
+from methods.unet import Attention, DualUNet, UNet, pooled
+from model import (
+    MODELS,
+    architecture_settings,
+    build_model,
+    channels_last,
+    count_cost,
+    set_checkpointing,
+)
 from train import train
 from util.settings import settings_of
 
@@ -217,3 +224,24 @@ def test_the_arguments_of_every_network_are_settings_of_train():
     settings = {setting.name for setting in settings_of(train)}
     for model in MODELS:
         assert set(architecture_settings(model)) <= settings, model
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_frames_pooled_one_by_one_are_pooled_in_three_dimensions(layout):
+    x = torch.randn(2, 3, 5, 8, 6).to(memory_format=layout).requires_grad_()
+    ours, theirs = pooled(x), torch.nn.functional.max_pool3d(x, (1, 2, 2))
+    assert torch.equal(ours, theirs)
+    weight = torch.randn(ours.shape)
+    gradients = [torch.autograd.grad((y * weight).sum(), x)[0] for y in (ours, theirs)]
+    assert torch.equal(*gradients)
+    assert torch.equal(pooled(x[0]), torch.nn.functional.max_pool2d(x[0], 2))
+
+
+def test_weights_keep_the_layout_that_is_right_on_mps(monkeypatch):
+    network = torch.nn.Conv2d(4, 4, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.Parameter, "device", torch.device("mps"), raising=False)
+        channels_last(network)
+    assert network.weight.is_contiguous()
+    channels_last(network)
+    assert network.weight.is_contiguous(memory_format=torch.channels_last)

@@ -145,7 +145,8 @@ def send_measurements(
         return time.perf_counter()
 
     try:
-        make_deterministic(seed=0)  # as `train()` does
+        make_deterministic(seed=0)  # as `train()` does, but not for the control
+        torch.use_deterministic_algorithms(setup.model != CONTROL, warn_only=True)
         if device.type == "cpu":
             reuse_memory(needed=0)
         subject = Subject(setup, settings, device)

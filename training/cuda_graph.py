@@ -37,11 +37,15 @@ def captured(
     every_stage: bool,
     device: torch.device,
     start: Tensor | None = None,
+    keeps_gradients: bool = False,
 ) -> Forward:
     """The forward and backward pass of a network in training, captured for batches of one shape.
 
     Capturing runs the network a few times on an empty image. Its weights, buffers and gradients
     stay as they are; random numbers are drawn if it has dropout.
+
+    A replayed backward pass leaves its gradients in the same memory every time. With
+    `keeps_gradients` they are copied, so that those of several passes can be added.
 
     Args:
         shape: (B, T, Y, X) of the aliased images.
@@ -60,6 +64,8 @@ def captured(
         replayed = torch.cuda.make_graphed_callables(module, inputs)
     for buffer, value in zip(network.buffers(), before, strict=True):
         buffer.copy_(value)
+    for parameter in network.parameters() if keeps_gradients else ():
+        parameter.register_hook(torch.clone)
 
     def forward(batch: Tensor, lines: Tensor, start: Tensor | None = None) -> Sequence[Tensor]:
         if batch.shape == aliased.shape:

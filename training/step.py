@@ -51,7 +51,9 @@ def training_forward(run: Run, network: nn.Module) -> Forward:
     start = None
     if run.keeps_starts:
         start = torch.zeros(shape, dtype=torch.float32 if s.real_image else torch.complex64)
-    return captured(network, shape, s.precision, s.stage_loss > 0, run.device, start)
+    return captured(
+        network, shape, s.precision, s.stage_loss > 0, run.device, start, s.accumulation > 1
+    )
 
 
 class Stepper:

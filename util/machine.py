@@ -16,35 +16,56 @@ import torch
 from torch import Tensor
 
 from util.errors import InputError
+from util.progress import say
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of glibc's mallopt, from its malloc.h
 FIRST_BFLOAT16 = (8, 0)  # compute capability of CUDA devices
 AMX = "amx_bf16"  # matrix instructions of CPUs for bfloat16, as torch names them
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+OUT_OF_MEMORY = (  # in messages, also of cuDNN, cuBLAS and cuFFT
+    "out of memory", "can't allocate memory", "not enough memory", "alloc_failed",
+    "unable to find an engine",
+)  # fmt: skip
 
 
 def pick_device(name: str | None) -> torch.device:
-    """The named device, or the best available: CUDA, else MPS if its FFT works, else the CPU.
+    """The named device, or the best available: CUDA if it works, else MPS if its FFT works, else
+    the CPU. A GPU that is named by its number becomes the current one.
 
     Raises:
         InputError: the named device is unknown or not available.
     """
     if name is None:
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            if not (reason := why_not(torch.device("cuda"))):
+                return torch.device("cuda")
+            say(f"NOTICE: the GPU cannot be used ({reason}), so the CPU is: --device cuda insists")
         if torch.backends.mps.is_available() and fft_works(torch.device("mps")):
             return torch.device("mps")
         return torch.device("cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError):
+        reason = why_not(device)
+    except RuntimeError:
+        reason = "it is no device of torch"
+    if reason:
         raise InputError(
-            f"--device {name} cannot be used here (CUDA is"
-            f" {'available' if torch.cuda.is_available() else 'not available'}): leave it out to"
-            " take the best device, or give cpu, cuda, cuda:1 or mps"
-        ) from None
+            f"--device {name} cannot be used here ({reason}): leave it out to take the best device,"
+            " or give cpu, cuda, cuda:1 or mps"
+        )
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
     return device
+
+
+def why_not(device: torch.device) -> str:
+    """Why a device cannot be used, such as a GPU that is full, exclusive to another process, or too
+    old for this torch; "" if it can: a convolution is tried."""
+    try:
+        image = torch.ones(1, 1, 4, 4, device=device)
+        torch.nn.functional.conv2d(image, image[..., :3, :3]).sum().item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    return ""
 
 
 def fft_works(device: torch.device) -> bool:
@@ -73,18 +94,26 @@ def environments(n_processes: int, device: torch.device) -> list[dict[str, str]]
         n_gpus = torch.cuda.device_count()
         given = os.environ.get("CUDA_VISIBLE_DEVICES")
         names = given.split(",") if given else [str(i) for i in range(n_gpus)]
+        names = [name.strip() for name in names]
+        if not all(name.startswith("MIG") for name in names):  # of which a process sees only one
+            names = names[:n_gpus]
         for i, share in enumerate(shares):
-            share["CUDA_VISIBLE_DEVICES"] = names[i % n_gpus].strip()
+            share["CUDA_VISIBLE_DEVICES"] = names[i % len(names)]
     return shares
 
 
 def make_deterministic(seed: int) -> None:
-    """Seed torch's global generator and choose algorithms that give the same bits every time."""
+    """Seed torch's global generator and choose algorithms that give the same bits every time, and
+    matrix products in full single precision, whatever the environment says; peak memory counts from
+    here."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     # By default this also fills uninitialised memory, which no operation reads before writing.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
+    torch.set_float32_matmul_precision("highest")
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
     torch.manual_seed(seed)
 
 
@@ -264,10 +293,14 @@ def hardware(device: torch.device) -> str:
 
 
 def rounding(device: torch.device) -> str:
-    """How float32 convolutions are rounded on a GPU: a clause for the report; empty on a CPU."""
+    """How float32 is rounded on a GPU: a clause for the report; empty on a CPU."""
     if device.type != "cuda":
         return ""
-    return f", float32 convolutions {'in' if torch.backends.cudnn.allow_tf32 else 'without'} TF32"
+    try:
+        in_tf32 = torch.backends.cudnn.allow_tf32
+    except RuntimeError:  # it was set by operation
+        in_tf32 = torch.backends.cudnn.conv.fp32_precision == "tf32"  # type: ignore[attr-defined]
+    return f", float32 convolutions {'in' if in_tf32 else 'without'} TF32, matrix products without"
 
 
 def git_commit() -> str | None:

@@ -207,7 +207,7 @@ def of_this_attempt(store: dist.Store, rank: int, size: int) -> dist.Store:
 
 
 @contextlib.contextmanager
-def torchrun_world(continue_with: str) -> Iterator[World]:
+def torchrun_world(continue_with: str, device: str | None = None) -> Iterator[World]:
     """The processes that `torchrun` started, if it started this one; else this one `ALONE`.
 
     All but the first are silent. When one ends with an error, the others end too, without a word
@@ -215,6 +215,7 @@ def torchrun_world(continue_with: str) -> Iterator[World]:
 
     Args:
         continue_with: the command that continues the run, for the message.
+        device: as asked for; None: GPUs, if there are some.
 
     Raises:
         Interrupted: another process was lost.
@@ -231,7 +232,8 @@ def torchrun_world(continue_with: str) -> Iterator[World]:
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     store, used = meet(size)
     restarted = restarted or used
-    has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
+    on_gpus = device is None or device.startswith("cuda")
+    has_nccl = on_gpus and torch.cuda.is_available() and dist.is_nccl_available()
     backend = "cpu:gloo,cuda:nccl" if has_nccl else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     world = World(rank, size, int(os.environ["LOCAL_RANK"]), restarted)

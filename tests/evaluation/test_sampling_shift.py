@@ -66,18 +66,14 @@ def lines_of(pattern="gaussian", acc=6.0, centre_lines=10, ny=192):
 @pytest.mark.parametrize("pattern", [p for p in PATTERNS if "static" not in p])
 @pytest.mark.parametrize("centre_lines", [0, 10])
 def test_usual_masks_need_no_warning(pattern, centre_lines):
-    assert [w for w in mask_warnings(lines_of(pattern, 6, centre_lines)) if "zero" not in w] == []
+    assert mask_warnings(lines_of(pattern, 6, centre_lines)) == []
 
 
 def test_warnings_name_what_masks_lack():
     usual = lines_of()
-    empty, few, uncentred = usual.copy(), usual.copy(), usual.copy()
+    empty = usual.copy()
     empty[0, [1, 4]] = 0
-    few[0, 2, :92] = few[0, 2, 100:] = 0
-    uncentred[0, 3, 96] = 0
     assert "2 of 8 frames have no line" in mask_warnings(empty)[0]
-    assert "frames have 8 to 32 lines" in mask_warnings(few)[0]
-    assert "1 of 8 frames lack the line at zero frequency" in mask_warnings(uncentred)[0]
     assert "all frames have the same lines" in mask_warnings(usual[:, :1].repeat(8, axis=1))[0]
     assert "10 of at most 11 lines" in mask_warnings(lines_of(acc=8, ny=95))[0]
     assert mask_warnings(np.ones_like(usual)) == []

@@ -71,7 +71,7 @@ def test_images_and_many_axes_are_refused():
     with pytest.raises(InputError, match=r"\(32, 36\), which is no series of images"):
         guessed(SLICES[0, 0])
     with pytest.raises(InputError, match=r"whose axes cannot be guessed.*give --axes"):
-        guessed(np.ones((2, 3, 4, 5, 6)))
+        guessed(np.ones((2, 3, 4, 5, 6, 7)))
 
 
 @pytest.mark.parametrize("axes", ["styx", "xyst", "yxts", "xycst", "s-tyx"])

@@ -12,6 +12,7 @@ from helpers import error_of, load, make_images
 from scans import fft2c, with_phase, write_dicom_folder
 
 from dataset import from_command_line
+from formats.bart import bart_files
 from formats.convert import convert, pseudonym, summary
 from formats.fitting import resized, sample_of, with_frames
 from formats.reading import read_file
@@ -112,14 +113,20 @@ def test_what_is_no_scan_or_was_read_before_is_skipped_with_the_reason(tmp_path)
     np.save(tmp_path / "labels.npy", np.round(3 * SLICES[1]))
     np.save(tmp_path / "z_copy.npy", SLICES[0])
     (tmp_path / "z_link.npy").symlink_to(tmp_path / "a.npy")
-    rows, _ = convert((str(tmp_path),), str(tmp_path / "cine.npz"), axes="t y x", **SMALL)
+    np.savez(tmp_path / "out.npz", reconstruction=SLICES[2], target=SLICES[2])
+    for name, content in bart_files("x", ("a",), "xyt", {}, {"a": SLICES[2]}).items():
+        (tmp_path / name).write_bytes(content)
+    rows, notes = convert((str(tmp_path),), str(tmp_path / "cine.npz"), axes="t y x", **SMALL)
     results = {os.path.basename(row.source): row.result for row in rows}
     assert results.pop("a.npy").startswith("read")
     assert results.pop("labels.npy") == (
         "skipped: 4 whole numbers are all its values, as of a map of labels"
     )
+    for name in ("out.npz", "x_reconstruction.cfl"):
+        assert "a reconstruction by this suite" in results.pop(name)
     assert len(results) == 2
     assert all("the same images as of" in result for result in results.values())
+    assert not any("no known format" in note for note in notes)
 
 
 def test_an_unexpected_error_costs_one_scan(tmp_path, monkeypatch):

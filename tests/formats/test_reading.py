@@ -2,17 +2,21 @@
 
 import gzip
 import sys
+from types import SimpleNamespace
 
 import h5py
+import ismrmrd
 import nibabel
 import numpy as np
 import pytest
 import scipy.io
 from helpers import make_images
-from scans import fft2c, save_ismrmrd, save_mat73, with_phase
+from scans import RAW_HEADER, fft2c, save_ismrmrd, save_mat73, with_phase
 
 from CS_mask import cartesian_mask
 from data.kspace import combine_coils
+from formats.hdf5 import hdf5_arrays
+from formats.ismrmrd import parse_header
 from formats.reading import read_scan
 from formats.writing import write_like
 from util.errors import InputError
@@ -156,7 +160,9 @@ def test_mat_73_with_the_layout_of_cmrxrecon(tmp_path):
         assert file["kspace_single_full"].shape == (8, 3, 32, 36)
     scan, series = read(tmp_path / "a.mat")
     np.testing.assert_array_equal(np.stack([s.values for s in series]), KSPACE)
-    assert scan.notes == []
+    assert notes_of(scan, series) == (
+        "the axes (36, 32, 3, 8) are taken as 'x y s t', as the format has them (--axes sets them)"
+    )
 
 
 @pytest.mark.parametrize("version", ["5", "7.3"])
@@ -357,10 +363,221 @@ def test_ismrmrd_with_oversampling(tmp_path):
     assert "Jane" not in repr((scan, series))
 
 
+def acquisition(samples, flag=None, **idx):
+    """A line of raw data, of samples (C, X)."""
+    line = ismrmrd.Acquisition.from_array(np.ascontiguousarray(samples, np.complex64))
+    line.center_sample = samples.shape[1] // 2
+    for name, value in idx.items():
+        setattr(line.idx, name, value)
+    if flag is not None:
+        line.set_flag(flag)
+    return line
+
+
+def append(path, lines, group="dataset"):
+    with ismrmrd.Dataset(str(path), group) as file:
+        for line in lines:
+            file.append_acquisition(line)
+
+
+def test_all_groups_of_ismrmrd_are_read_and_noise_is_of_all(tmp_path):
+    kspace = fft2c(with_phase(SMALL))[:, :, None] * np.array([1, 2j])[:, None, None]
+    save_ismrmrd(tmp_path / "a.h5", kspace[:1])
+    for s, group in ((0, "more"), (1, "most")):
+        with ismrmrd.Dataset(str(tmp_path / "a.h5"), group) as file:
+            file.write_xml_header(RAW_HEADER.format(
+                nx=20, ny=16, shown=20, wide=300, last=15, centre=8, trajectory="cartesian"
+            ).encode())  # fmt: skip
+        lines = [
+            acquisition(kspace[1, t, :, y], phase=t, kspace_encode_step_1=y)
+            for t in range(3)
+            for y in range(16)
+        ]
+        append(tmp_path / "a.h5", lines if s else [acquisition(np.ones((2, 9)), 19)], group)
+    scan, series = read(tmp_path / "a.h5")
+    assert scan.names == ["dataset_slice_1", "most_slice_1"]
+    np.testing.assert_allclose(series[1].values, kspace[1], atol=1e-5)
+    assert series[1].noise is not None
+
+
+def test_integrated_calibration_lines_make_maps(tmp_path):
+    maps, kspace = coil_data()
+    few = kspace[0, :2].copy()
+    few[:, :, np.arange(32) % 4 != 0] = 0
+    save_ismrmrd(tmp_path / "a.h5", few[None])
+    lines = [
+        acquisition(kspace[0, t, :, y], 20, phase=t, kspace_encode_step_1=y)
+        for t in range(2)
+        for y in range(9, 24)
+        if y % 4
+    ]
+    append(tmp_path / "a.h5", lines)
+    scan, (series,) = read(tmp_path / "a.h5")
+    assert "24 calibration lines are used for sensitivity maps" in notes_of(scan, [series])
+    np.testing.assert_allclose(series.values, few, atol=1e-5)  # they are no image
+    body = np.linalg.norm(series.maps, axis=0) > 0
+    true = maps / np.linalg.norm(maps, axis=0)
+    alike = np.abs((series.maps.conj() * true).sum(0))[body & (SLICES[0, 0] > 0.3)]
+    assert alike.mean() > 0.95
+
+
+@pytest.mark.parametrize("flag", [19, 23, 24, 26, 27, 28, 29, 30, 31])
+def test_other_lines_are_no_image(tmp_path, flag):
+    kspace = fft2c(with_phase(SMALL))[:1, :, None]
+    save_ismrmrd(tmp_path / "a.h5", kspace)
+    append(tmp_path / "a.h5", [acquisition(np.full((1, 20), 99), flag, kspace_encode_step_1=8)])
+    _, (series,) = read(tmp_path / "a.h5")
+    np.testing.assert_allclose(series.values, kspace[0, :, 0], atol=1e-5)
+
+
+def with_header(path, *changes):
+    """Texts of the header of an ISMRMRD file replaced."""
+    with h5py.File(path, "r+") as file:
+        text = file["dataset/xml"][0].decode()
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        file["dataset/xml"][0] = text.encode()
+
+
+@pytest.mark.parametrize(("matrix", "oversampling"), [(40, 2), (20, 2), (10, 2), (20, 1), (10, 1)])
+def test_oversampling_is_what_lies_outside_of_the_field_of_view(tmp_path, matrix, oversampling):
+    """Whatever the matrix of the image, which may be interpolated."""
+    wide = np.pad(with_phase(SMALL[:1]), ((0, 0), (0, 0), (0, 0), (10, 10)))
+    save_ismrmrd(tmp_path / "a.h5", fft2c(wide)[:, :, None], oversampling)
+    size = "<reconSpace><matrixSize><x>{}</x>"
+    with_header(tmp_path / "a.h5", (size.format(40 // oversampling), size.format(matrix)))
+    _, (series,) = read(tmp_path / "a.h5")
+    assert series.values.shape == (3, 16, 40 // oversampling)
+
+
+def test_phase_oversampling_is_said(tmp_path):
+    save_ismrmrd(tmp_path / "a.h5", fft2c(with_phase(SMALL))[:1, :, None])
+    end = "<y>{}</y><z>8</z></fieldOfView_mm></encodedSpace>"
+    with_header(tmp_path / "a.h5", (end.format(300), end.format(400)))
+    assert "the image is the middle 12 of 16 lines" in notes_of(*read(tmp_path / "a.h5"))
+
+
+def test_a_slice_has_the_phases_that_were_measured(tmp_path):
+    kspace = fft2c(with_phase(SMALL))[:, :, None]
+    kspace[1, 1] = 0
+    save_ismrmrd(tmp_path / "a.h5", kspace)
+    scan, series = read(tmp_path / "a.h5")
+    np.testing.assert_allclose(series[1].values, kspace[1, [0, 2], 0], atol=1e-5)
+    assert "2 phases were measured, of other series 3" in notes_of(scan, series)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "utf-16-be"])
+def test_a_document_type_is_refused_in_any_encoding(encoding):
+    bomb = '<!DOCTYPE a [<!ENTITY b "bbbb">]><a>&b;</a>'
+    with pytest.raises(InputError, match="declares a document type"):
+        parse_header(bomb.encode(encoding).rstrip(b"\0"), "a.h5")
+    plain = "<?xml version='1.0' encoding='UTF-16'?><a><b>7</b></a>" if "16" in encoding else "<a/>"
+    assert parse_header(plain.encode(encoding).rstrip(b"\0"), "a.h5").tag == "a"
+
+
 def test_radial_ismrmrd_is_refused(tmp_path):
     save_ismrmrd(tmp_path / "a.h5", fft2c(SMALL)[:1, :, None], trajectory="radial")
     with pytest.raises(InputError, match="has a radial trajectory; expected a Cartesian one"):
         read_scan(tmp_path / "a.h5")
+
+
+# -- BART, twix, Bruker
+
+
+def save_bart(path, array, dimensions):
+    lengths = np.ones(16, int)
+    lengths[list(dimensions)] = array.shape
+    data = array.astype(np.complex64).tobytes(order="F")
+    path.with_name(path.name + ".cfl").write_bytes(data)
+    path.with_name(path.name + ".hdr").write_text(f"# Dimensions\n{' '.join(map(str, lengths))} \n")
+
+
+@pytest.mark.parametrize("suffix", ["", ".cfl", ".hdr"])
+@pytest.mark.parametrize("time", [10, 11])
+def test_bart_by_any_of_its_names(tmp_path, suffix, time):
+    _, kspace = coil_data()
+    save_bart(tmp_path / "a.b", kspace.transpose(4, 3, 2, 1, 0), (0, 1, 3, time, 13))
+    scan, series = read(tmp_path / f"a.b{suffix}")
+    assert scan.names == ["slice_1", "slice_2", "slice_3"]
+    np.testing.assert_allclose(series[1].values, kspace[1], atol=1e-5)
+    assert "taken as k-space, as its energy is in one place" in notes_of(scan, series)
+
+
+def test_images_of_bart_are_written_as_they_were(tmp_path):
+    save_bart(tmp_path / "a", with_phase(SLICES).transpose(3, 2, 1, 0), (0, 1, 10, 13))
+    scan, series = read(tmp_path / "a")
+    assert not series[0].is_kspace
+    names = write_like(scan, {one.name: one.values for one in series}, tmp_path / "out")
+    assert names == ["a_reconstruction.cfl", "a_reconstruction.hdr"]
+    for suffix in ("cfl", "hdr"):
+        written = (tmp_path / "out" / f"a_reconstruction.{suffix}").read_bytes()
+        expected = (tmp_path / f"a.{suffix}").read_bytes()
+        assert written.split() == expected.split() if suffix == "hdr" else written == expected
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "header", "problem"),
+    [
+        ((0, 1, 10, 4), None, "its dimension 4 (MAPS) has length 3; expected readout"),
+        ((0, 1, 10, 13), "# Dimensions\n36 32 9\n", "are 82944: it is truncated"),
+        ((0, 1, 10, 13), "# Dimensions\nmany\n", "has no lengths of dimensions"),
+        ((0, 1, 10, 13), "", "without its header a.hdr"),
+    ],
+)
+def test_bart_that_cannot_be_used(tmp_path, dimensions, header, problem):
+    save_bart(tmp_path / "a", SLICES.transpose(3, 2, 1, 0), dimensions)
+    if header:
+        (tmp_path / "a.hdr").write_text(header)
+    elif header is not None:
+        (tmp_path / "a.hdr").unlink()
+    assert problem in refusal(tmp_path / "a.cfl")
+
+
+def twix_block(samples, flags=(), **counters):
+    """Stands for a measurement data block of twixtools."""
+    names = ("Lin", "Par", "Sli", "Eco", "Phs", "Rep", "Set")
+    mdh = SimpleNamespace(
+        SamplesInScan=samples.shape[1],
+        UsedChannels=len(samples),
+        CenterCol=samples.shape[1] // 2,
+        CenterLin=8,
+        CutOff=SimpleNamespace(Pre=0, Post=0),
+        Counter=SimpleNamespace(**dict.fromkeys(names, 0) | counters),
+    )
+    return SimpleNamespace(mdh=mdh, data=samples, is_flag_set=lambda flag: flag in flags)
+
+
+def test_twix(tmp_path, monkeypatch):
+    path = tmp_path / "meas.dat"
+    path.write_bytes(np.array([0, 2], "<u4").tobytes() + bytes(100))
+    assert "pip install twixtools" in refusal(path)
+    wide = np.pad(with_phase(SMALL), ((0, 0), (0, 0), (0, 0), (10, 10)))
+    kspace = fft2c(wide)[:, :, None] * np.array([1, 2j])[:, None, None]
+    blocks = []
+    for y, s, t in np.ndindex(16, 2, 3):
+        turned = kspace[s, t, :, y, ::-1] if y % 2 else kspace[s, t, :, y]
+        blocks.append(twix_block(turned, ("REFLECT",) if y % 2 else (), Lin=y, Sli=s, Phs=t))
+        blocks[-1].mdh.CenterCol -= y % 2
+    others = [twix_block(np.full((2, 40), 9), (f,), Lin=8) for f in ("PHASCOR", "SYNCDATA")]
+    noise = [twix_block(np.eye(2, 40), ("NOISEADJSCAN",))]
+    header = {"MeasYaps": {"sKSpace": {"lBaseResolution": 20, "lPhaseEncodingLines": 16}}}
+    scans = [{"mdb": noise, "hdr": {}}, {"mdb": blocks + others, "hdr": header}]
+    fake = SimpleNamespace(read_twix=lambda name, **settings: scans)
+    monkeypatch.setitem(sys.modules, "twixtools", fake)
+    scan, series = read(path)
+    assert scan.names == ["slice_1", "slice_2"]
+    expected = fft2c(with_phase(SMALL))[:, :, None] * np.array([1, 2j])[:, None, None]
+    np.testing.assert_allclose(series[1].values, expected[1], atol=1e-5)
+    np.testing.assert_array_equal(series[0].noise, np.eye(2, 40))
+
+
+@pytest.mark.parametrize("name", ["", "5", "5/fid"])
+def test_bruker_is_refused_with_a_converter(tmp_path, name):
+    (tmp_path / "5").mkdir()
+    (tmp_path / "5/acqp").write_text("##TITLE=Parameter List")
+    (tmp_path / "5/fid").write_bytes(b"some data")
+    assert "pip install brkraw" in refusal(tmp_path / name)
 
 
 # -- refusals
@@ -440,6 +657,40 @@ def test_memory_is_compared_before_anything_is_read(tmp_path, monkeypatch):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("images", (1000, 1000, 10**4, 10**4), "f4", chunks=(1, 1, 100, 100))
     assert "of memory, but" in refusal(tmp_path / "a.h5")
+
+
+def test_the_size_of_noise_and_maps_is_compared_too(tmp_path):
+    for name in ("noise", "csm"):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file["kspace"] = KSPACE[0][:, None].repeat(2, 1)
+            file.create_dataset(name, (2, 10**6, 10**7), "f4", chunks=(1, 100, 100))
+        assert "of memory, but" in refusal(tmp_path / f"{name}.h5", "t c y x")
+        with pytest.raises(InputError, match="of memory, but"):
+            hdf5_arrays(tmp_path / f"{name}.h5")[name].whole()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (BlockingIOError(11, "Unable to open file"), "another program has it open to write"),
+        (OSError("Unable to open file (unable to lock file, errno = 11, ...)"), "has it open"),
+        (PermissionError(13, "Permission denied"), "you have no permission"),
+        (OSError(116, "Stale file handle"), "the network drive was mounted anew"),
+        (OSError(5, "Input/output error"), "check the drive"),
+        (OSError("truncated file: eof = 96"), "is truncated or damaged"),
+    ],
+)
+def test_what_the_system_refuses_is_no_damage(tmp_path, monkeypatch, error, words):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["images"] = SLICES
+
+    def refuse(*given):
+        raise error
+
+    monkeypatch.setattr(h5py, "File", refuse)
+    found = refusal(tmp_path / "a.h5")
+    assert words in found
+    assert ("copy it again" in found) == ("damaged" in words)
 
 
 def test_a_missing_library_is_named(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from util.errors import InputError
 
 def test_best_device_is_cuda_then_a_working_mps_then_the_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(machine, "why_not", lambda device: "")
     assert machine.pick_device(None).type == "cuda"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
@@ -19,6 +20,68 @@ def test_best_device_is_cuda_then_a_working_mps_then_the_cpu(monkeypatch):
     assert machine.pick_device(None).type == "mps"
     monkeypatch.setattr(machine, "fft_works", lambda device: False)
     assert machine.pick_device(None).type == "cpu"
+
+
+def test_a_gpu_that_cannot_be_used_is_left_with_a_reason_unless_it_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(machine, "why_not", lambda device: "no kernel image is available")
+    assert machine.pick_device(None).type == "cpu"
+    assert (
+        "NOTICE: the GPU cannot be used (no kernel image is available)" in capsys.readouterr().out
+    )
+    with pytest.raises(InputError, match=r"cuda cannot be used here .no kernel image"):
+        machine.pick_device("cuda")
+
+
+def test_a_gpu_that_is_named_by_its_number_becomes_the_current_one(monkeypatch):
+    current = []
+    monkeypatch.setattr(machine, "why_not", lambda device: "")
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    machine.pick_device("cuda")
+    machine.pick_device("cuda:1")
+    assert current == [torch.device("cuda:1")]
+
+
+@pytest.mark.parametrize("name", ["meta", "cuda:99", "nothing"])
+def test_devices_that_do_not_work_are_named(name):
+    with pytest.raises(InputError, match=f"--device {name} cannot be used here"):
+        machine.pick_device(name)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA out of memory. Tried to allocate 2.00 GiB",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuFFT error: CUFFT_ALLOC_FAILED",
+        "GET was unable to find an engine to execute this computation",
+    ],
+)
+def test_lack_of_memory_is_known_in_the_words_of_all_libraries(message):
+    with (
+        pytest.raises(InputError, match=r"out of memory .*: remedy"),
+        machine.explained_out_of_memory("remedy"),
+    ):
+        raise RuntimeError(message)
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="torch has one way only")
+def test_rounding_is_known_whichever_way_it_was_set():
+    script = (
+        "import torch; from util.machine import make_deterministic, rounding;"
+        " gpu = torch.device('cuda'); make_deterministic(0); print(rounding(gpu));"
+        " torch.backends.cudnn.conv.fp32_precision = 'ieee'; print(rounding(gpu));"
+        " print(torch.get_float32_matmul_precision())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    first, second, products = done.stdout.splitlines()
+    assert first == ", float32 convolutions in TF32, matrix products without"
+    assert second == ", float32 convolutions without TF32, matrix products without"
+    assert products == "highest"
 
 
 @pytest.mark.parametrize(
@@ -42,6 +105,7 @@ def test_processes_share_the_threads(monkeypatch, n_processes, n_threads, given,
         ("cuda", 2, None, ["0", "1", "0"]),
         ("cuda", 2, "5, 3", ["5", "3", "5"]),
         ("cuda", 1, "GPU-ab", ["GPU-ab"] * 3),
+        ("cuda", 1, "MIG-a, MIG-b", ["MIG-a", "MIG-b", "MIG-a"]),  # torch counts one
         ("cuda", 2, "2,0,-1,1", ["2", "0", "2"]),  # what follows -1 is not visible
         ("cuda:1", 2, None, [None] * 3),
         ("cpu", 2, None, [None] * 3),

@@ -1,0 +1,120 @@
+"""BART's `.cfl` and `.hdr`: complex values in Fortran order, and the lengths of 16 dimensions.
+
+The dimensions have fixed meanings: 0 readout, 1 phase encoding, 3 coil, 10 time, 13 slice (or 11,
+a second time, where 10 has length 1). Whether the values are k-space or images is not stated, and
+is measured. Reconstructions are written in the same dimensions. The meanings: `src/misc/mri.h` in
+https://github.com/mrirecon/bart.
+
+M. Uecker et al., "Berkeley Advanced Reconstruction Toolbox", Proc Intl Soc Mag Reson Med 23:2486,
+2015.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from formats.arrays import OWN_NAME, FileLayout, Variable, scan_of_arrays
+from formats.axes import from_frames
+from formats.series import Scan, damage_explained, in_order, with_left_out
+from util.errors import InputError
+
+DATA, HEADER = ".cfl", ".hdr"
+HEADER_START = b"# Dimensions"
+DIMENSIONS = "xy-c------t--s--"  # the letter of each
+TIME, SECOND_TIME = 10, 11
+CREATOR = "# Creator\nDynamic cardiac MRI reconstruction"  # at the end of a header of this suite
+NAMES = ("READ", "PHS1", "PHS2", "COIL", "MAPS", "TE", "COEFF", "COEFF2", "ITER", "CSHIFT", "TIME",
+         "TIME2", "LEVEL", "SLICE", "AVG", "BATCH")  # fmt: skip
+TYPE = np.dtype("<c8")
+
+
+def bart_data(path: Path) -> Path | None:
+    """The `.cfl` file that a path means: itself, its header, or the name of both; None: another
+    file."""
+    is_part = path.suffix.lower() in (DATA, HEADER)
+    data = path.with_suffix(DATA) if is_part else path.with_name(path.name + DATA)
+    header = data.with_suffix(HEADER)
+    if path.suffix.lower() == DATA and not header.is_file():
+        return path
+    if (not is_part and path.exists()) or not (data.is_file() and header.is_file()):
+        return None
+    with header.open("rb") as file:
+        return data if file.read(len(HEADER_START)) == HEADER_START else None
+
+
+def read_bart(path: Path, axes: str | None) -> Scan:
+    """The scan in a `.cfl` file and its header.
+
+    Raises:
+        InputError: the header is missing or damaged, a dimension has no use, or there is no cine.
+    """
+    shape = bart_shape(path)
+    order = list(DIMENSIONS)
+    if len(shape) > SECOND_TIME and shape[TIME] == 1:
+        order[TIME], order[SECOND_TIME] = "-", "t"
+    longer = [i for i, n in enumerate(shape) if n > 1 and order[i : i + 1] in ([], ["-"])]
+    if longer and axes is None:
+        i = longer[0]
+        name = NAMES[i] if i < len(NAMES) else "unknown"
+        raise InputError(
+            f"{path}: its dimension {i} ({name}) has length {shape[i]}; expected readout, phase"
+            f" encoding, coils, time and slices: take one with 'bart slice {i} 0', or name the"
+            " axes with --axes"
+        )
+    known = "".join(order[: len(shape)])
+
+    def take(part: tuple[slice, ...]) -> np.ndarray:
+        with damage_explained(path):
+            return np.array(np.memmap(path, TYPE, "r", 0, shape, "F")[part])
+
+    form = FileLayout("BART file", (), lambda variable, is_kspace: known)
+    name = OWN_NAME if CREATOR in path.with_suffix(HEADER).read_text() else "array"
+    scan, choice = scan_of_arrays(path, form, [Variable(name, shape, TYPE, take)], axes)
+    scan.write = partial(bart_files, path.stem, tuple(scan.names), choice.axes, scan.left_out)
+    return scan
+
+
+def bart_shape(path: Path) -> tuple[int, ...]:
+    """The lengths of the dimensions, compared with the size of the data."""
+    header = path.with_suffix(HEADER)
+    try:
+        with header.open() as file:
+            lines = file.read(10_000).splitlines()
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} is BART's data without its header {header.name}: copy it beside it"
+        ) from None
+    try:
+        shape = tuple(int(word) for word in lines[1].split())
+    except (ValueError, IndexError):
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise InputError(f"{header} has no lengths of dimensions in its second line: copy it again")
+    expected, size = math.prod(shape) * TYPE.itemsize, path.stat().st_size
+    if expected != size:
+        raise InputError(
+            f"{path} has {size} bytes, and {shape} of its header are {expected}: it is truncated or"
+            " of another header, copy both again"
+        )
+    return shape
+
+
+def bart_files(
+    stem: str,
+    names: tuple[str, ...],
+    axes: str,
+    left_out: Mapping[str, Sequence[int]],
+    reconstructions: Mapping[str, np.ndarray],
+) -> dict[str, bytes]:
+    """The contents of a `.cfl` file and its header by name; frames that were left out are zero."""
+    whole = {name: with_left_out(x, left_out.get(name, ())) for name, x in reconstructions.items()}
+    array = from_frames(in_order(names, whole), axes)
+    text = f"{HEADER_START.decode()}\n{' '.join(map(str, array.shape))}\n{CREATOR}\n"
+    name = f"{stem}_reconstruction"
+    return {
+        name + DATA: array.astype(TYPE).tobytes(order="F"),
+        name + HEADER: text.encode(),
+    }
