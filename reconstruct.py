@@ -27,7 +27,8 @@ from formats.reading import read_scan
 from formats.series import Scan, Series
 from formats.writing import write_like
 from methods.averaging import AVERAGES, averaged
-from methods.baselines import BASELINES
+from methods.baselines import BASELINES, Method
+from methods.calibration import calibrated
 from model import run_network
 from phantom.cached import load_phantom
 from physics.fourier import ifftc
@@ -79,6 +80,7 @@ def reconstruct_scan(
     # -- network
     weights: str | None = None,  # checkpoint; None: those for real or complex images, or for coils
     adapt: float = 0.0,  # minutes at most to fine-tune the network on the scan's measured lines
+    calibrate: bool = True,  # take the share of the correction that predicts held-out lines best
     average: int = 1,  # mean over this many flips and reversals: 1, 2, 4 or 8
     precision: str | None = None,  # 'float32' or 'bfloat16'; None: the faster on this device
     device: str | None = None,  # 'cpu', 'cuda', 'cuda:1', 'mps'; None: the best available
@@ -107,7 +109,7 @@ def reconstruct_scan(
     source = open_scan(os.fspath(scan), axes, mask)
     sampling = Sampling((pattern,), (acc, acc), (sample_n,), (partial_fourier,))
     reconstructor = Reconstructor(
-        weights, bool(adapt), average, precision, seed, given["baselines"], on
+        weights, bool(adapt), calibrate, average, precision, seed, given["baselines"], on
     )
 
     def measurement_of(number: int, series: Series) -> Measurement:
@@ -272,6 +274,7 @@ def reconstruct(
     noise: np.ndarray | torch.Tensor | None = None,
     weights: str | None = None,
     adapt: float = 0.0,
+    calibrate: bool = True,
     average: int = 1,
     seed: int = 0,
     precision: str | None = None,
@@ -288,6 +291,8 @@ def reconstruct(
         weights: a checkpoint, or the name of weights that come with the project; None: those for
             real or for complex images, or for several coils, as the data are.
         adapt: minutes at most to fine-tune on the measured lines of the series.
+        calibrate: take the share of the network's correction of its start that predicts held-out
+            lines best (`methods/calibration.py`).
         average: mean over this many flips and reversals of the series: 1, 2, 4 or 8.
         seed: of the adaptation.
         precision: "float32" or "bfloat16"; None: the faster on this device.
@@ -329,8 +334,10 @@ def reconstruct(
         with torch.enable_grad():
             some, is_real = [measurement], used.needs_real
             network = adapt_to(network, some, is_real, adapt, precision, seed, NEVER).network
-    method = averaged(partial(run_network, network, precision=precision), average)
-    images = method(*measurement.measured)
+    method: Method = partial(run_network, network, precision=precision)
+    if calibrate and used.start is not None:
+        method = calibrated(method, used.start, used.needs_real)
+    images = averaged(method, average)(*measurement.measured)
     return measurement.scale * images[0].cpu().numpy()
 
 

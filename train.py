@@ -41,6 +41,7 @@ from evaluation.tuning import available_baselines
 from formats.masks import read_masks
 from methods.averaging import average_name, averaged
 from methods.baselines import Method
+from methods.calibration import calibrated, calibrated_name
 from model import (
     about_models,
     build_model,
@@ -134,6 +135,7 @@ def train(
     max_minutes: float | None = None,  # stop after this time, ready for --resume
     max_steps: int | None = None,  # stop after this many steps or test batches, for --resume
     # -- output
+    calibrate: bool = False,  # also test the share of the correction that held-out lines favour
     average: int = 1,  # also test the mean over this many flips and reversals: 1, 2, 4 or 8
     baselines: tuple[str, ...] | None = None,  # training-free methods to score; None: all
     lesions: bool = False,  # also test how small lesions in the heart are reconstructed
@@ -232,6 +234,7 @@ def prepare(
     parts = split_samples(len(cine.images), s.split, s.data_seed, cine.groups)
     run = Run(folder, s, device, cine, parts, world, masks=masks)
     checks.check_against_data(vars(s), cine, run.acquisition.sampling, run.has_network)
+    checks.check_calibration(s.calibrate, run.architecture)
     if initial:
         run.seen = {role: set(hashes) for role, hashes in initial["data"]["seen"].items()}
         run.trained = trained_sampling(initial)
@@ -361,10 +364,16 @@ def score_test(
 
 
 def learned_methods(settings: SimpleNamespace, network: nn.Module) -> dict[str, Method]:
-    """The network under the name of its model, and its mean over flips, if that is asked for."""
-    plain = as_method(network, settings.precision)
-    name, n = settings.model, settings.average
-    return {name: plain} if n == 1 else {name: plain, average_name(name, n): averaged(plain, n)}
+    """The network under the name of its model; calibrated, and its mean over flips, if that is
+    asked for."""
+    name, method = settings.model, as_method(network, settings.precision)
+    methods = {name: method}
+    if settings.calibrate:
+        name = calibrated_name(name)
+        methods[name] = method = calibrated(method, settings.start, settings.real_image)
+    if settings.average > 1:
+        methods[average_name(name, settings.average)] = averaged(method, settings.average)
+    return methods
 
 
 def identity_of_test(run: Run, network: nn.Module | None, bench: Bench) -> dict[str, Any]:

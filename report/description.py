@@ -15,6 +15,7 @@ from evaluation.summary import titles_of
 from evaluation.tuning import N_TUNING, Parameters, beyond_grid
 from methods.averaging import average_name
 from methods.baselines import BASELINES
+from methods.calibration import calibrated_name
 from methods.start import PATCH, ZERO_FILLED
 from model import Cost, architecture_settings, count_cost
 from training.checkpoint import FOR_COILS, FOR_COMPLEX, FOR_REAL
@@ -258,9 +259,16 @@ def model_lines(run: Run, whole: Cost, step: Cost) -> list[str]:
         f" training step on {run.pass_size} samples, in float32"
         + (", before gradient checkpointing" if s.gradient_checkpointing else ""),
     ]
+    name = s.model
+    if s.calibrate:
+        name = calibrated_name(name)
+        lines.append(
+            f"{name}: the start, and the share of its correction, from 0 to 1, that predicts a"
+            " tenth of the measured lines best, which are held out for it; validation is without"
+        )
     if s.average > 1:
         lines.append(
-            f"{average_name(s.model, s.average)}: the mean of its images of {s.average} mirrored"
+            f"{average_name(name, s.average)}: the mean of its images of {s.average} mirrored"
             " series, mirrored back; validation is without"
         )
     if run.architecture.get("start") == ZERO_FILLED and not s.initial_weights:

@@ -4,10 +4,9 @@ In every step a part of the measured lines is hidden from the network, which is 
 them; others, never used for training, decide when to stop and which weights are kept. The truth is
 never needed.
 
-Hidden lines stand for those that were not measured, but most measured lines are near the centre of
-k-space. So the error of a line is weighted by the inverse of how often its frequency is measured
-(inverse probability weighting). Frequencies that no frame measured teach nothing: there the network
-is held to what it gave before, or it would fill them with noise.
+Hidden lines stand for those that were not measured, and are weighted accordingly (see
+`methods/held_out.py`). Frequencies that no frame measured teach nothing: there the network is held
+to what it gave before, or it would fill them with noise.
 
 References:
   B. Yaman et al., "Self-supervised learning of physics-guided reconstruction neural networks
@@ -26,9 +25,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from CS_mask import hermitian_mirror
+from methods.held_out import (
+    hold_out,
+    line_error,
+    line_errors,
+    line_weights,
+    of_coils,
+    random_lines,
+)
 from model import run_network
-from physics.fourier import in_single, undersample
+from physics.fourier import undersample
 from physics.sense import as_measured, seen_by
 from scan.measurement import Measurement
 from training.optimisation import make_optimizer, update_average
@@ -36,13 +42,11 @@ from util.progress import duration, log
 from util.random_streams import Stream, generator
 from util.stop import StopRequest
 
-HELD_OUT, HIDDEN = 0.1, 0.25  # of the lines outside the centre: throughout, and in a step
-SMALLEST_CENTRE = 3  # lines around zero frequency that are never hidden
+HIDDEN = 0.25  # of the lines outside the centre, in a step
 STRIP, BATCH = 32, 2  # columns of a strip, strips in a step
 RATE, WARM_UP = 5e-4, 20  # learning rate, and steps until it is reached
 CLIP, AVERAGE = 0.01, 0.95  # gradient norm, decay of the average
 ANCHOR = 0.1  # weight of what changes in lines that no frame measured
-SMOOTH, RAREST = 4.0, 0.02  # lines over which the weight is smoothed; share of frames at least
 CHECK_EVERY, PATIENCE = 20, 5  # steps between checks, and checks without a gain before it stops
 SERIES_A_CHECK = 4  # a check of more series takes long: it waits for as many more steps
 LOG_EVERY = 30  # seconds
@@ -82,31 +86,6 @@ class DividedLines:
     maps: Tensor | None  # (1, C, Y, X); None: images of one coil, else the first two are of coils
 
 
-@dataclass
-class HeldOut:
-    """A share of the measured lines held out; lines are (1, T, Y, 1), centred."""
-
-    lines: Tensor  # bool: those held out
-    seen: Tensor  # float32: the others
-    # (1, T, Y, X) complex64: the images aliased by the others; of coils (1, T, C, Y, X)
-    given: Tensor
-    outside: Tensor  # bool: all measured lines outside the centre
-    often: Tensor  # (1, 1, Y, 1): share of the frames that measured a line
-
-
-def hold_out(measurement: Measurement, real_image: bool, rng: np.random.Generator) -> HeldOut:
-    """Hold out a share of the lines outside the centre; `real_image`: a line determines its
-    conjugate-symmetric partner."""
-    outside = measurement.mask.bool() & ~centre_lines(measurement.mask)
-    lines = outside & random_lines(outside, HELD_OUT, rng)
-    seen = measurement.mask * ~lines
-    given = undersample(measurement.aliased, of_coils(seen, measurement.maps))
-    often = measurement.mask.mean(dim=1, keepdim=True)
-    if real_image:
-        often = torch.maximum(often, hermitian_mirror(often))
-    return HeldOut(lines, seen, given, outside, often)
-
-
 @torch.no_grad()
 def divided_lines(
     measurement: Measurement,
@@ -117,7 +96,7 @@ def divided_lines(
 ) -> DividedLines:
     """Hold out a share of the measured lines; `real_image`: whether the network assumes real-valued
     images, so that a line determines its conjugate partner."""
-    held = hold_out(measurement, real_image, rng)
+    held = hold_out(measurement.aliased, measurement.mask, measurement.maps, real_image, rng)
     return DividedLines(
         measured=measurement.aliased,
         given=held.given,
@@ -131,15 +110,6 @@ def divided_lines(
         ),
         maps=measurement.maps,
     )
-
-
-def line_weights(often: Tensor) -> Tensor:
-    """The weight of the error of each line, (1, 1, Y, 1): the inverse of how often its frequency is
-    measured, `often`, smoothed over frequencies; at most `1 / RAREST`."""
-    line = torch.arange(often.shape[2], dtype=torch.float32, device=often.device)
-    near = (-0.5 * ((line[:, None] - line) / SMOOTH) ** 2).exp()
-    smooth = (near / near.sum(dim=1, keepdim=True)) @ often
-    return 1 / smooth.clamp(min=RAREST)
 
 
 def adapt(
@@ -253,53 +223,3 @@ def adaptation_step(
     error.backward()
     nn.utils.clip_grad_norm_(network.parameters(), CLIP)
     optimizer.step()
-
-
-def of_coils(lines: Tensor, maps: Tensor | None) -> Tensor:
-    """Lines (B, T, Y, 1) as those of coil images, (B, T, 1, Y, 1), if there are maps."""
-    return lines if maps is None else lines[:, :, None]
-
-
-def line_errors(images: Tensor, others: Tensor, weight: Tensor) -> Tensor:
-    """The part of each line, zero frequency first, in the mean squared difference of some lines of
-    images (B, T, Y, X), real or complex, or coil images (B, T, C, Y, X).
-
-    `weight`: (B, T, Y, 1) or (B, T, 1, Y, 1), centred; of each line, 0 for those that do not count.
-    In orthonormal k-space the sum is the error per pixel that these lines contribute, if all lines
-    had as much.
-    """
-    difference = torch.fft.fft(in_single(images) - in_single(others), dim=-2, norm="ortho")
-    energy = torch.fft.ifftshift(weight, dim=-2) * difference.abs().square()
-    return energy.sum(dim=-1) / (weight.sum().clamp(min=1e-9) * images.shape[-1])
-
-
-def line_error(images: Tensor, others: Tensor, weight: Tensor) -> Tensor:
-    """The mean squared difference of some lines; see `line_errors`."""
-    return line_errors(images, others, weight).sum()
-
-
-def centre_lines(mask: Tensor) -> Tensor:
-    """The lines around zero frequency that all frames measured, (1, 1, Y, 1) bool; at least
-    `SMALLEST_CENTRE`."""
-    ny = mask.shape[-2]
-    always = mask.bool().all(dim=1)[0, :, 0].tolist()
-    first = end = ny // 2
-    while end < ny and always[end]:
-        end += 1
-    while first > 0 and always[first - 1]:
-        first -= 1
-    centre = torch.zeros(ny, dtype=torch.bool, device=mask.device)
-    centre[first:end] = True
-    half = SMALLEST_CENTRE // 2
-    centre[max(0, ny // 2 - half) : ny // 2 + half + 1] = True
-    lines = centre[None, None, :, None]
-    return lines | hermitian_mirror(lines)
-
-
-def random_lines(lines: Tensor, share: float, rng: np.random.Generator) -> Tensor:
-    """Random lines of every frame, (1, T, Y, 1) bool, a line and its conjugate-symmetric partner
-    always together: with the real-image prior one gives the other."""
-    n_frames, ny = lines.shape[1:3]
-    frequency = (torch.arange(ny) - ny // 2).abs()  # 0 to Y // 2
-    chosen = torch.from_numpy(rng.random((n_frames, ny // 2 + 1)) < share)
-    return chosen[:, frequency][None, ..., None].to(lines.device)

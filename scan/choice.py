@@ -1,8 +1,7 @@
 """The training-free method for a scan, chosen without its truth.
 
 A share of the measured lines outside the centre is held out; the method whose images predict them
-best is taken. Lines are weighted as in `scan/adaptation.py`, so that they stand for those that were
-not measured.
+best is taken (see `methods/held_out.py`).
 """
 
 import math
@@ -13,8 +12,8 @@ import torch
 
 from evaluation.tuning import available_baselines
 from methods.baselines import BASELINES, baseline
+from methods.held_out import hold_out, line_error, line_weights, of_coils
 from physics.sense import as_measured, seen_by
-from scan.adaptation import hold_out, line_error, line_weights, of_coils
 from scan.measurement import Measurement
 from util.errors import InputError
 from util.random_streams import Stream, generator
@@ -70,7 +69,10 @@ def best_training_free(
         raise InputError(f"none of --baselines is for {kind}: leave it out for all that are")
     if len(names) == 1:
         return ChosenMethod(names[0], None)
-    held = hold_out(measurement, measurement.is_real, generator(Stream.HELD_OUT, seed))
+    rng = generator(Stream.HELD_OUT, seed)
+    held = hold_out(
+        measurement.aliased, measurement.mask, measurement.maps, measurement.is_real, rng
+    )
     if not held.lines.any():
         return ChosenMethod(BEST_AS_A_RULE if BEST_AS_A_RULE in names else names[-1], {})
     weight = of_coils(held.lines * line_weights(held.often), measurement.maps)

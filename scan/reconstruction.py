@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from CS_mask import Condition
 from evaluation.sampling_shift import mask_warnings
@@ -14,6 +14,7 @@ from evaluation.tuning import available_baselines
 from formats.series import Series
 from methods.averaging import average_name, averaged
 from methods.baselines import Method, baseline
+from methods.calibration import calibrated, calibrated_name
 from model import run_network
 from scan.adaptation import Adapted
 from scan.choice import ChosenMethod, best_training_free
@@ -70,6 +71,7 @@ class Reconstructor:
 
     weights: str | None  # checkpoint, or the name of shipped weights; None: those that fit the data
     adapting: bool  # whether the network is to be fine-tuned on the scan
+    calibrate: bool  # take the share of the correction that predicts held-out lines best
     average: int  # mean over this many flips and reversals
     precision: str
     seed: int  # of the held-out lines
@@ -96,6 +98,13 @@ class Reconstructor:
         self.chosen[kind] = best_training_free(measurement, self.seed, self.baselines)
         return self.chosen[kind]
 
+    def by_network(self, name: str, network: nn.Module, weights: Weights) -> dict[str, Method]:
+        """A network as a method, calibrated if that is asked for and possible."""
+        method = partial(run_network, network, precision=self.precision)
+        if not self.calibrate or weights.start is None:
+            return {name: method}
+        return {calibrated_name(name): calibrated(method, weights.start, weights.needs_real)}
+
     def reconstruct(self, series: Series, patient: str, measurement: Measurement) -> Reconstruction:
         """The reconstructions of a series, and their scores if its truth is known."""
         started = time.perf_counter()
@@ -105,10 +114,9 @@ class Reconstructor:
         named = (UNDERSAMPLED, *(self.baselines or SIMPLE), best)
         free = available_baselines(named, is_real, coils)
         methods = {name: baseline(name, is_real) for name in free}
-        methods[weights.model] = partial(run_network, weights.network, precision=self.precision)
+        methods |= self.by_network(weights.model, weights.network, weights)
         if adapted is not None:
-            name = f"{weights.model}_adapted"
-            methods[name] = partial(run_network, adapted.network, precision=self.precision)
+            methods |= self.by_network(f"{weights.model}_adapted", adapted.network, weights)
         if self.average > 1:
             name, method = list(methods.items())[-1]
             methods[average_name(name, self.average)] = averaged(method, self.average)

@@ -10,6 +10,7 @@ from torch import nn
 from CS_mask import Sampling
 from dataset import PHANTOM, PHANTOM_SIZE
 from evaluation.sampling_shift import outside_lines
+from methods.calibration import can_be_calibrated
 from methods.start import ZERO_FILLED
 from scan.measurement import Measurement
 from training import checkpoint as ckpt
@@ -28,6 +29,7 @@ class Weights:
     sampling: Sampling  # of its training
     needs_real: bool  # it assumes real-valued images
     gives_magnitude: bool  # of complex images
+    start: str | None  # of which the share of a correction can be taken; None: it cannot
     frames: int | None  # it takes this number of frames; None: any
     shape: tuple[int, int, int] | None  # (T, Y, X) of the samples it was trained on, if known
 
@@ -61,6 +63,7 @@ def load_scan_weights(name: str, device: torch.device) -> Weights:
         needs_real=architecture.get("real_image", False)
         and architecture.get("start") != ZERO_FILLED,
         gives_magnitude=not architecture.get("data_consistency", True),
+        start=architecture["start"] if can_be_calibrated(architecture) else None,
         frames=architecture.get("in_channels"),
         shape=None if shape is None else tuple(shape),
     )

@@ -17,6 +17,7 @@ from dataset import Cine
 from evaluation.sampling_shift import mask_figures
 from methods.averaging import AVERAGES
 from methods.baselines import BASELINES
+from methods.calibration import can_be_calibrated
 from methods.start import PATCH, STARTS, ZERO_FILLED
 from methods.unet import BRANCHES
 from model import MODELS, architecture_settings, own_settings
@@ -91,6 +92,15 @@ def check_settings(settings: Settings) -> None:
         raise InputError(
             f"--split is {split}, but with --num-epochs {num_epochs} the parts"
             f" {', '.join(needed)} must not be empty: try 4 1 2"
+        )
+
+
+def check_calibration(asked_for: bool, architecture: Settings) -> None:
+    """Raise InputError if there is no share of a correction to take, and it is asked for."""
+    if asked_for and not can_be_calibrated(architecture):
+        raise InputError(
+            "--calibrate is for networks that correct a training-free start and keep the measured"
+            " lines: add --start patch --data-consistency, or take the cascade"
         )
 
 

@@ -7,23 +7,20 @@ import torch
 from helpers import sampling
 
 from methods.cascade import Cascade
+from methods.held_out import (
+    RAREST,
+    centre_lines,
+    line_error,
+    line_weights,
+    of_coils,
+    random_lines,
+)
 from phantom.scanner import phantom
 from physics.coils import expand
 from physics.consistency import DataConsistency
 from physics.fourier import undersample
 from report.scan_text import adaptation_lines
-from scan.adaptation import (
-    RAREST,
-    Adapted,
-    adapt,
-    centre_lines,
-    divided_lines,
-    held_out_errors,
-    line_error,
-    line_weights,
-    of_coils,
-    random_lines,
-)  # fmt: skip
+from scan.adaptation import Adapted, adapt, divided_lines, held_out_errors
 from scan.measurement import from_images
 from training.checkpoint import load_network
 from util.random_streams import Stream, generator

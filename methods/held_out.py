@@ -1,0 +1,106 @@
+"""Measured lines that are held out: what predicts them well predicts lines that were not measured.
+
+Most measured lines are near the centre of k-space, and those that were not are elsewhere. So the
+error of a line is weighted by the inverse of how often its frequency is measured (inverse
+probability weighting). Images are (B, T, Y, X), of coils (B, T, C, Y, X); lines are (B, T, Y, 1),
+centred.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from CS_mask import hermitian_mirror
+from physics.fourier import in_single, undersample
+
+HELD_OUT = 0.1  # of the lines outside the centre
+SMALLEST_CENTRE = 3  # lines around zero frequency that are never held out
+SMOOTH, RAREST = 4.0, 0.02  # lines over which the weight is smoothed; share of frames at least
+
+
+@dataclass
+class HeldOut:
+    """A share of the measured lines held out; lines are (1, T, Y, 1), centred."""
+
+    lines: Tensor  # bool: those held out
+    seen: Tensor  # float32: the others
+    # (1, T, Y, X) complex64: the images aliased by the others; of coils (1, T, C, Y, X)
+    given: Tensor
+    outside: Tensor  # bool: all measured lines outside the centre
+    often: Tensor  # (1, 1, Y, 1): share of the frames that measured a line
+
+
+def hold_out(
+    aliased: Tensor, mask: Tensor, maps: Tensor | None, real_image: bool, rng: np.random.Generator
+) -> HeldOut:
+    """Hold out a share of the lines outside the centre of one series, (1, T, Y, X) or of coils
+    (1, T, C, Y, X); `real_image`: a line determines its conjugate-symmetric partner."""
+    outside = mask.bool() & ~centre_lines(mask)
+    lines = outside & random_lines(outside, HELD_OUT, rng)
+    seen = mask * ~lines
+    given = undersample(aliased, of_coils(seen, maps))
+    often = mask.mean(dim=1, keepdim=True)
+    if real_image:
+        often = torch.maximum(often, hermitian_mirror(often))
+    return HeldOut(lines, seen, given, outside, often)
+
+
+def line_weights(often: Tensor) -> Tensor:
+    """The weight of the error of each line, (1, 1, Y, 1): the inverse of how often its frequency is
+    measured, `often`, smoothed over frequencies; at most `1 / RAREST`."""
+    line = torch.arange(often.shape[2], dtype=torch.float32, device=often.device)
+    near = (-0.5 * ((line[:, None] - line) / SMOOTH) ** 2).exp()
+    smooth = (near / near.sum(dim=1, keepdim=True)) @ often
+    return 1 / smooth.clamp(min=RAREST)
+
+
+def of_coils(lines: Tensor, maps: Tensor | None) -> Tensor:
+    """Lines (B, T, Y, 1) as those of coil images, (B, T, 1, Y, 1), if there are maps."""
+    return lines if maps is None else lines[:, :, None]
+
+
+def line_errors(images: Tensor, others: Tensor, weight: Tensor) -> Tensor:
+    """The part of each line, zero frequency first, in the mean squared difference of some lines of
+    images (B, T, Y, X), real or complex, or coil images (B, T, C, Y, X).
+
+    `weight`: (B, T, Y, 1) or (B, T, 1, Y, 1), centred; of each line, 0 for those that do not count.
+    In orthonormal k-space the sum is the error per pixel that these lines contribute, if all lines
+    had as much.
+    """
+    difference = torch.fft.fft(in_single(images) - in_single(others), dim=-2, norm="ortho")
+    energy = torch.fft.ifftshift(weight, dim=-2) * difference.abs().square()
+    return energy.sum(dim=-1) / (weight.sum().clamp(min=1e-9) * images.shape[-1])
+
+
+def line_error(images: Tensor, others: Tensor, weight: Tensor) -> Tensor:
+    """The mean squared difference of some lines; see `line_errors`."""
+    return line_errors(images, others, weight).sum()
+
+
+def centre_lines(mask: Tensor) -> Tensor:
+    """The lines around zero frequency that all frames measured, (1, 1, Y, 1) bool; at least
+    `SMALLEST_CENTRE`."""
+    ny = mask.shape[-2]
+    always = mask.bool().all(dim=1)[0, :, 0].tolist()
+    first = end = ny // 2
+    while end < ny and always[end]:
+        end += 1
+    while first > 0 and always[first - 1]:
+        first -= 1
+    centre = torch.zeros(ny, dtype=torch.bool, device=mask.device)
+    centre[first:end] = True
+    half = SMALLEST_CENTRE // 2
+    centre[max(0, ny // 2 - half) : ny // 2 + half + 1] = True
+    lines = centre[None, None, :, None]
+    return lines | hermitian_mirror(lines)
+
+
+def random_lines(lines: Tensor, share: float, rng: np.random.Generator) -> Tensor:
+    """Random lines of every frame, (1, T, Y, 1) bool, a line and its conjugate-symmetric partner
+    always together: with the real-image prior one gives the other."""
+    n_frames, ny = lines.shape[1:3]
+    frequency = (torch.arange(ny) - ny // 2).abs()  # 0 to Y // 2
+    chosen = torch.from_numpy(rng.random((n_frames, ny // 2 + 1)) < share)
+    return chosen[:, frequency][None, ..., None].to(lines.device)
