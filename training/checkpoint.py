@@ -26,7 +26,7 @@ FOR_COILS = "cascade_phantom_coils"
 SHIPPED = {  # by name: the file in WEIGHTS, and its SHA-256
     FOR_REAL: (
         "cascade_phantom.pt",
-        "d64178206edbad5916cc08ff7a18172b67028d9615e83d961216b9e2f92603b9",
+        "75751ccd91308914cc444963389876e1f747351a22f874315a4048282bf3cd71",
     ),
     FOR_COMPLEX: (
         "cascade_phantom_complex.pt",
