@@ -15,7 +15,7 @@ from evaluation.summary import titles_of
 from evaluation.tuning import N_TUNING, Parameters, beyond_grid
 from methods.averaging import average_name
 from methods.baselines import BASELINES
-from methods.calibration import calibrated_name
+from methods.calibration import calibrated_name, can_be_calibrated
 from methods.start import PATCH, ZERO_FILLED
 from model import Cost, architecture_settings, count_cost
 from training.checkpoint import FOR_COILS, FOR_COMPLEX, FOR_REAL
@@ -384,7 +384,8 @@ def caveats(run: Run) -> list[str]:
 
 def remedies(s: SimpleNamespace, n_coils: int | None) -> list[str]:
     """Settings that may help a network that ends below the training-free methods."""
-    helping = []
+    own = {name: getattr(s, name, None) for name in architecture_settings(s.model)}
+    helping = ["--calibrate"] if can_be_calibrated(own) and not s.calibrate else []
     if "data_consistency" in architecture_settings(s.model):
         lacking = ["--start patch"] * (s.start != PATCH)
         lacking += ["--data-consistency"] * (not s.data_consistency)

@@ -90,11 +90,13 @@ def verdict_lines(
         lines.append(
             f"{titles[condition]}, mean PSNR of {counted(n_samples_of(own), unit)} in dB: {ranked}"
         )
-        for difference in advantages(own, groups):
-            if difference.score == "psnr":
-                text = difference_text(difference.interval, SCORES["psnr"].digits)
-                lines.append(f"{difference.first} minus {difference.second}: {text} dB")
-                behind = difference.first if difference.interval.mean < 0 else behind
+        differences = [one for one in advantages(own, groups) if one.score == "psnr"]
+        for difference in differences:
+            text = difference_text(difference.interval, SCORES["psnr"].digits)
+            lines.append(f"{difference.first} minus {difference.second}: {text} dB")
+        best = max(differences, key=lambda one: one.interval.mean, default=None)
+        if best is not None and best.interval.mean < 0:
+            behind = best.first
     if behind and remedies:
         lines.append(
             f"{behind} scores below the best training-free method. Try: {'; '.join(remedies)}"

