@@ -110,10 +110,10 @@ def convert(
         nonlocal shape
         if not keep_coils:
             images = full_images(series, keep_phase)
-            require_new(images, series.name, known)
+            require_new(images, f"{source} ({series.name})", known)
             return sample_of(images, (n_frames, size[0], size[-1]), may_pad)
         sample = full_coils(series)
-        require_new(sample, series.name, known)
+        require_new(sample, f"{source} ({series.name})", known)
         if groups and sample.shape != shape:
             raise InputError(f"its shape is not {' x '.join(map(str, shape))}, as of the first")
         shape = sample.shape
@@ -301,7 +301,10 @@ def full_images(series: Series, keep_phase: bool) -> np.ndarray:
 
 
 def require_new(values: np.ndarray, name: str, known: dict[bytes, str]) -> None:
-    """Raise InputError if a series was read before, as when a folder has a copy of a scan."""
+    """Raise InputError if a series was read before, as when a folder has a copy of a scan.
+
+    `known`: the names of the series that were read, by the hash of their values; gets this one.
+    """
     digest = hashlib.sha256(np.ascontiguousarray(values).data).digest()
     if digest in known:
         raise InputError(f"the same images as of {known[digest]}, which was read before")

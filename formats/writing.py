@@ -47,10 +47,11 @@ def write_like(scan: Scan, reconstructions: Mapping[str, np.ndarray], folder: Pa
             made += [] if path in made else [path]
             if rest:
                 path = path.joinpath(*rest)
-                path.parent.mkdir(PRIVATE, parents=True, exist_ok=True)
+                path.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(path, content)
         for path in made:
             if path.is_dir():
+                path.chmod(PRIVATE)
                 path.rename(folder / path.name.removesuffix(f".{os.getpid()}.tmp"))
     except BaseException as error:
         for path in made:

@@ -128,6 +128,7 @@ def test_written_series_are_new_derived_and_where_the_old_ones_were(folder, tmp_
     scan = read_scan(folder)
     made = {s.name: s.values * 0.9 + 3 for s in scan}
     assert write_like(scan, made, tmp_path) == ["dicom"]
+    assert (tmp_path / "dicom").stat().st_mode & 0o077 == 0  # for the user alone
     again = read_scan(tmp_path / "dicom")
     assert again.names == ["series_1007_slice_01", "series_1007_slice_02"]
     for new, old in zip(again, made.values(), strict=True):
