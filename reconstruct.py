@@ -156,11 +156,11 @@ def reconstruct_scan(
                 break
         if not results:
             raise InputError(f"{source.path}: no series is a scan: {facts['Scan'][-1]}")
-        # the files of the whole scan
-        write_like(source, {r.name: r.images[r.network].numpy() for r in results}, folder)
+        # the files of the whole scan; page and scores first, as the scan's format may refuse
         write_page(folder / REPORT, scan_page(source.path.name, facts, results, views))
         for line in verdict_of(results):
             say(line)
+        write_like(source, {r.name: r.images[r.network].numpy() for r in results}, folder)
         if len(results) < len(source):
             stop.check(f"after {len(results)} of {len(source)} series, which are in {folder}")
     return [row for result in results for row in result.rows]

@@ -76,6 +76,20 @@ def test_images_have_the_units_of_the_input(trial):
             assert film.n_frames == 8
 
 
+def test_page_and_scores_are_there_if_the_format_of_the_scan_cannot_be_written(
+    tmp_path, monkeypatch
+):
+    def refuse(*arguments):
+        raise InputError("this file cannot be written")
+
+    monkeypatch.setattr("reconstruct.write_like", refuse)
+    np.savez(tmp_path / "mine.npz", dataset=IMAGES[:1])
+    with pytest.raises(InputError, match="cannot be written"):
+        reconstruct_scan(tmp_path / "mine.npz", tmp_path / "out", **QUICK)
+    for name in ("report.html", "output.txt", "metrics.csv", "sample_1"):
+        assert (tmp_path / "out" / name).exists()
+
+
 def test_measured_kspace_is_reconstructed_without_scores(trial, tmp_path):
     folder, _ = trial
     mask, expected = (arrays_of(folder)[name] for name in ("mask", "reconstruction"))
