@@ -249,7 +249,9 @@ def torchrun_world(continue_with: str, device: str | None = None) -> Iterator[Wo
         is_second = True
         with contextlib.suppress(RuntimeError):  # torchrun, which keeps the store, may have ended
             is_second = store.add("ended", 1) > 1
-        lost = isinstance(error, RuntimeError) and any(mark in str(error).lower() for mark in LOST)
+        lost = isinstance(error, dist.DistError) or (
+            isinstance(error, RuntimeError) and any(mark in str(error).lower() for mark in LOST)
+        )
         if not (lost or isinstance(error, (InputError, Interrupted))):
             raise  # a fault, which is shown by every process that meets it
         if is_second:
