@@ -5,11 +5,12 @@ correction points the right way but goes too far. With a tenth of the measured l
 start x and the reconstruction z are computed again. The share s of the correction is the one that
 predicts the held-out lines y best, by weighted least squares:
 
-    s = <P (z - x), y - P x> / |P (z - x)|^2, between 0 and 1
+    s = <P (z - x), y - P x> / |P (z - x)|^2
 
-P takes the held-out lines of an image. The images of all lines are then x + s (z - x). They keep
-the measured lines as the network does. The middle columns tell the share well enough, so that it
-costs less than half of the reconstruction.
+P takes the held-out lines of an image. Few lines tell s badly: so its standard error over the lines
+is subtracted, and what is left is limited to 0 and 1. The images of all lines are then
+x + s (z - x). They keep the measured lines as the network does. The middle columns tell the share
+well enough, so that it costs less than half of the reconstruction.
 """
 
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from physics.sense import as_measured, measurement_of, seen_by
 from util.random_streams import Stream, generator
 
 COLUMNS = 64  # in the middle of the image, that the share is taken from
+FEWEST, DRAWS = 5, 20  # held-out lines that tell a share, and draws of which one must have them
 
 
 def calibrated_name(method: str) -> str:
@@ -78,8 +80,10 @@ def share(
     first = max(0, aliased.shape[-1] - COLUMNS) // 2
     aliased = aliased[..., first : first + COLUMNS]
     maps = None if maps is None else maps[..., first : first + COLUMNS]
-    held = hold_out(aliased, mask, maps, real_image, generator(Stream.HELD_OUT, 0))
-    if not held.lines.any():
+    rng = generator(Stream.HELD_OUT, 0)
+    draws = (hold_out(aliased, mask, maps, real_image, rng) for _ in range(DRAWS))
+    held = next((one for one in draws if one.lines.sum() >= FEWEST), None)
+    if held is None:
         return torch.ones((), device=aliased.device)
     measured = as_measured(held.given, held.seen, maps)
     before = initial_images(start, measurement_of(held.given, held.seen, maps, real_image))
@@ -90,5 +94,14 @@ def share(
         for images in (after - before, before)
     )
     error = torch.fft.fft(in_single(aliased), dim=-2) - error
-    agreement = (weight * (correction.conj() * error).real).sum()
-    return (agreement / (weight * correction.abs().square()).sum().clamp(min=1e-12)).clamp(0, 1)
+    agreement = by_line(weight * (correction.conj() * error).real)
+    energy = by_line(weight * correction.abs().square())
+    best = agreement.sum() / energy.sum().clamp(min=1e-12)
+    deviation = (agreement - best * energy).square().sum().sqrt() / energy.sum().clamp(min=1e-12)
+    return (best - deviation).clamp(0, 1)
+
+
+def by_line(values: Tensor) -> Tensor:
+    """Sums over columns and coils of values (1, T, Y, X) or (1, T, C, Y, X): (T, Y)."""
+    lines = values.sum(dim=-1)[0]
+    return lines.sum(dim=1) if lines.dim() == 3 else lines
