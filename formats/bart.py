@@ -18,7 +18,7 @@ import numpy as np
 
 from formats.arrays import OWN_NAME, FileLayout, Variable, scan_of_arrays
 from formats.axes import from_frames
-from formats.series import Scan, damage_explained, in_order, with_left_out
+from formats.series import Scan, damage_explained, in_order
 from util.errors import InputError
 
 DATA, HEADER = ".cfl", ".hdr"
@@ -110,8 +110,7 @@ def bart_files(
     reconstructions: Mapping[str, np.ndarray],
 ) -> dict[str, bytes]:
     """The contents of a `.cfl` file and its header by name; frames that were left out are zero."""
-    whole = {name: with_left_out(x, left_out.get(name, ())) for name, x in reconstructions.items()}
-    array = from_frames(in_order(names, whole), axes)
+    array = from_frames(in_order(names, reconstructions, left_out), axes)
     text = f"{HEADER_START.decode()}\n{' '.join(map(str, array.shape))}\n{CREATOR}\n"
     name = f"{stem}_reconstruction"
     return {

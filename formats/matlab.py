@@ -18,7 +18,7 @@ from data.stored import require_memory
 from formats.arrays import MEMORY_REMEDY, OWN_NAME, ChosenArray, Variable, scan_of_arrays
 from formats.axes import from_frames
 from formats.hdf5 import MATLAB
-from formats.series import Scan, damage_explained, in_order, optional, with_left_out
+from formats.series import Scan, damage_explained, in_order, optional
 from util.errors import InputError
 
 HEADER, TAG = 128, 8  # bytes of the header of the file, and of a variable
@@ -103,8 +103,7 @@ def mat_file(
     reconstructions: Mapping[str, np.ndarray],
 ) -> dict[str, bytes]:
     """The content of a `.mat` file by its name; frames that were left out are zero."""
-    whole = {name: with_left_out(x, left_out.get(name, ())) for name, x in reconstructions.items()}
-    images = from_frames(in_order(names, whole), axes)
+    images = from_frames(in_order(names, reconstructions, left_out), axes)
     if images.nbytes >= LARGEST:
         raise InputError(
             f"the reconstruction has {images.nbytes / 1e9:.1f} GB, and a variable of a .mat file at"

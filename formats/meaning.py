@@ -17,10 +17,7 @@ from formats.axes import Guess, middle, parse_axes, spelled, to_frames
 from formats.likeness import COILS, SLICES, are_frames, common_edges
 from util.errors import InputError
 
-FRAMES, OTHERS = (
-    8,
-    3,
-)  # frames, and slices and coils, in the middle of the array that that are measured
+FRAMES, OTHERS = 8, 3  # measured frames, from the middle; measured slices and coils
 Part = Callable[[tuple[slice, ...]], np.ndarray]  # a part of an array, float32 or complex64
 
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 
 import numpy as np
 
@@ -107,11 +107,16 @@ def require_usable(series: Series, path: Path) -> None:
         )
 
 
-def in_order(names: Sequence[str], reconstructions: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The reconstructions as one array (S, T, Y, X), zero for series that are missing."""
-    some = next(iter(reconstructions.values()))
-    missing = np.zeros_like(some)
-    return np.stack([reconstructions.get(name, missing) for name in names])
+def in_order(
+    names: Sequence[str],
+    reconstructions: Mapping[str, np.ndarray],
+    left_out: Mapping[str, Sequence[int]] = MappingProxyType({}),
+) -> np.ndarray:
+    """The reconstructions (T, Y, X) as one array (S, T, Y, X), zero for series that are missing and
+    for the frames of each series that were left out."""
+    whole = {name: with_left_out(x, left_out.get(name, ())) for name, x in reconstructions.items()}
+    missing = np.zeros_like(next(iter(whole.values())))
+    return np.stack([whole.get(name, missing) for name in names])
 
 
 def with_left_out(images: np.ndarray, left_out: Sequence[int]) -> np.ndarray:
