@@ -159,13 +159,16 @@ def test_killed_processes_start_again_and_then_one_continues(tmp_path, tiny_npz,
 
 
 @needs_proc
-def test_a_stop_of_all_processes_saves_the_steps_done(tmp_path, tiny_npz):
+@pytest.mark.parametrize("ranks", [(0, 1), (0,), (1,)])
+def test_a_stop_of_one_process_or_all_saves_the_steps_done(tmp_path, tiny_npz, ranks):
     folder = tmp_path / "run"
     launcher = several(2, folder, tiny_npz, num_epochs=300, dropout=0.1)
+    processes = [process_of_rank(launcher, rank) for rank in ranks]
     wait_for_epochs(folder, 1, launcher)
-    for rank in range(2):  # as Slurm does, and then torchrun again
-        os.kill(process_of_rank(launcher, rank), signal.SIGTERM)
-    launcher.send_signal(signal.SIGTERM)
+    for process in processes:  # all, and then torchrun again, as Slurm does
+        os.kill(process, signal.SIGTERM)
+    if len(ranks) == 2:
+        launcher.send_signal(signal.SIGTERM)
     text, _ = launcher.communicate(timeout=60)
     assert text.count("train.py: stopped by SIGTERM in epoch") == 1
     last = ckpt.load_checkpoint(folder / ckpt.LAST)

@@ -108,11 +108,14 @@ def steps_of(run: Run, epoch: int) -> list[Draws]:
 
 
 def asked_to_stop(run: Run, training: Training, stop: StopRequest) -> bool:
-    """Whether a process was asked to stop; several processes agree on it whenever they read the
-    losses, which makes them wait for one another anyway."""
+    """Whether a process was asked to stop, and why; several processes agree on it whenever they
+    read the losses, which makes them wait for one another anyway."""
     if run.world.size > 1 and training.unread:
         return False
-    return run.world.any(stop.requested())
+    if not run.world.any(stop.requested()):
+        return False
+    stop.reason = next(filter(None, run.world.gathered(stop.reason)))
+    return True
 
 
 def validate_epoch(

@@ -90,9 +90,8 @@ class StopRequest:
             self.end(where)
 
     def end(self, where: str) -> NoReturn:
-        """Raise `Interrupted`, whether the request was made here or to another process."""
-        reason = self.reason or "another process"
-        raise Interrupted(f"stopped by {reason} {where}; continue with: {self.continue_with}")
+        """Raise `Interrupted`, with the reason that was found."""
+        raise Interrupted(f"stopped by {self.reason} {where}; continue with: {self.continue_with}")
 
 
 NEVER = StopRequest()  # for calls that nobody stops
