@@ -57,7 +57,7 @@ from training import checkpoint as ckpt
 from training import checks, run_folder
 from training.loading import MEMORY_MARGIN
 from training.loop import as_method, fit
-from training.run import Run, trained_sampling
+from training.run import Run, trained_noise, trained_sampling
 from util import machine
 from util.cache import source_hash
 from util.command_line import given_command, main, parse_command_line
@@ -83,7 +83,7 @@ def train(
     split: tuple[float, ...] = (4, 1, 2),  # training, validation and test part, as ratios
     data_seed: int = 0,  # seed of the split, the validation and test masks, the phantom
     phase: bool = False,  # give every image a smooth random phase
-    noise: float = 0.0,  # standard deviation of k-space noise, real and imaginary part each
+    noise: float | tuple[float, ...] = 0.0,  # deviation of k-space noise, or lowest and highest
     coils: int | None = None,  # number of simulated receive coils; None: single coil
     virtual_coils: int | None = None,  # number of virtual coils after compression; None: all
     # -- mask
@@ -238,7 +238,7 @@ def prepare(
     if initial:
         run.seen = {role: set(hashes) for role, hashes in initial["data"]["seen"].items()}
         run.trained = trained_sampling(initial)
-        run.trained_noise = initial["settings"].get("noise", 0.0)
+        run.trained_noise = trained_noise(initial["settings"]).highest
     if not (run.has_network or baselines_of(run)):
         raise InputError(
             "there is nothing to score: --num-epochs is 0, no --initial-weights are given, and"

@@ -260,5 +260,5 @@ def _batch(
         return Batch(
             samples, condition, image, mask, to_device(sources, device), to_device(maps[0], device)
         )
-    source = to_device(sources, device) if acquisition.noise else image
+    source = to_device(sources, device) if acquisition.is_noisy else image
     return Batch(samples, condition, image, mask, undersample(source, mask))

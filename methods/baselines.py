@@ -35,7 +35,7 @@ References:
     27:372-376, 1983.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -49,7 +49,8 @@ from physics.sense import CoilConsistency, measurement_of
 # (aliased, mask) to images, as networks are called; of several coils (aliased, mask, maps)
 Method = Callable[..., Tensor]
 Measured = DataConsistency | CoilConsistency
-Rule = Callable[[Tensor, float, int], Tensor]  # (real images, threshold, turn) to shrunk ones
+Level = float | Tensor  # a threshold, or one for each sample, (B, 1, 1)
+Rule = Callable[[Tensor, Level, int], Tensor]  # (real images, threshold, turn) to shrunk ones
 
 N_STEPS = 60  # of every iterative method but those with patches
 # Primal and dual step of temporal TV. Their product times the squared norm of the difference
@@ -182,7 +183,7 @@ def patch_sparse(
     on 20 x 192 x 192 takes 10 ms.
     """
 
-    def sparse(images: Tensor, level: float, turn: int) -> Tensor:
+    def sparse(images: Tensor, level: Level, turn: int) -> Tensor:
         return shrink_patches(images, level, shift_of(turn, PATCH))
 
     return _shrunk_by_turns(measured, [sparse], _falling(first, last / first, n_steps), exact)
@@ -191,10 +192,10 @@ def patch_sparse(
 def patch_low_rank(
     measured: Measured,
     first: float,
-    last: float,
+    last: Level,
     ratio: float,
     n_steps: int,
-    exact: int,
+    exact: int | Tensor,
 ) -> Tensor:
     """Sparse patches in space and temporal frequency, and in temporal components of their own, in
     turn.
@@ -203,12 +204,14 @@ def patch_low_rank(
     components of each block (`shrink_components`), with `ratio` times the threshold. They follow
     motion that is not periodic, and contrast that moves through a block, with few components. On
     two CPU cores a step on 20 x 192 x 192 takes 15 ms, with 8 coils 90.
+
+    `last` and `exact` may differ between samples: (B, 1, 1), and (B, 1, 1, 1) bool.
     """
 
-    def sparse(images: Tensor, level: float, turn: int) -> Tensor:
+    def sparse(images: Tensor, level: Level, turn: int) -> Tensor:
         return shrink_patches(images, level, shift_of(turn, PATCH), MEAN_WEIGHT, HARMONIC_POWER)
 
-    def low_rank(images: Tensor, level: float, turn: int) -> Tensor:
+    def low_rank(images: Tensor, level: Level, turn: int) -> Tensor:
         return shrink_components(images, ratio * level, shift_of(turn, BLOCK))
 
     levels = _falling(first, last / first, n_steps)
@@ -216,7 +219,7 @@ def patch_low_rank(
 
 
 def _shrunk_by_turns(
-    measured: Measured, rules: list[Rule], levels: list[float], exact: int
+    measured: Measured, rules: list[Rule], levels: Sequence[Level], exact: int | Tensor
 ) -> Tensor:
     """From the view-shared images, each step shrinks by the next of the `rules` and puts the
     measured lines back. It begins ahead of the images, by momentum."""
@@ -227,10 +230,12 @@ def _shrunk_by_turns(
         before = images
         shrunk = _shrink(rules[step % len(rules)], ahead, level, step // len(rules), phase)
         images = measured.enforce(shrunk)
+    if isinstance(exact, Tensor):
+        return torch.where(exact, images, shrunk)
     return images if exact else shrunk
 
 
-def _shrink(rule: Rule, images: Tensor, level: float, turn: int, phase: Tensor | None) -> Tensor:
+def _shrink(rule: Rule, images: Tensor, level: Level, turn: int, phase: Tensor | None) -> Tensor:
     """Images (B, T, Y, X) shrunk by a rule.
 
     Of complex images a `phase` (`smooth_phase`) is removed first, and put back at the end. Real and
@@ -240,6 +245,7 @@ def _shrink(rule: Rule, images: Tensor, level: float, turn: int, phase: Tensor |
     if phase is None:
         return rule(images, level, turn)
     parts = torch.cat(split_complex(images * phase.conj()))
+    level = level.repeat(2, 1, 1) if isinstance(level, Tensor) else level
     return join_complex(*rule(parts, level, turn).chunk(2)) * phase
 
 
@@ -259,12 +265,12 @@ def smooth_phase(images: Tensor) -> Tensor | None:
     return ifftc(kspace).sgn()
 
 
-def _falling(first: float, fall: float, n_steps: int) -> list[float]:
+def _falling(first: float, fall: Level, n_steps: int) -> list[Level]:
     """`n_steps` thresholds, geometrically from `first` down to `fall * first`."""
     return [first * fall ** (step / max(1, n_steps - 1)) for step in range(n_steps)]
 
 
-def _shrink_spectrum(images: Tensor, threshold: float) -> Tensor:
+def _shrink_spectrum(images: Tensor, threshold: Level) -> Tensor:
     """Soft threshold of the temporal Fourier coefficients of (B, T, Y, X)."""
     if images.is_complex():
         spectrum = torch.fft.fft(images, dim=1, norm="ortho")
@@ -277,7 +283,7 @@ def _shrink_spectrum(images: Tensor, threshold: float) -> Tensor:
     return torch.fft.irfft(spectrum, n=images.shape[1], dim=1, norm="ortho")
 
 
-def _shrink_singular_values(images: Tensor, threshold: float) -> Tensor:
+def _shrink_singular_values(images: Tensor, threshold: Level) -> Tensor:
     """Soft threshold of the singular values of each sample's Casorati matrix (T, Y X), as a
     fraction of the largest one, by an eigendecomposition of the small Gram matrix (T, T)."""
     matrix = images.flatten(2)  # (B, T, Y X)

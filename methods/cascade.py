@@ -26,9 +26,12 @@ from torch.nn import functional as F
 from methods.baselines import view_sharing, zero_filled
 from methods.layers import BANDS, ShiftBlock, as_convolved, run_block, set_zero, temporal_views
 from methods.start import PATCH, initial_images
+from physics.consistency import DataConsistency
 from physics.fourier import join_complex, split_complex
-from physics.sense import measurement_of
+from physics.noise import noise_level
+from physics.sense import CoilConsistency, measurement_of
 
+USUAL_NOISE, LEAST_NOISE = 0.005, 0.0005  # of the peak; with less, lines are kept nearly exactly
 SUBPIXEL = 2  # blocks of 2 x 2 pixels become channels
 LEVELS = 3  # resolutions of a stage
 
@@ -132,8 +135,9 @@ class Cascade(nn.Module):
         start: str,
     ):
         """`start`: a name in `STARTS`, but "zero_filled". `dc_weight`: v of
-        `DataConsistency.project`; None: infinite. `learn_dc_weight`: train v from that value,
-        separately in each stage."""
+        `DataConsistency.enforce` at a noise of `USUAL_NOISE`, of images without the real-image
+        prior; it falls with the square of the measured noise. None: infinite. `learn_dc_weight`:
+        train v from that value, separately in each stage."""
         super().__init__()
         self.real_image, self.start = real_image, start
         self.gradient_checkpointing = False  # recompute activations in the backward pass
@@ -162,6 +166,7 @@ class Cascade(nn.Module):
             images = initial_images(self.start, measured) if start is None else start
             shared = self.parts_of(view_sharing(measured) - images)
             changed = zero_filled(measured) - images
+        precision = self.precision_of(measured)
         features, reconstructions = None, []
         for i, stage in enumerate(self.stages):
             channels = self.views(images, shared, changed)
@@ -170,11 +175,18 @@ class Cascade(nn.Module):
             )
             parts = correction.unbind(dim=2)
             corrected = images + (parts[0] if self.real_image else join_complex(*parts))
-            weight = None if self.log_weight is None else self.log_weight[i].exp()
+            weight = None if self.log_weight is None else self.log_weight[i].exp() * precision
             images = measured.enforce(corrected, weight)
             changed = images - corrected
             reconstructions.append(images)
         return reconstructions
+
+    def precision_of(self, measured: DataConsistency | CoilConsistency) -> Tensor | float:
+        """How much more precise the measured lines are than in `USUAL_NOISE`, (B, 1, 1, 1)."""
+        if self.log_weight is None or self.real_image:
+            return 1.0
+        noise = noise_level(measured).clamp(min=LEAST_NOISE)
+        return (USUAL_NOISE / noise).square()[:, None, None, None]
 
     def views(self, images: Tensor, shared: Tensor, changed: Tensor) -> Tensor:
         """The input of a stage, (B, T, channels, Y, X)."""

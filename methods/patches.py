@@ -54,7 +54,7 @@ def shift_of(step: int, size: int) -> tuple[int, int]:
 
 def shrink_patches(
     images: Tensor,
-    threshold: float,
+    threshold: float | Tensor,
     shift: tuple[int, int],
     mean_weight: float = 1.0,
     harmonic_power: float = 0.0,
@@ -66,6 +66,7 @@ def shrink_patches(
     Args:
         images: (B, T, Y, X) float32, of a peak of about 1.
         threshold: that of the coarsest detail; it falls to half for the finest, as the signal does.
+            One for all series, or for each, (B, 1, 1).
         shift: of the grid, in pixels; see `shift_of`.
         mean_weight: relative threshold of the temporal mean.
         harmonic_power: the relative threshold of harmonic h of the heartbeat is h to this power.
@@ -85,7 +86,7 @@ def shrink_patches(
     return joined(pixels, images.shape, PATCH, PATCH, shift)
 
 
-def shrink_components(images: Tensor, threshold: float, shift: tuple[int, int]) -> Tensor:
+def shrink_components(images: Tensor, threshold: float | Tensor, shift: tuple[int, int]) -> Tensor:
     """Shrink the coefficients of blocks of 12 x 12 pixels in their own temporal components.
 
     A block as a matrix (T, 144) has low rank: its pixels share few courses over time. These, the
@@ -97,7 +98,8 @@ def shrink_components(images: Tensor, threshold: float, shift: tuple[int, int]) 
     """
     space = patch_transform(BLOCK_PATCH).to(images)
     inside = (BLOCK // BLOCK_PATCH) ** 2  # patches in a block
-    limits = threshold * fineness(BLOCK_PATCH, inside).to(images.device)  # (144,)
+    limits = threshold * fineness(BLOCK_PATCH, inside).to(images.device)  # (144,) or (B, 1, 144)
+    limits = limits if limits.dim() == 1 else limits[:, None]
 
     pixels = patches_of(images, BLOCK, BLOCK_PATCH, shift).unflatten(2, (-1, BLOCK**2))
     blocks = pixels.transpose(1, 2).contiguous()  # (B, N, T, 144)

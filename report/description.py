@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from CS_mask import Condition, Sampling, either, evaluation_masks, hermitian_mirror
-from data.acquisition import energy_kept
+from data.acquisition import Noise, energy_kept
 from data.quality import data_notices
 from data.split import leakage_notice
 from evaluation.sampling_shift import mask_figures, mask_warnings, outside_lines
@@ -78,7 +78,7 @@ def describe(run: Run) -> dict[str, list[str]]:
             f" {'complex' if cine.images.is_complex() else 'real-valued'}, hash {cine.hash}",
             *cine.notices,
             *data_notices(cine.quality),
-            *simulation_lines(s.phase, s.noise, run.n_coils),
+            *simulation_lines(s.phase, run.acquisition.noises, run.n_coils),
             *coil_lines(run),
         ],
         "Split": [
@@ -151,14 +151,14 @@ def run_summary(run: Run, n_epochs: int) -> str:
     )
 
 
-def simulation_lines(phase: bool, noise: float, coils: int | None) -> list[str]:
+def simulation_lines(phase: bool, noise: Noise, coils: int | None) -> list[str]:
     """Phase and noise, which are added to the images before they are undersampled."""
     lines = []
     if phase:
         lines.append("with a smooth random phase; in training a new one for every sample and epoch")
-    if noise:
+    if noise.highest:
         lines.append(
-            f"with complex Gaussian noise in k-space, standard deviation {noise:g} in real and"
+            f"with complex Gaussian noise in k-space, standard deviation {noise} in real and"
             " imaginary part (peak of the images 1, orthonormal transform)"
             + (" of each coil, after whitening" if coils else "")
         )
@@ -240,7 +240,7 @@ def outside_the_training(run: Run) -> list[str]:
     lines = [
         line for masks in test_masks(run).values() for line in outside_lines(masks, run.trained)
     ]
-    noise, known = run.settings.noise, run.trained_noise
+    noise, known = run.acquisition.noises.highest, run.trained_noise
     if noise > NOISIER * known:
         lines.append(
             f"outside of the training: noise {noise:g}, the weights were trained with {known:g}"
@@ -365,7 +365,7 @@ def caveats(run: Run) -> list[str]:
         lines.append(
             "The images come from magnitude images"
             + (" with a synthetic phase" if s.phase else " without phase")
-            + (" and with synthetic noise" if s.noise else " or added noise")
+            + (" and with synthetic noise" if run.acquisition.is_noisy else " or added noise")
             + ": every method scores better here than on raw k-space of a scanner (E. Shimron et"
             " al., 'Implicit data crimes', PNAS 2022)."
         )

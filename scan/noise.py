@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor
 
+from data.acquisition import Noise
 from data.coils import CORNER, FLAT, corners
 from physics.fourier import fftc
 from scan.measurement import Measurement
@@ -42,13 +43,13 @@ def measured_noise(measurement: Measurement) -> float | None:
     return deviation if deviation > LEAST else None
 
 
-def outside_noise(noise: float, trained: float) -> list[str]:
+def outside_noise(noise: float, trained: Noise) -> list[str]:
     """A line if the noise differs much from that which the weights were trained with."""
-    if trained / SIMILAR <= noise <= trained * SIMILAR:
+    if trained.lowest / SIMILAR <= noise <= trained.highest * SIMILAR:
         return []
     return [
         f"outside of the training: noise of {noise:.2g} of the peak, by the corners of k-space; the"
-        f" weights were trained with {trained:g}"
+        f" weights were trained with {trained}"
     ]
 
 

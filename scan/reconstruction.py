@@ -27,6 +27,7 @@ from scan.weights import (
     require_fit,
     sampling_notes,
 )
+from training.run import trained_noise
 
 UNDERSAMPLED = "zero_filled"  # is always shown
 SIMPLE = ("view_sharing",)  # beside the network and the best training-free method
@@ -125,7 +126,7 @@ class Reconstructor:
         notes = [*series.notes, *measurement.notes, *note_on_lines(series, measurement), *warnings]
         outside = sampling_notes(weights, measurement)
         if noise := measured_noise(measurement):
-            outside += outside_noise(noise, weights.settings.get("noise", 0))
+            outside += outside_noise(noise, trained_noise(weights.settings))
             if truth is not None and truth.is_complex():
                 notes += noise_in_scores(noise, measurement, images, truth)
         (number,) = measurement.samples

@@ -14,7 +14,7 @@ from methods.calibration import can_be_calibrated
 from methods.start import ZERO_FILLED
 from scan.measurement import Measurement
 from training import checkpoint as ckpt
-from training.run import trained_sampling
+from training.run import trained_noise, trained_sampling
 from util.errors import InputError
 
 
@@ -94,7 +94,8 @@ def training_lines(weights: Weights) -> list[str]:
     """What the weights were trained on, in words."""
     s = weights.settings
     kind = "real-valued images" if weights.needs_real else "complex images"
-    added = [f"noise {s['noise']:g}"] if s.get("noise") else []
+    noise = trained_noise(s)
+    added = [f"noise {noise}"] if noise.highest else []
     added += ["a synthetic phase"] if s.get("phase") else []
     added += [f"{s['coils']} simulated coils"] if s.get("coils") else []
     size = "x".join(map(str, weights.shape)) if weights.shape else "unknown"

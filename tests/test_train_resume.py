@@ -12,7 +12,6 @@ from helpers import CASCADE, TINY, copy_run, error_of, report_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from evaluation import bench, lesion_score
-from methods.start import OF_PATCH
 from report import pictures
 from train import train
 from training import checkpoint as ckpt
@@ -98,7 +97,7 @@ def test_resume_in_mid_epoch_is_bit_equal(finished, tmp_path, tiny_npz, max_step
 
 
 def test_cascade_resumes_with_the_same_bits(tmp_path, tiny_npz, monkeypatch):
-    monkeypatch.setitem(OF_PATCH, "n_steps", 8)  # for time
+    monkeypatch.setattr("methods.start.N_STEPS", 8)  # for time
     settings = CASCADE | {"start": "patch", "mask_pool": 2}
     returned = train(tmp_path / "whole", data=tiny_npz, **settings)
     with pytest.raises(Interrupted):

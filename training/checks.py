@@ -67,7 +67,7 @@ def check_settings(settings: Settings) -> None:
     if mask_file(settings["pattern"]):
         del choices["pattern"]
     require_choices(settings, choices)
-    for name in ("pattern", "acc", "sample_n", "partial_fourier"):
+    for name in ("pattern", "acc", "sample_n", "partial_fourier", "noise"):
         if settings[name] == ():
             raise InputError(f"{flag(name)} has no value, expected one or more")
     for name in ("data", "initial_weights"):
@@ -75,9 +75,10 @@ def check_settings(settings: Settings) -> None:
             raise InputError(f"{flag(name)} is empty text: name a file")
     if settings["model"] == "cascade" and settings["start"] == ZERO_FILLED:
         raise InputError("--start zero_filled is for U-Nets: leave it out for the cascade's own")
-    acc = settings["acc"]
-    if isinstance(acc, tuple) and (len(acc) != 2 or acc[0] > acc[1]):
-        raise InputError(f"--acc is {acc}, expected one acceleration, or a lowest and a highest")
+    for name in ("acc", "noise"):
+        found = several(settings[name])
+        if len(found) > 2 or found[0] > found[-1]:
+            raise InputError(f"{flag(name)} is {found}, expected one, or a lowest and a highest")
     if settings["learn_dc_weight"] and settings["dc_weight"] is None:
         raise InputError("--learn-dc-weight needs a --dc-weight to start from, such as 10")
     if settings["cuda_graph"] and settings["gradient_checkpointing"]:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from CS_mask import UNNAMED, Condition, Sampling
-from data.acquisition import Acquisition
+from data.acquisition import Acquisition, Noise
 from data.batches import TrainingDraws
 from dataset import Cine
 from methods.start import PATCH, ZERO_FILLED
@@ -168,6 +168,11 @@ def sampling_of(settings: Mapping[str, Any], given: tuple[tuple[str, ...], ...] 
 def trained_sampling(checkpoint: Mapping[str, Any]) -> Sampling:
     """The sampling that the weights of a checkpoint were trained on."""
     return sampling_of(checkpoint["settings"], checkpoint["data"].get("masks", ()))
+
+
+def trained_noise(settings: Mapping[str, Any]) -> Noise:
+    """The noise that weights of these settings, perhaps older ones, were trained with."""
+    return Noise.of(settings.get("noise", 0.0))
 
 
 def several(value: Any) -> tuple:

@@ -162,6 +162,14 @@ def test_noise_is_in_the_measured_lines_and_not_in_the_truth():
         assert part.std().item() == pytest.approx(0.05, rel=0.1)
 
 
+def test_each_sample_draws_its_noise_from_a_range():
+    both = torch.cat([batch_of([(0, i)], noise=(0.01, 0.05)).aliased for i in range(9)])
+    clean = torch.cat([batch_of([(0, i)]).aliased for i in range(9)])
+    noise = (both - clean).abs().square().mean(dim=(1, 2, 3)).mul(2).sqrt()  # a quarter is measured
+    assert 0.008 < noise.min() < noise.max() < 0.055
+    assert noise.max() > 1.5 * noise.min()
+
+
 @pytest.mark.parametrize("settings", [{}, {"phase": True, "noise": 0.01, "sampling": BETWEEN}])
 def test_evaluation_is_fixed_and_whole(settings):
     acquisition = replace(ACQUISITION, **settings)

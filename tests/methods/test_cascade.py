@@ -8,6 +8,7 @@ from methods.start import KT_SPARSE, PATCH, VIEW_SHARING, initial_images
 from model import build_model
 from physics.consistency import DataConsistency
 from physics.fourier import fftc, undersample
+from physics.sense import measurement_of
 
 
 def example(n_frames: int = 8, ny: int = 32, nx: int = 24, batch: int = 1):
@@ -39,7 +40,7 @@ def test_training_starts_at_the_training_free_start(real_image):
     measured = DataConsistency(aliased, mask, real_image)
     for name in (VIEW_SHARING, KT_SPARSE, PATCH):
         network = Cascade(**STAGES | {"real_image": real_image, "start": name})
-        start = initial_images(name, measured)
+        start = measured.enforce(initial_images(name, measured))  # patch leaves noise out
         torch.testing.assert_close(network(aliased, mask), start, atol=1e-5, rtol=1e-5)
         given = torch.rand_like(start)
         kept = measured.enforce(given)
@@ -133,3 +134,20 @@ def test_stage_starts_at_zero_and_the_default_is_small():
     assert not correction.any()
     default = build_model("cascade", **STAGES | {"stages": 4})
     assert sum(p.numel() for p in default.parameters()) <= 1_500_000
+
+
+def test_measured_lines_of_complex_images_count_less_with_more_noise():
+    settings = STAGES | {"real_image": False, "dc_weight": 10.0}
+    network = Cascade(**settings)
+    torch.manual_seed(0)
+    rows = torch.arange(64) - 32
+    images = torch.exp(-((rows[:, None] ** 2 + rows**2) / 400)).expand(3, 8, 64, 64)
+    noise = torch.randn(3, 8, 64, 64, dtype=torch.complex64)
+    deviation = 2**0.5 * torch.tensor([0.0, 0.009, 0.014])[:, None, None, None]
+    mask = torch.ones(3, 8, 64, 1)
+    precision = network.precision_of(measurement_of(images + deviation * noise, mask))
+    assert precision.shape == (3, 1, 1, 1)
+    wanted = torch.tensor([100, 1, 0.25])[:, None, None, None]
+    torch.testing.assert_close(precision, wanted, rtol=0.2, atol=0)
+    # of real images the noise is not known
+    assert Cascade(**settings | {"real_image": True}).precision_of(None) == 1

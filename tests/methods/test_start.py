@@ -3,23 +3,24 @@ import torch
 from helpers import UNET, randomised, sampling
 
 from CS_mask import evaluation_masks
-from methods.baselines import kt_sparse, patch_low_rank, view_sharing
+from methods.baselines import kt_sparse, view_sharing
 from methods.start import (
     KT_FALL,
     KT_SPARSE,
     KT_STEPS,
     KT_THRESHOLD,
-    OF_PATCH,
     PATCH,
     STARTS,
     VIEW_SHARING,
     ZERO_FILLED,
     InitialImage,
     initial_images,
+    patch_start,
 )
 from model import build_model
 from physics.consistency import DataConsistency
 from physics.fourier import undersample
+from physics.sense import measurement_of
 
 UNETS = ("unet", "unet_resnet", "cnn3d")
 PRIOR = pytest.mark.parametrize("real_image", [True, False])
@@ -29,7 +30,7 @@ BETTER = pytest.mark.parametrize("start", [VIEW_SHARING, KT_SPARSE, PATCH])
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch):
     """Fewer steps, for time, and because on random images rounding grows from step to step."""
-    monkeypatch.setitem(OF_PATCH, "n_steps", 16)
+    monkeypatch.setattr("methods.start.N_STEPS", 16)
 
 
 def example(n_frames: int = 8, ny: int = 32, nx: int = 36, phase: bool = False):
@@ -57,9 +58,24 @@ def test_a_start_is_the_training_free_method_of_its_name(real_image):
     for name, images in (
         (VIEW_SHARING, view_sharing(measured)),
         (KT_SPARSE, kt_sparse(measured, KT_THRESHOLD, KT_FALL, KT_STEPS)),
-        (PATCH, patch_low_rank(measured, **OF_PATCH)),
+        (PATCH, patch_start(measured)),
     ):
         assert torch.equal(initial_images(name, measured), images)
+
+
+def test_the_patch_start_ends_at_the_noise_of_each_sample():
+    rows = torch.arange(48) - 24
+    images = torch.exp(-((rows[:, None] ** 2 + rows**2) / 200)).expand(2, 8, 48, 48)
+    noise = torch.randn(2, 8, 48, 48, dtype=torch.complex64, generator=torch.manual_seed(0))
+    noisy = images + torch.tensor([0.0, 0.03])[:, None, None, None] * noise
+    mask = torch.from_numpy(evaluation_masks(range(2), (8, 48), sampling(3), data_seed=0))
+    aliased = undersample(noisy, mask)
+    start = patch_start(measurement_of(aliased, mask))
+    alone = [patch_start(measurement_of(aliased[i : i + 1], mask[i : i + 1])) for i in (0, 1)]
+    torch.testing.assert_close(start, torch.cat(alone))
+    kept = (undersample(start, mask) - aliased).abs().square().mean(dim=(1, 2, 3))
+    assert kept[0] < 1e-10  # noiseless lines stay as they are, the others lose noise
+    assert kept[1] > 1e-5
 
 
 @PRIOR
@@ -91,7 +107,10 @@ def test_a_start_that_is_given_is_what_would_be_made(model, real_image):
 def test_training_starts_at_the_start(model, start, real_image, data_consistency):
     _, mask, aliased = example(phase=not real_image)
     network = make(model, start, real_image, data_consistency=data_consistency)
-    images = initial_images(start, DataConsistency(aliased, mask, real_image))
+    measured = DataConsistency(aliased, mask, real_image)
+    images = initial_images(start, measured)
+    if data_consistency:  # the patch start of a random image has less noise
+        images = measured.enforce(images)
     made = network(aliased, mask)
     assert made.is_complex() is (data_consistency and not real_image)
     if not (made.is_complex() or real_image):

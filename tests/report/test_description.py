@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from helpers import sampling
 
 from CS_mask import Condition, Sampling, evaluation_masks
+from data.acquisition import Noise
 from report.description import baseline_lines, decay_warning, mask_line, remedies, simulation_lines
 
 TUNED = {
@@ -57,10 +58,11 @@ def test_lines_of_other_patterns_are_counted():
 
 
 def test_phase_and_noise_are_named_only_if_they_are_added():
-    assert simulation_lines(phase=False, noise=0.0, coils=None) == []
-    both = simulation_lines(phase=True, noise=0.005, coils=None)
+    assert simulation_lines(False, Noise.of(0.0), coils=None) == []
+    both = simulation_lines(True, Noise.of((0.005, 0.03)), coils=None)
     assert len(both) == 2
-    assert "of each coil" in simulation_lines(phase=True, noise=0.005, coils=8)[1]
+    assert "standard deviation 0.005 to 0.03 in real" in both[1]
+    assert "of each coil" in simulation_lines(True, Noise.of(0.005), coils=8)[1]
 
 
 def test_weight_decay_of_a_cascade_is_warned_of():

@@ -5,6 +5,7 @@ import pytest
 import torch
 from helpers import sampling
 
+from data.acquisition import Noise
 from metrics import psnr
 from phantom.scanner import phantom
 from physics.fourier import fftc, ifftc
@@ -40,9 +41,9 @@ def test_no_noise_is_found_where_there_is_none_or_signal_or_no_phase():
 
 
 def test_noise_unlike_that_of_the_training_is_said():
-    assert outside_noise(0.006, 0.005) == []
-    assert "noise of 0.022 of the peak" in outside_noise(0.022, 0.005)[0]
-    assert "trained with 0" in outside_noise(0.022, 0)[0]
+    assert outside_noise(0.006, Noise.of(0.005)) == []
+    assert "noise of 0.022 of the peak" in outside_noise(0.022, Noise.of(0.005))[0]
+    assert "trained with 0" in outside_noise(0.022, Noise.of(0.0))[0]
 
 
 def test_the_perfect_image_is_at_the_limit_that_noise_sets():
