@@ -17,6 +17,32 @@ from util.command_line import as_flags
 
 matplotlib.use("agg")
 
+GPU_TESTS = Path(__file__).parent / "gpu"
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--gpu", nargs="?", const="cuda", metavar="DEVICE",
+        help="only the tests of tests/gpu, in one process, on this device (default: cuda)",
+    )  # fmt: skip
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    if config.getoption("--gpu"):
+        config.option.numprocesses = 0
+    else:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before anything asks CUDA
+
+
+def pytest_collection_modifyitems(config, items):
+    """With `--gpu` the tests of that folder, else the others."""
+    wanted = bool(config.getoption("--gpu"))
+    others = [item for item in items if (GPU_TESTS in item.path.parents) is not wanted]
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in set(others)]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def threads():
