@@ -16,7 +16,7 @@ from report import pictures
 from train import train
 from training import checkpoint as ckpt
 from training import loop, step
-from training.run_folder import is_finished, read_config, write_config
+from training.run_folder import is_finished, read_config, read_history, write_config
 from util import machine
 from util.command_line import as_flags
 from util.errors import EXIT_INTERRUPTED, InputError, Interrupted
@@ -70,7 +70,7 @@ def test_interrupted_and_resumed_is_bit_equal(tmp_path, tiny_npz, whole, number)
         assert f"stopped by {signal.Signals(number).name} in epoch" in done.stderr
         assert "--resume" in done.stderr
         assert done.stderr.count("\n") == 1
-    assert ckpt.load_checkpoint(broken / ckpt.LAST)["epoch"] >= 1
+        assert ckpt.load_checkpoint(broken / ckpt.LAST)["epoch"] >= 1
     assert not (broken / "metrics.csv").exists()
 
     train(broken, resume=True)
@@ -132,6 +132,7 @@ def test_resume_needs_no_initial_weights_and_names_changes(tmp_path, tiny_npz, f
     assert (folder / "metrics.csv").exists()
 
 
+@pytest.mark.usefixtures("every_epoch")
 def test_full_disk_in_training(tmp_path, tiny_npz, monkeypatch):
     save = torch.save
     saved = []
@@ -165,6 +166,35 @@ def test_losses_read_later_and_batches_made_ahead_change_no_bit(
     assert all(torch.equal(value, second["weights"][k]) for k, value in first["weights"].items())
 
 
+def test_what_was_trained_since_the_last_minute_is_repeated_with_the_same_bits(
+    finished, tmp_path, tiny_npz, monkeypatch
+):
+    take_step, folder = step.Stepper.step, tmp_path / "run"
+
+    def end(self, draws, batches):
+        if len(self.training.history) == 3:
+            raise SystemError("the machine is gone")
+        return take_step(self, draws, batches)
+
+    monkeypatch.setattr(step.Stepper, "step", end)
+    with pytest.raises(SystemError):
+        train(folder, data=tiny_npz, **TINY)
+    assert len(read_history(folder)) == 3
+    assert ckpt.load_checkpoint(folder / ckpt.LAST)["epoch"] == 0
+    monkeypatch.undo()
+    assert train(folder, resume=True) == finished[1]
+    assert len(read_history(folder)) == TINY["num_epochs"]
+    first, second = (ckpt.load_checkpoint(f / ckpt.LAST) for f in (finished[0], folder))
+    assert all(torch.equal(value, second["weights"][k]) for k, value in first["weights"].items())
+
+
+@pytest.fixture
+def every_epoch(monkeypatch):
+    """Training saves its state after every epoch."""
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0)
+
+
+@pytest.mark.usefixtures("every_epoch")
 def test_non_finite_loss_keeps_the_last_good_checkpoint(tmp_path, tiny_npz, monkeypatch):
     take_step = step.Stepper.step
 
@@ -179,6 +209,7 @@ def test_non_finite_loss_keeps_the_last_good_checkpoint(tmp_path, tiny_npz, monk
     assert (state["epoch"], state["step"]) == (2, 0)
 
 
+@pytest.mark.usefixtures("every_epoch")
 def test_non_finite_weights_are_not_saved(tmp_path, tiny_npz, monkeypatch):
     take_step = step.Stepper.step
 

@@ -22,6 +22,8 @@ from training.step import Stepper
 from util.machine import peak_memory
 from util.stop import StopRequest
 
+SAVE_SECONDS = 60  # between the ends of two epochs that save the state of training: so much is lost
+
 
 class Listener(Protocol):
     """What is told of the progress of training (`report/report.py`)."""
@@ -151,7 +153,9 @@ def close_epoch(run: Run, training: Training, validated: bool) -> dict[str, floa
     if validated and training.scores["psnr"] > training.best_psnr:
         training.best_psnr = training.scores["psnr"]
         save(run, training, ckpt.BEST)
-    save(run, training, ckpt.LAST)
+    due = epoch == run.settings.num_epochs or time.monotonic() - training.saved >= SAVE_SECONDS
+    if run.world.from_first(due):
+        save(run, training, ckpt.LAST)
     return entry
 
 

@@ -1,6 +1,7 @@
 """A prepared run, the state of its training, and saving and restoring that state."""
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -140,6 +141,7 @@ class Training:
     scores: dict[str, float] = field(default_factory=dict)  # of the last validation
     # of steps whose loss was not read yet: number in the epoch, samples, and loss on the device
     unread: list[tuple[int, list[int], torch.Tensor]] = field(default_factory=list)
+    saved: float = -math.inf  # when the last checkpoint was written, on a clock of this process
 
     @property
     def evaluated(self) -> nn.Module:
@@ -189,6 +191,8 @@ def save(run: Run, training: Training, name: str) -> None:
     checkpoint = snapshot(run, training, inference_only=name == ckpt.BEST)
     if run.world.is_first:
         ckpt.save_checkpoint(run.folder / name, checkpoint)
+    if name == ckpt.LAST:
+        training.saved = time.monotonic()
 
 
 def snapshot(run: Run, training: Training, inference_only: bool) -> dict[str, Any]:
