@@ -141,7 +141,7 @@ def train(
     lesions: bool = False,  # also test how small lesions in the heart are reconstructed
     num_pictures: int = 5,  # test samples to draw pictures of
     picture_dpi: int = 100,  # resolution of the pictures; a frame is two inches wide
-    arrays: str = "all",  # reconstructions.npz: 'all', 'small' (float16, no aliased) or 'none'
+    arrays: str = "small",  # reconstructions.npz: 'all', 'small' (float16, no aliased) or 'none'
     validate_every: int = 1,  # epochs between validations; the last is always validated
     resume: bool = False,  # continue the run in output_folder, with its settings
 ) -> dict[str, dict[str, float]]:
@@ -359,6 +359,7 @@ def score_test(
         ]
         report.finish(Results(rows, lesions, times), gallery)
         journal.remove()
+        (run.folder / ckpt.LAST).unlink(missing_ok=True)  # nothing is left to continue
         rows = run_folder.read_metrics(run.folder)  # with the digits that are stored
     return run.world.from_first(mean_scores(rows))
 

@@ -35,7 +35,7 @@ References:
     27:372-376, 1983.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -44,6 +44,7 @@ from torch import Tensor
 from methods.patches import BLOCK, PATCH, shift_of, shrink_components, shrink_patches
 from physics.consistency import DataConsistency
 from physics.fourier import fftc, ifftc, join_complex, split_complex
+from physics.noise import noise_level
 from physics.sense import CoilConsistency, measurement_of
 
 # (aliased, mask) to images, as networks are called; of several coils (aliased, mask, maps)
@@ -59,6 +60,7 @@ TV_STEP, COIL_TV_STEP = 0.5, 0.44
 FALL = 0.01  # ratio of the last threshold to the first
 PATCH_STEPS = 48  # of patch_sparse
 PHASE_RESOLUTION = 1 / 3  # of the phase that is removed from complex images
+IN_NOISE = 0.7  # last threshold of the methods with patches, at least, relative to the noise
 MOMENTUM = 0.45  # at most, of the methods with patches
 MEAN_WEIGHT, HARMONIC_POWER = 2.0, -0.3  # of the sparse steps of patch_low_rank
 
@@ -178,24 +180,24 @@ def patch_sparse(
 
     Each step shrinks the coefficients of patches of 4 x 4 pixels (`shrink_patches`) and puts the
     measured lines back, `x <- P(S_t(x + a (x - x')))` for the images x' of the step before. The
-    threshold falls geometrically from `first` to `last`; in noise it ends near the noise. `exact`:
-    0 leaves the lines of the last step shrunk, which removes their noise. On two CPU cores a step
-    on 20 x 192 x 192 takes 10 ms.
+    threshold falls geometrically from `first` to `last`, or to `IN_NOISE` times the noise, if that
+    is more. `exact`: 0 leaves the lines of the last step shrunk, which removes their noise; 1 does
+    so in noise alone. On two CPU cores a step on 20 x 192 x 192 takes 10 ms.
     """
 
     def sparse(images: Tensor, level: Level, turn: int) -> Tensor:
         return shrink_patches(images, level, shift_of(turn, PATCH))
 
-    return _shrunk_by_turns(measured, [sparse], _falling(first, last / first, n_steps), exact)
+    return _shrunk_by_turns(measured, [sparse], first, last, n_steps, exact)
 
 
 def patch_low_rank(
     measured: Measured,
     first: float,
-    last: Level,
+    last: float,
     ratio: float,
     n_steps: int,
-    exact: int | Tensor,
+    exact: int,
 ) -> Tensor:
     """Sparse patches in space and temporal frequency, and in temporal components of their own, in
     turn.
@@ -204,8 +206,6 @@ def patch_low_rank(
     components of each block (`shrink_components`), with `ratio` times the threshold. They follow
     motion that is not periodic, and contrast that moves through a block, with few components. On
     two CPU cores a step on 20 x 192 x 192 takes 15 ms, with 8 coils 90.
-
-    `last` and `exact` may differ between samples: (B, 1, 1), and (B, 1, 1, 1) bool.
     """
 
     def sparse(images: Tensor, level: Level, turn: int) -> Tensor:
@@ -214,25 +214,29 @@ def patch_low_rank(
     def low_rank(images: Tensor, level: Level, turn: int) -> Tensor:
         return shrink_components(images, ratio * level, shift_of(turn, BLOCK))
 
-    levels = _falling(first, last / first, n_steps)
-    return _shrunk_by_turns(measured, [sparse, low_rank], levels, exact)
+    return _shrunk_by_turns(measured, [sparse, low_rank], first, last, n_steps, exact)
 
 
 def _shrunk_by_turns(
-    measured: Measured, rules: list[Rule], levels: Sequence[Level], exact: int | Tensor
+    measured: Measured, rules: list[Rule], first: float, last: float, n_steps: int, exact: int
 ) -> Tensor:
     """From the view-shared images, each step shrinks by the next of the `rules` and puts the
     measured lines back. It begins ahead of the images, by momentum."""
     images = before = view_sharing(measured)
+    end: Level = last
+    if not measured.real_image:
+        of_noise = IN_NOISE * noise_level(measured)[:, None, None]
+        end, noiseless = of_noise.clamp(min=last), (of_noise <= last)[..., None]
+    levels = _falling(first, end / first, n_steps)
     phase = smooth_phase(images)
     for step, level in enumerate(levels):
         ahead = images + min(step / (step + 3), MOMENTUM) * (images - before)
         before = images
         shrunk = _shrink(rules[step % len(rules)], ahead, level, step // len(rules), phase)
         images = measured.enforce(shrunk)
-    if isinstance(exact, Tensor):
-        return torch.where(exact, images, shrunk)
-    return images if exact else shrunk
+    if not exact:
+        return shrunk
+    return images if measured.real_image else torch.where(noiseless, images, shrunk)
 
 
 def _shrink(rule: Rule, images: Tensor, level: Level, turn: int, phase: Tensor | None) -> Tensor:

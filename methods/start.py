@@ -3,8 +3,8 @@
 A start is computed from the aliased image and its mask alone, without gradient. "zero_filled" is
 the aliased image itself, as in the reference system; "view_sharing" and "kt_sparse" are the
 training-free methods of these names (see `methods/baselines.py`), k-t sparse with a few steps;
-"patch" is `patch_low_rank`, nearly to its end, which in noise comes earlier. That takes longer than
-the networks, so that training makes it once and gives it to them (`training/loading.py`).
+"patch" is `patch_low_rank`, nearly to its end. That takes longer than the networks, so that
+training makes it once and gives it to them (`training/loading.py`).
 """
 
 import torch
@@ -14,15 +14,13 @@ from methods.baselines import Measured, kt_sparse, patch_low_rank, view_sharing,
 from methods.layers import in_float32
 from physics.coils import combine
 from physics.fourier import join_complex, split_complex
-from physics.noise import noise_level
 from physics.sense import measurement_of
 
 ZERO_FILLED, VIEW_SHARING = "zero_filled", "view_sharing"
 KT_SPARSE, PATCH = "kt_sparse", "patch"
 STARTS = (ZERO_FILLED, VIEW_SHARING, KT_SPARSE, PATCH)
 KT_THRESHOLD, KT_FALL, KT_STEPS = 0.02, 0.25, 6  # of the k-t sparse start
-FIRST, RATIO, N_STEPS = 0.05, 1.4, 100  # of the patch start
-LAST, LAST_IN_NOISE = 0.0025, 0.7  # threshold of its last step; times the noise, if that is more
+OF_PATCH = {"first": 0.05, "last": 0.0025, "ratio": 1.4, "n_steps": 100, "exact": 1}
 MAGNITUDE_EPSILON = 1e-12  # (1e-6 of the peak)^2: a finite gradient if both parts are zero
 
 
@@ -34,17 +32,8 @@ def initial_images(name: str, measured: Measured) -> Tensor:
         if name == KT_SPARSE:
             return kt_sparse(measured, KT_THRESHOLD, KT_FALL, KT_STEPS)
         if name == PATCH:
-            return patch_start(measured)
+            return patch_low_rank(measured, **OF_PATCH)  # type: ignore[arg-type]
         return view_sharing(measured)
-
-
-def patch_start(measured: Measured) -> Tensor:
-    """`patch_low_rank` down to the noise; where that decides, the measured lines stay shrunk."""
-    if measured.real_image:
-        return patch_low_rank(measured, FIRST, LAST, RATIO, N_STEPS, exact=1)
-    level = LAST_IN_NOISE * noise_level(measured)[:, None, None]
-    last, exact = level.clamp(min=LAST), (level <= LAST)[..., None]
-    return patch_low_rank(measured, FIRST, last, RATIO, N_STEPS, exact)
 
 
 class InitialImage:

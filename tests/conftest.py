@@ -14,6 +14,7 @@ from helpers import TINY, make_images
 
 from train import train
 from util.command_line import as_flags
+from util.errors import Interrupted
 
 matplotlib.use("agg")
 
@@ -92,3 +93,12 @@ def finished(tmp_path_factory, tiny_npz):
     """A finished tiny run: its folder, and what `train()` returned."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     return folder, train(str(folder), data=str(tiny_npz), **TINY | {"num_pictures": 1})
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, tiny_npz):
+    """The folder of the same run, stopped before its test."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    with pytest.raises(Interrupted):
+        train(folder, data=tiny_npz, **TINY | {"num_pictures": 1}, max_steps=12)
+    return folder

@@ -32,6 +32,7 @@ TINY = {
     "sample_n": 4,
     "num_pictures": 0,
     "picture_dpi": 40,
+    "arrays": "all",
     "device": "cpu",
     "precision": "float32",
     "baselines": ("zero_filled", "time_average", "view_sharing"),
@@ -233,9 +234,9 @@ def error_of(done: subprocess.CompletedProcess, status: int = 2) -> str:
     return done.stderr
 
 
-def copy_run(finished, folder):
-    """An unfinished run: a copy of the finished one without its mark."""
+def copy_run(trained, folder):
+    """A copy of an unfinished run, of what it needs to go on."""
     folder.mkdir()
     for name in ("config.json", ckpt.BEST, ckpt.LAST):
-        (folder / name).write_bytes((finished[0] / name).read_bytes())
+        (folder / name).write_bytes((trained / name).read_bytes())
     return folder

@@ -55,8 +55,8 @@ def result_of(folder: Path) -> tuple:
         {name: value for name, value in entry.items() if name not in MEASURED}
         for entry in read_history(folder)
     ]
-    last = ckpt.load_checkpoint(folder / ckpt.LAST)
-    weights = {name: value.numpy().tobytes() for name, value in last["weights"].items()}
+    best = ckpt.load_checkpoint(folder / ckpt.BEST)
+    weights = {name: value.numpy().tobytes() for name, value in best["weights"].items()}
     with np.load(folder / "reconstructions.npz") as arrays:
         images = {name: arrays[name].tobytes() for name in arrays.files}
     pictures = sorted(path.relative_to(folder) for path in folder.rglob("*.png"))

@@ -12,7 +12,7 @@ from data.augmentation import AUGMENTATIONS, augment
 from evaluation.tuning import available_baselines
 from methods.averaging import averaged
 from methods.baselines import BASELINES, baseline
-from methods.start import STARTS, ZERO_FILLED
+from methods.start import OF_PATCH, STARTS, ZERO_FILLED
 from metrics import SCORES
 from model import MODELS, architecture_settings, build_model
 from training.optimisation import LOSSES, training_loss
@@ -28,7 +28,7 @@ KINDS = [(True, None), (False, None), (False, 3)]  # real-image prior, coils
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch):
     """All are alike, as nothing is computed."""
-    monkeypatch.setattr("methods.start.N_STEPS", 2)
+    monkeypatch.setitem(OF_PATCH, "n_steps", 2)
 
 
 def measured(n_coils: int | None) -> tuple[torch.Tensor, ...]:

@@ -121,7 +121,7 @@ def test_initial_weights_of_a_stranger(tmp_path, tiny_npz, finished, change, arc
         train(tmp_path / "run", data=tiny_npz, initial_weights=str(path), **TINY)
 
 
-def test_other_folders_are_left_alone(tmp_path, tiny_npz, finished, monkeypatch):
+def test_other_folders_are_left_alone(tmp_path, tiny_npz, finished, trained, monkeypatch):
     def refused(folder, message, **settings):
         with pytest.raises(InputError, match=message):
             train(folder, data=tiny_npz, **TINY | settings)
@@ -131,7 +131,7 @@ def test_other_folders_are_left_alone(tmp_path, tiny_npz, finished, monkeypatch)
     assert train(finished[0], resume=True) == finished[1]  # says so, and does nothing
     assert {p: p.read_bytes() for p in finished[0].rglob("*") if p.is_file()} == before
 
-    refused(copy_run(finished, tmp_path / "unfinished"), "holds an unfinished run")
+    refused(copy_run(trained, tmp_path / "unfinished"), "holds an unfinished run")
     (tmp_path / "file").write_text("mine")
     refused(tmp_path / "file", "is a file")
     refused("  ", "is empty text")

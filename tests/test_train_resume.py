@@ -3,6 +3,7 @@
 import re
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from helpers import CASCADE, TINY, copy_run, error_of, report_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from evaluation import bench, lesion_score
+from methods.start import OF_PATCH
 from report import pictures
 from train import train
 from training import checkpoint as ckpt
@@ -21,6 +23,7 @@ from util import machine
 from util.command_line import as_flags
 from util.errors import EXIT_INTERRUPTED, InputError, Interrupted
 
+MEASURED = ("seconds", "peak_memory")  # in the history, of this run alone
 LONG = TINY | {"num_epochs": 15, "dropout": 0.1}  # long enough to be interrupted
 
 
@@ -50,9 +53,9 @@ def edit_settings(folder, **settings) -> None:
 
 
 @pytest.fixture
-def unfinished(tmp_path, finished):
-    """A copy of the finished run, which is to be tested again."""
-    return copy_run(finished, tmp_path / "run")
+def unfinished(tmp_path, trained):
+    """A copy of the trained run, which is to be tested."""
+    return copy_run(trained, tmp_path / "run")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -75,13 +78,26 @@ def test_interrupted_and_resumed_is_bit_equal(tmp_path, tiny_npz, whole, number)
 
     train(broken, resume=True)
     assert (broken / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
-    for name in (ckpt.BEST, ckpt.LAST):
-        first, second = (ckpt.load_checkpoint(folder / name) for folder in (whole, broken))
-        for key, value in first["weights"].items():
-            assert torch.equal(value, second["weights"][key]), key
+    assert not (broken / ckpt.LAST).exists()  # nothing is left to continue
+    assert_same_training(whole, broken)
     for name, tag in (("broken", "Validation/psnr"), ("broken-train", "Validation/loss")):
         events = EventAccumulator(str(broken / "tensorboard" / name)).Reload()
         assert [event.step for event in events.Scalars(tag)] == list(range(1, 16))
+
+
+def assert_same_training(first: Path, second: Path) -> None:
+    """Two runs have the same weights and the same losses and scores after every epoch."""
+    for (name, value), other in zip(weights_of(first), weights_of(second), strict=True):
+        assert torch.equal(value, other[1]), name
+    ours, theirs = (
+        [{k: v for k, v in entry.items() if k not in MEASURED} for entry in read_history(folder)]
+        for folder in (first, second)
+    )
+    assert ours == theirs
+
+
+def weights_of(folder: Path) -> list[tuple[str, torch.Tensor]]:
+    return list(ckpt.load_checkpoint(folder / ckpt.BEST)["weights"].items())
 
 
 @pytest.mark.parametrize("max_steps", [1, 3, 11, 12])
@@ -97,18 +113,13 @@ def test_resume_in_mid_epoch_is_bit_equal(finished, tmp_path, tiny_npz, max_step
 
 
 def test_cascade_resumes_with_the_same_bits(tmp_path, tiny_npz, monkeypatch):
-    monkeypatch.setattr("methods.start.N_STEPS", 8)  # for time
+    monkeypatch.setitem(OF_PATCH, "n_steps", 8)  # for time
     settings = CASCADE | {"start": "patch", "mask_pool": 2}
     returned = train(tmp_path / "whole", data=tiny_npz, **settings)
     with pytest.raises(Interrupted):
         train(tmp_path / "broken", data=tiny_npz, **settings, max_steps=14)
     assert train(tmp_path / "broken", resume=True) == returned
-    first, second = (
-        ckpt.load_checkpoint(tmp_path / name / ckpt.LAST) for name in ("whole", "broken")
-    )
-    for key in ("weights", "training_weights"):
-        assert first[key]
-        assert all(torch.equal(value, second[key][name]) for name, value in first[key].items())
+    assert_same_training(tmp_path / "whole", tmp_path / "broken")
 
 
 def test_max_minutes_stops_as_a_signal_does(tmp_path, tiny_npz, run_command):
@@ -160,10 +171,7 @@ def test_losses_read_later_and_batches_made_ahead_change_no_bit(
     with pytest.raises(Interrupted):
         train(tmp_path / "run", data=tiny_npz, **TINY, max_steps=5)
     assert train(tmp_path / "run", resume=True) == finished[1]
-    first, second = (ckpt.load_checkpoint(f / ckpt.LAST) for f in (finished[0], tmp_path / "run"))
-    losses = ([entry["train/loss"] for entry in state["history"]] for state in (first, second))
-    assert next(losses) == next(losses)
-    assert all(torch.equal(value, second["weights"][k]) for k, value in first["weights"].items())
+    assert_same_training(finished[0], tmp_path / "run")
 
 
 def test_what_was_trained_since_the_last_minute_is_repeated_with_the_same_bits(
@@ -184,8 +192,7 @@ def test_what_was_trained_since_the_last_minute_is_repeated_with_the_same_bits(
     monkeypatch.undo()
     assert train(folder, resume=True) == finished[1]
     assert len(read_history(folder)) == TINY["num_epochs"]
-    first, second = (ckpt.load_checkpoint(f / ckpt.LAST) for f in (finished[0], folder))
-    assert all(torch.equal(value, second["weights"][k]) for k, value in first["weights"].items())
+    assert_same_training(finished[0], folder)
 
 
 @pytest.fixture

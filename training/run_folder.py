@@ -129,7 +129,7 @@ def stored_settings(
     if differing:
         remedy = "leave them out, or start a new run in another folder"
         if is_finished(folder):
-            remedy += f", from its weights with --initial-weights {folder / 'checkpoint_last.pt'}"
+            remedy += f", from its weights with --initial-weights {folder / 'checkpoint_best.pt'}"
         raise InputError(
             f"--resume continues with the settings of the run, but these differ:"
             f" {', '.join(differing)}: {remedy}"

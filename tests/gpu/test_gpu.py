@@ -104,7 +104,7 @@ def test_two_runs_and_a_resumed_one_have_the_same_bits(gpu, name, tmp_path, tiny
         train(tmp_path / "resumed", **settings, max_steps=5)
     train(tmp_path / "resumed", resume=True)
     first, *others = (
-        ckpt.load_checkpoint(tmp_path / folder / ckpt.LAST)["weights"]
+        ckpt.load_checkpoint(tmp_path / folder / ckpt.BEST)["weights"]
         for folder in ("first", "second", "resumed")
     )
     for other in others:

@@ -3,19 +3,19 @@ import torch
 from helpers import UNET, randomised, sampling
 
 from CS_mask import evaluation_masks
-from methods.baselines import kt_sparse, view_sharing
+from methods.baselines import kt_sparse, patch_low_rank, view_sharing
 from methods.start import (
     KT_FALL,
     KT_SPARSE,
     KT_STEPS,
     KT_THRESHOLD,
+    OF_PATCH,
     PATCH,
     STARTS,
     VIEW_SHARING,
     ZERO_FILLED,
     InitialImage,
     initial_images,
-    patch_start,
 )
 from model import build_model
 from physics.consistency import DataConsistency
@@ -30,7 +30,7 @@ BETTER = pytest.mark.parametrize("start", [VIEW_SHARING, KT_SPARSE, PATCH])
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch):
     """Fewer steps, for time, and because on random images rounding grows from step to step."""
-    monkeypatch.setattr("methods.start.N_STEPS", 16)
+    monkeypatch.setitem(OF_PATCH, "n_steps", 16)
 
 
 def example(n_frames: int = 8, ny: int = 32, nx: int = 36, phase: bool = False):
@@ -58,7 +58,7 @@ def test_a_start_is_the_training_free_method_of_its_name(real_image):
     for name, images in (
         (VIEW_SHARING, view_sharing(measured)),
         (KT_SPARSE, kt_sparse(measured, KT_THRESHOLD, KT_FALL, KT_STEPS)),
-        (PATCH, patch_start(measured)),
+        (PATCH, patch_low_rank(measured, **OF_PATCH)),
     ):
         assert torch.equal(initial_images(name, measured), images)
 
@@ -70,8 +70,10 @@ def test_the_patch_start_ends_at_the_noise_of_each_sample():
     noisy = images + torch.tensor([0.0, 0.03])[:, None, None, None] * noise
     mask = torch.from_numpy(evaluation_masks(range(2), (8, 48), sampling(3), data_seed=0))
     aliased = undersample(noisy, mask)
-    start = patch_start(measurement_of(aliased, mask))
-    alone = [patch_start(measurement_of(aliased[i : i + 1], mask[i : i + 1])) for i in (0, 1)]
+    start = initial_images(PATCH, measurement_of(aliased, mask))
+    alone = [
+        initial_images(PATCH, measurement_of(aliased[i : i + 1], mask[i : i + 1])) for i in (0, 1)
+    ]
     torch.testing.assert_close(start, torch.cat(alone))
     kept = (undersample(start, mask) - aliased).abs().square().mean(dim=(1, 2, 3))
     assert kept[0] < 1e-10  # noiseless lines stay as they are, the others lose noise

@@ -15,6 +15,7 @@ from methods.held_out import (
     of_coils,
     random_lines,
 )
+from methods.start import OF_PATCH
 from phantom.scanner import phantom
 from physics.coils import expand
 from physics.consistency import DataConsistency
@@ -122,7 +123,7 @@ def test_adaptation_to_images_of_another_kind_brings_them_closer_to_the_truth(mo
     monkeypatch.setattr("scan.adaptation.CHECK_EVERY", 5)
     monkeypatch.setattr("scan.adaptation.WARM_UP", 1)
     monkeypatch.setattr("scan.adaptation.RATE", 2e-3)
-    monkeypatch.setattr("methods.start.N_STEPS", 16)
+    monkeypatch.setitem(OF_PATCH, "n_steps", 16)
     measurement = from_images(1 - IMAGES[..., 16:48], sampling(4, 4), 0, 0, None)
     network = load_network("cascade_phantom")
     with torch.no_grad():
