@@ -3,11 +3,11 @@
     python tables.py run [run ...] [--scores psnr ssim ...] [--html page.html]
 
 A row for each network, named after its model and the run's folder, and for each training-free
-method; a method with the same scores in several runs, because data and masks are the same, has one
-row. A table for each pattern and acceleration. Then each network minus the best training-free
-method of its run, and the contrast kept of lesions in runs that tested it. With `--html` also a
-page with these tables, the curves of training, the settings that differ, and links to the reports
-of the runs.
+method, the best PSNR first; a method with the same scores in several runs, because data and masks
+are the same, has one row. A table for each pattern and acceleration. Then each network minus the
+best training-free method of its run, and the contrast kept of lesions in runs that tested it. With
+`--html` also a page with these tables, the curves of training, the settings that differ, and links
+to the reports of the runs.
 """
 
 import os
@@ -98,7 +98,8 @@ def run_tables(folders: Sequence[Path], scores: Sequence[str] | None = None) -> 
         ):
             whole = "; ".join(filter(None, (title, titles[condition])))
             ranked = sorted(
-                columns.items(), key=lambda item: -np.nan_to_num(item[1]["psnr"].mean())
+                columns.items(),
+                key=lambda item: -np.nan_to_num(item[1]["psnr"].mean(), nan=-np.inf),
             )
             tables.append(score_table(dict(ranked), scores, whole[:1].upper() + whole[1:]))
     return tables

@@ -11,6 +11,7 @@ import itertools
 from torch import Tensor
 
 from CS_mask import hermitian_mirror
+from methods.arguments import require_measured
 from methods.baselines import Method
 
 Y, X, TIME = -2, -1, 1  # axes of (B, T, Y, X), or of (B, T, C, Y, X)
@@ -36,6 +37,7 @@ def averaged(method: Method, n: int) -> Method:
     ]
 
     def mean(aliased: Tensor, mask: Tensor, *maps: Tensor) -> Tensor:
+        require_measured(aliased, mask, *maps)
         images = []
         for flipped in variants:
             space = [axis for axis in flipped if axis != TIME]

@@ -41,6 +41,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from methods.arguments import require_measured
 from methods.patches import BLOCK, PATCH, shift_of, shrink_components, shrink_patches
 from physics.consistency import DataConsistency
 from physics.fourier import fftc, ifftc, join_complex, split_complex
@@ -375,7 +376,8 @@ def baseline(name: str, real_image: bool, **parameters: float) -> Method:
         parameters: of the method; those not given have their usual values.
 
     Raises:
-        ValueError: the name or a parameter is unknown, or the method needs `real_image`.
+        ValueError: the name or a parameter is unknown, or the method needs `real_image`. The
+            method raises InputError if it is not called with aliased images and their mask.
     """
     if name not in BASELINES:
         raise ValueError(f"unknown baseline {name!r}, expected one of {', '.join(BASELINES)}")
@@ -393,6 +395,7 @@ def baseline(name: str, real_image: bool, **parameters: float) -> Method:
     def reconstruct(aliased: Tensor, mask: Tensor, maps: Tensor | None = None) -> Tensor:
         if method.needs_coils and maps is None:
             raise ValueError(f"{name} is for several coils: give their aliased images and maps")
+        require_measured(aliased, mask, maps)
         return method.reconstruct(measurement_of(aliased, mask, maps, prior), **values)
 
     return reconstruct

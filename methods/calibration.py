@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from methods.arguments import require_measured
 from methods.baselines import Method
 from methods.held_out import hold_out, line_weights, of_coils
 from methods.start import ZERO_FILLED, initial_images
@@ -53,6 +54,7 @@ def calibrated(method: Method, start: str, real_image: bool) -> Method:
 
     @torch.no_grad()
     def reconstruct(aliased: Tensor, mask: Tensor, maps: Tensor | None = None) -> Tensor:
+        require_measured(aliased, mask, maps)
         from_start = initial_images(start, measurement_of(aliased, mask, maps, real_image))
         images = method(*as_measured(aliased, mask, maps), start=from_start)
         shares = torch.stack(

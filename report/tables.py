@@ -31,7 +31,8 @@ from util.progress import counted
 
 WIDTH = 100  # columns of text
 ABSENT = "absent"  # a score that could not be computed
-MEAN_MEANING = "Mean ± standard deviation over the test samples."
+BEST_FIRST = "The best PSNR comes first."
+MEAN_MEANING = f"Mean ± standard deviation over the test samples. {BEST_FIRST}"
 LESION_MEANING = (
     f"A disc of contrast {' or '.join(f'{c:+g}' for c in CONTRASTS)}, with a smooth edge, is added"
     " to each test sample (images are in [0, 1]) at a point of the moving heart and moves with it."
@@ -39,7 +40,8 @@ LESION_MEANING = (
     " reconstructed with and without the disc. kept: the fraction of its contrast in the difference"
     " of the two, mean over frames and contrasts, ± standard deviation over samples (1: all, 0:"
     " erased). worst: the mean over samples of the worst frame. ghost: the fraction of the contrast"
-    " that appears where the disc is half a heartbeat later and is not now (0: none)."
+    " that appears where the disc is half a heartbeat later and is not now (0: none). The method"
+    " that keeps most of all discs comes first."
 )
 
 Groups = Sequence | np.ndarray | None  # patient of each sample of the data; None: unknown
@@ -131,7 +133,8 @@ def score_tables(
         columns = columns_of(own)
         table = score_table({name: columns[name] for name in means_of(own)}, scores)
         heads, cells = list(table.heads), [list(row) for row in table.rows]
-        note = f"Mean ± standard deviation over {counted(n_samples_of(own), 'test sample')}."
+        samples = counted(n_samples_of(own), "test sample")
+        note = f"Mean ± standard deviation over {samples}. {BEST_FIRST}"
         if best is not None:
             heads.append(f"PSNR minus {best} (dB)")
             note += f" Differences are paired by sample: {interval_meaning(groups is not None)}."
@@ -148,7 +151,10 @@ def score_table(
     title: str = "",
     note: str = MEAN_MEANING,
 ) -> Table:
-    """The scores of methods, a row for each: mean ± standard deviation over their samples."""
+    """The scores of methods, a row for each: mean ± standard deviation over their samples.
+
+    `methods`: the best PSNR first.
+    """
     names = shown_scores() if scores is None else scores
     cells = [
         [
@@ -209,12 +215,18 @@ def advantage_table(runs: Mapping[str, tuple[Rows, Groups]]) -> Table | None:
 
 
 def lesion_table(rows: Rows, run: str = "") -> Table | None:
-    """The contrast that each method keeps of lesions; None if they were not tested."""
+    """The contrast that each method keeps of lesions, the most first; None if they were not
+    tested."""
     if not rows:
         return None
+    contrasts = kept_contrasts(rows)
+
+    def kept_of_all(method: str) -> float:
+        return sum(kept.mean for kept in contrasts[method].values())
+
     cells = [
-        [method, *(kept_text(kept.get(diameter)) for diameter in DIAMETERS)]
-        for method, kept in kept_contrasts(rows).items()
+        [method, *(kept_text(contrasts[method].get(diameter)) for diameter in DIAMETERS)]
+        for method in sorted(contrasts, key=kept_of_all, reverse=True)
     ]
     masks = condition_of(rows[0]).title(with_pattern=True)
     title = f"Lesion test, {', '.join(filter(None, (run, masks)))}: kept, worst, ghost"

@@ -84,6 +84,18 @@ def test_every_comment_of_a_setting_is_one_short_line(function):
         assert 0 < len(setting.help) <= 70, setting.name
 
 
+def test_the_workflow_runs_the_commands_of_the_readme_and_the_checks_of_a_change():
+    workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text()
+    (tests,) = re.findall(r"^    (.* && python -m pytest)$", (ROOT / "README.md").read_text(), re.M)
+    assert re.findall(r"^        run: (.*pytest)$", workflow, re.M) == [tests]
+    local = (ROOT / ".ci" / "run").read_text()
+    checks = re.findall(r"^(?:ruff .*|mypy)$", local, re.M)
+    assert f"run: {' && '.join(checks)}\n" in workflow
+    lowest = re.search(r'^python_version = ("3.\d+")$', (ROOT / "pyproject.toml").read_text(), re.M)
+    assert lowest
+    assert f"python: [{lowest[1]}, " in workflow
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_links_and_recipes_on_a_page_exist(page):
     text = page.read_text()

@@ -49,6 +49,13 @@ def test_one_row_for_each_network_and_one_for_a_shared_baseline(tmp_path):
     ]
 
 
+def test_an_absent_score_comes_after_the_worst(tmp_path):
+    worst = save_run(tmp_path / "a", "unet", -9.0)
+    absent = save_run(tmp_path / "b", "cascade", float("nan"))
+    (table,) = run_tables([absent, worst], ["psnr"])
+    assert [row[0] for row in table.rows] == ["`zero_filled`", "`unet`, a", "`cascade`, b"]
+
+
 def test_a_baseline_with_other_scores_keeps_its_run(tmp_path):
     first = save_run(tmp_path / "a", "unet", 28.0)
     second = save_run(tmp_path / "b", "unet", 28.0, baseline=25.0)
@@ -98,8 +105,8 @@ def test_lesions_have_a_table_where_they_were_tested(tmp_path):
     *_, table = more_tables([folder])
     assert table.title == "Lesion test, a, acceleration 6: kept, worst, ghost"
     assert [list(row) for row in table.rows] == [
-        ["unet", "-", "0.65±0.14 0.60 -", "-", "-"],
         ["view_sharing", "-", "0.85±0.14 0.80 -", "-", "-"],
+        ["unet", "-", "0.65±0.14 0.60 -", "-", "-"],
     ]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from methods.arguments import check_call
 from model import MODELS, architecture_settings, build_model, channels_last
 from util.errors import InputError
 from util.files import whole_file
@@ -77,10 +78,13 @@ def load_network(weights: str | Path, device: torch.device | str = "cpu") -> nn.
             "cascade_phantom".
 
     Raises:
-        InputError: the file cannot be used.
+        InputError: the file cannot be used. The network raises it if it is not called with aliased
+            images and their mask (`methods/arguments.py`).
     """
     path = weights_file(str(weights))
-    return network_of(load_checkpoint(path), path, device)
+    network = network_of(load_checkpoint(path), path, device)
+    network.register_forward_pre_hook(check_call, with_kwargs=True)
+    return network
 
 
 def network_of(checkpoint: dict[str, Any], path: Path, device: torch.device | str) -> nn.Module:

@@ -187,7 +187,7 @@ def test_results_are_one_table_and_few_numbers(tmp_path):
     assert lines[6].startswith("| a | 2.00000 | 2.00 ± 1.41 | 2.000 ± 1.414 |")
     assert lines[6].count("|") == 2 + len(SCORES)
     assert lines[7].startswith("| b |")
-    assert lines[-1] == "Mean ± standard deviation over 2 test samples."
+    assert lines[-1] == "Mean ± standard deviation over 2 test samples. The best PSNR comes first."
 
 
 def test_a_table_for_each_acceleration(tmp_path):

@@ -17,6 +17,13 @@ def test_table_is_mean_and_sample_standard_deviation():
     assert "2.00 ± 0.00" in b
 
 
+def test_the_best_comes_first_and_an_absent_score_last():
+    rows = rows_of(low=[20, 21], absent=[float("nan")] * 2, high=[30, 31], middle=[25, 26])
+    (table,) = score_tables(rows)
+    assert [row[0] for row in table.rows] == ["high", "middle", "low", "absent"]
+    assert "The best PSNR comes first." in table.note
+
+
 @pytest.mark.parametrize("method", ["hermitian_view_sharing", "unet"])
 def test_tables_are_at_most_a_hundred_columns_wide(method):
     scores = {"loss": 0.1, "psnr": 39.0, "ssim": 0.9, "ssim_2d": 0.9, "nmse": 0.1}
