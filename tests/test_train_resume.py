@@ -284,7 +284,7 @@ def test_flags_that_contradict_the_run_and_a_finished_run(finished, unfinished, 
     done = run_command(finished[0], ["--resume"])
     assert done.returncode == 0
     assert "holds a finished run: nothing to do" in done.stdout
-    with pytest.raises(InputError, match=r"from its weights with --initial-weights .*last\.pt"):
+    with pytest.raises(InputError, match=r"from its weights with --initial-weights .*best\.pt"):
         train(finished[0], resume=True, num_epochs=5)
     for acc in (5, 6):  # which is the default
         with pytest.raises(InputError, match=rf"--acc {acc} \(the run has 4\)"):
