@@ -3,7 +3,7 @@
     python reconstruct.py scan output_folder [--setting value ...]
 
 `scan` is a file or folder of fully sampled images, which are undersampled here (a trial with known
-truth), or of measured undersampled k-space, or `phantom`. `docs/formats.md` has the formats;
+ground truth), or of measured undersampled k-space, or `phantom`. `docs/formats.md` has the formats;
 `reconstruct()` takes arrays.
 """
 
@@ -33,6 +33,7 @@ from model import run_network
 from phantom.cached import load_phantom
 from physics.fourier import ifftc
 from report.page import write_page
+from report.pictures import FigureForm
 from report.scan_report import scan_page, scan_view, write_results, write_series
 from report.scan_text import verdict_of
 from scan.adaptation import adapt as adapt_to
@@ -57,8 +58,14 @@ from util.settings import require_bounds, require_choices, typed
 from util.stop import NEVER, StopRequest, recorded_signals
 
 PHANTOM_FRAMES, PHANTOM_SEED = 20, 1  # the weights were trained on the patients of seed 0
-AT_LEAST = {"acc": 1, "sample_n": 0, "seed": 0, "adapt": 0, "num_pictures": 0, "picture_dpi": 10}
-CHOICES = {"precision": ("float32", "bfloat16"), "pattern": PATTERNS, "baselines": BASELINES}
+AT_LEAST = {
+    "acc": 1, "sample_n": 0, "seed": 0, "adapt": 0, "num_pictures": 0, "picture_width": 3,
+    "picture_dpi": 10,
+}  # fmt: skip
+CHOICES = {
+    "precision": ("float32", "bfloat16"), "pattern": PATTERNS, "baselines": BASELINES,
+    "picture_format": ("png", "pdf", "svg"),
+}  # fmt: skip
 ADAPTED_SERIES = 16  # at most, about evenly spaced; their measured lines are kept in memory
 MEMORY_REMEDY = "leave --adapt out, use --device cpu, or split the scan"
 STEP_BYTES = 2e9  # of memory for a step of the adaptation, about
@@ -87,12 +94,14 @@ def reconstruct_scan(
     # -- output
     baselines: tuple[str, ...] | None = None,  # training-free methods; None: simple ones, the best
     num_pictures: int = 5,  # series in report.html
+    picture_format: str = "png",  # of the figures: 'png', or 'pdf' or 'svg' for a paper
+    picture_width: float = 7.2,  # inches of the figures; a column of a journal is 3.5
     picture_dpi: int = 100,  # resolution of the pictures
 ) -> list[ScoreRow]:
     """Reconstruct the series of a scan, and write images, pictures and a report.
 
     Returns:
-        the scores of each method on each series whose truth is known.
+        the scores of each method on each series whose ground truth is known.
 
     Raises:
         InputError: the scan, a setting, the weights or the folder cannot be used as they are.
@@ -119,6 +128,7 @@ def reconstruct_scan(
         "Scan": scan_lines(source),
         "Reconstruction": how_lines(given, sampling, precision, on),
     }
+    form = FigureForm(picture_format, picture_width, picture_dpi)
     results: list[Reconstruction] = []
     views: list[SeriesView] = []
     with (
@@ -147,7 +157,7 @@ def reconstruct_scan(
             patient = series.patient or ("" if source.one_patient else series.name)
             result = reconstructor.reconstruct(series, patient, measurement)
             results.append(result)
-            write_series(folder, result, picture_dpi)
+            write_series(folder, result, form)
             write_results(folder, facts, results)
             if len(views) < num_pictures:
                 views.append(scan_view(result))

@@ -40,6 +40,7 @@ from training.run_folder import (
 )
 from util.command_line import Parser, main
 from util.errors import InputError
+from util.progress import counted
 
 
 def finished(folders: Sequence[Path]) -> list[Path]:
@@ -90,7 +91,7 @@ def run_tables(folders: Sequence[Path], scores: Sequence[str] | None = None) -> 
         if len(groups) > 1:
             runs = ", ".join(names[folder] for folder in group)
             n_samples = n_samples_of(read_metrics(group[0]))
-            title = f"Tested on the same {n_samples} samples: {runs}"
+            title = f"Tested on the same {counted(n_samples, 'sample')}: {runs}"
         methods = methods_of({folder: names[folder] for folder in group})
         titles = titles_of(methods) if len(methods) > 1 else dict.fromkeys(methods, "")
         for condition, columns in sorted(
@@ -165,7 +166,7 @@ def runs_page(folders: Sequence[Path], tables: Sequence[Table], place: Path) -> 
     tested = "the same samples" if equal else "different samples, so that scores cannot be compared"
     return Page(
         title="Cardiac cine reconstruction: runs compared",
-        score=f"{len(names)} runs: {', '.join(name for _, name in names)}",
+        score=f"{counted(len(names), 'run')}: {', '.join(name for _, name in names)}",
         summary=f"Each run was scored with training-free methods. They were tested on {tested}.",
         tables=[*tables, *different_settings(names)],
         curves=[Chart(PSNR_CURVE, "epoch", "PSNR (dB)", lines)] if lines else [],

@@ -140,7 +140,9 @@ def train(
     baselines: tuple[str, ...] | None = None,  # training-free methods to score; None: all
     lesions: bool = False,  # also test how small lesions in the heart are reconstructed
     num_pictures: int = 5,  # test samples to draw pictures of
-    picture_dpi: int = 100,  # resolution of the pictures; a frame is two inches wide
+    picture_format: str = "png",  # of the figures: 'png', or 'pdf' or 'svg' for a paper
+    picture_width: float = 7.2,  # inches of the figures; a column of a journal is 3.5
+    picture_dpi: int = 100,  # resolution of the pictures; a frame is at most two inches wide
     arrays: str = "small",  # reconstructions.npz: 'all', 'small' (float16, no aliased) or 'none'
     validate_every: int = 1,  # epochs between validations; the last is always validated
     resume: bool = False,  # continue the run in output_folder, with its settings

@@ -15,7 +15,7 @@ from util.command_line import as_flags
 from util.errors import EXIT_INTERRUPTED, InputError, Interrupted
 from util.files import write_bytes
 from util.launcher import environment_of_child
-from util.progress import say
+from util.progress import counted, say
 from util.stop import StopRequest
 
 TRAIN = Path(__file__).resolve().parent.parent / "train.py"
@@ -50,7 +50,8 @@ class Jobs:
         """
         for folder in self.runs.keys() - set(self.pending):
             remove_large_files(folder)  # left by a call that was killed
-        say(f"{len(self.runs)} runs, {len(self.runs) - self.n_missing} of them finished before")
+        n_runs = counted(len(self.runs), "run")
+        say(f"{n_runs}, {len(self.runs) - self.n_missing} of them finished before")
         try:
             self.start_more()
             while self.running:

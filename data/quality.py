@@ -213,7 +213,6 @@ def score_notices(quality: Quality, samples: list[int]) -> list[str]:
     for what, (all_such, meaning) in notices.items():
         if such := [i for i in samples if i in all_such]:
             lines.append(
-                f"WARNING: the means include {len(such)} samples that {what} ({name_list(such)}):"
-                f" {meaning}"
+                f"WARNING: the means include samples that {what} ({name_list(such)}): {meaning}"
             )
     return lines

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from util.errors import InputError
-from util.progress import MOST_NAMED
+from util.progress import MOST_NAMED, counted
 from util.random_streams import Stream, generator
 
 PARTS = ("train", "validation", "test")
@@ -116,7 +116,7 @@ def leakage_notice(
     across = sum(part_of[i] != part_of[j] for i, j in pairs)
     return (
         "patients: unknown, so one may be in several parts; near-duplicate samples:"
-        f" {len(pairs)} pairs, {across} of them across parts"
+        f" {counted(len(pairs), 'pair')}, {across} of them across parts"
         + (f": {', '.join(named)}" if named else "")
         + (", ..." if len(pairs) > len(named) else "")
         + " (the check can miss some)"

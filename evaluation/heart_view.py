@@ -32,11 +32,21 @@ class HeartView:
     farthest: int  # frame that differs most from the first one
     window: tuple[float, float]  # gray values that are black and white
     aspect: float = 1.0  # the height of a pixel over its width
+    pixel_width: float | None = None  # mm; None: not known
+    frame_time: float | None = None  # ms from frame to frame; None: not known
+
+    def moment(self, frame: int) -> str:
+        """A frame in words: its time or, if that is not known, its number, which counts from 1."""
+        if self.frame_time is None:
+            return f"frame {frame + 1}"
+        return f"{frame * self.frame_time:.0f} ms"
 
     @property
     def frames(self) -> dict[str, int]:
-        """The two frames that pictures show, by a name that counts from 1."""
-        return {"frame 1": 0, f"frame {self.farthest + 1}, farthest from 1": self.farthest}
+        """The two frames that pictures show, by their names."""
+        first = self.moment(0)
+        second = f"{self.moment(self.farthest)}, farthest from {first.removeprefix('frame ')}"
+        return {first: 0, second: self.farthest}
 
     def crop(self, images):
         """The square of images (..., Y, X)."""

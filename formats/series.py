@@ -41,6 +41,7 @@ class Series:
     noise: np.ndarray | None = None  # (C, N), a scan of the coils' noise alone, if the file has one
     not_a_scan: str = ""  # why it is none, such as a reconstruction; "" if nothing says so
     spacing: tuple[float, ...] | None = None  # mm from line to line, and from column to column
+    frame_time: float | None = None  # ms from frame to frame, if the file has it
     is_turned: bool = False  # viewers show Y from left to right, and X from top to bottom
     n_acquired: int | None = None  # lines that the scanner measured, if fewer than the images have
     left_out: tuple[int, ...] = ()  # frames of the file without any measured line
@@ -50,6 +51,11 @@ class Series:
         """The height of a pixel over its width, as viewers show it; 1 if it is not known."""
         along_y, along_x = self.spacing or (1.0, 1.0)
         return along_x / along_y if self.is_turned else along_y / along_x
+
+    @property
+    def pixel_width(self) -> float | None:
+        """The width of a pixel in mm, as viewers show it; None if it is not known."""
+        return None if self.spacing is None else self.spacing[0 if self.is_turned else 1]
 
 
 @dataclass

@@ -8,8 +8,8 @@ from html import escape
 from util.plotting import MaxNLocator
 
 WIDTH, HEIGHT = 520, 280
-LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 46  # margins of the plot
-N_TICKS = 6
+LEFT, RIGHT, TOP, BOTTOM = 72, 12, 34, 46  # margins of the plot
+N_TICKS = 8  # at most
 N_COLOURS = 6  # of lines, in the style of the page
 DASHES = ("", "2 3", "7 4", "", "9 3 2 3", "4 2")  # so that lines differ without colour, too
 
@@ -87,14 +87,12 @@ def svg(chart: Chart) -> str:
             f'<line class="cursor" x1="{LEFT}" x2="{LEFT}" y1="{TOP}" y2="{bottom}"'
             f' data-left="{LEFT}" data-right="{right}"/>'
         )
-    # labels
-    middle = (TOP + bottom) / 2
+    # labels; that of the vertical axis is above it, clear of the ticks
     parts.append(
         f'<text class="label" x="{(LEFT + right) / 2}" y="{HEIGHT - 8}">{escape(chart.x)}</text>'
     )
     parts.append(
-        f'<text class="label" transform="translate(14 {middle}) rotate(-90)">'
-        f"{escape(chart.y)}</text>"
+        f'<text class="label above" x="{LEFT - 6}" y="{TOP - 16}">{escape(chart.y)}</text>'
     )
     names = ", ".join(line.name for line in chart.lines)
     about = escape(f"{chart.title}: {chart.y} by {chart.x}, of {names}", quote=True)
@@ -116,17 +114,26 @@ def _span(values: Sequence[float]) -> tuple[float, float]:
 
 def _ticks(low: float, high: float, whole: bool = False) -> list[tuple[float, str]]:
     """Round values of a linear axis with their labels."""
-    values = MaxNLocator(N_TICKS, integer=whole).tick_values(low, high)
-    return [(float(v), f"{v:g}") for v in values if low <= v <= high]
+    values = MaxNLocator(N_TICKS, integer=whole, steps=(1, 2, 5, 10)).tick_values(low, high)
+    return [(float(v), f"{v:g}".replace("e-0", "e-")) for v in values if low <= v <= high]
 
 
 def _log_ticks(low: float, high: float) -> list[tuple[float, str]]:
-    """Logarithms of 1, 2 and 5 times powers of ten, or of these powers alone, with labels."""
+    """Logarithms of 1, 2 and 5 times powers of ten, of these powers alone, or, within less than a
+    decade, of other round values; with labels."""
     digits = (1, 2, 5) if high - low < 2 else (1,)
     decades = range(math.floor(low), math.ceil(high) + 1)
-    ticks = [(math.log10(d) + k, f"{d * 10.0**k:.0e}") for k in decades for d in digits]
-    inside = [(y, label.replace("e-0", "e-")) for y, label in ticks if low <= y <= high]
-    return inside if len(inside) > 1 else [(y, f"{10**y:.2g}") for y, _ in _ticks(low, high)]
+    values = [d * 10.0**k for k in decades for d in digits if low <= math.log10(d) + k <= high]
+    if len(values) < 3:
+        values = [value for value, _ in _ticks(10**low, 10**high) if value > 0]
+    return [(math.log10(value), _short(value)) for value in values]
+
+
+def _short(value: float) -> str:
+    """ "2e-5", "0.012", "100": with a power of ten if a small number is not longer with it."""
+    plain, (digits, power) = f"{value:.6g}", f"{value:.5e}".split("e")
+    with_power = f"{float(digits):g}e{int(power)}"
+    return with_power if value < 1 and len(with_power) <= len(plain) else plain
 
 
 def _pieces(line: Line, log: bool) -> list[list[tuple[float, float]]]:

@@ -137,17 +137,18 @@ def run_summary(run: Run, n_epochs: int) -> str:
         done = f"{network} was used with the weights {s.initial_weights}, without training."
         if n_epochs:
             done = (
-                f"{network} was trained for {n_epochs} epochs on {len(parts['train'])} samples of"
-                f" {run.cine.source}, {origin}."
+                f"{network} was trained for {counted(n_epochs, 'epoch')} on"
+                f" {counted(len(parts['train']), 'sample')} of {run.cine.source}, {origin}."
             )
     n_frames, ny, nx = run.cine.shape
     sampling = run.acquisition.sampling
     accelerations = [acc for _, acc in run.test_conditions if acc is not None]
     synthetic = "".join(f" ({line})" for line in run.cine.origin)
+    tested = counted(len(parts["test"]), "test sample")
     return (
-        f"{done} {len(parts['test'])} test samples{synthetic} of {n_frames} frames,"
-        f" {ny} x {nx} pixels, were undersampled to {sampling.text(accelerations)}, with the same"
-        " masks for all methods."
+        f"{done} The test is of {tested}{synthetic} of {counted(n_frames, 'frame')}, {ny} x {nx}"
+        f" pixels, undersampled to {sampling.text(accelerations)}, with the same masks for all"
+        " methods."
     )
 
 
@@ -171,19 +172,22 @@ def coil_lines(run: Run) -> list[str]:
     n_coils = measured or simulated
     if n_coils is None:
         return []
-    coils = f"k-space of {measured} coils" if measured else f"seen by {simulated} simulated coils"
+    if measured:
+        coils = f"k-space of {counted(measured, 'coil')}"
+    else:
+        coils = f"seen by {counted(n_coils, 'simulated coil')}"
     compressed = ""
-    if run.n_coils != n_coils:
+    if run.n_coils is not None and run.n_coils != n_coils:
         some = run.parts["test"][:COMPRESSED_SAMPLES]
         kept = energy_kept(run.cine.images, some, run.acquisition)
         compressed = (
-            f", compressed to {run.n_coils} virtual ones, which keep {kept:.1%} of the energy (mean"
-            f" of {len(some)} test samples)"
+            f", compressed to {counted(run.n_coils, 'virtual coil')}, with {kept:.1%} of the energy"
+            f" (mean of {counted(len(some), 'test sample')})"
         )
     truth = "fully sampled image, with the noise of the scan," if measured else "noiseless image"
     return [
         f"{coils}{compressed}; sensitivity maps are estimated from the measured lines of each"
-        f" sample, and the truth is the {truth} that these maps combine"
+        f" sample, and the ground truth is the {truth} that these maps combine"
     ]
 
 
@@ -256,7 +260,7 @@ def model_lines(run: Run, whole: Cost, step: Cost) -> list[str]:
         f"{s.model}, " + ", ".join(f"{k} {v}" for k, v in run.architecture.items()) + origin,
         f"{whole.parameters:,} parameters, {whole.macs / 1e9:.1f} G multiply-accumulates a"
         f" sample (forward), {step.activation_bytes / 1e9:.2f} GB of activations kept in a"
-        f" training step on {run.pass_size} samples, in float32"
+        f" training step on {counted(run.pass_size, 'sample')}, in float32"
         + (", before gradient checkpointing" if s.gradient_checkpointing else ""),
     ]
     name = s.model
@@ -283,10 +287,11 @@ def model_lines(run: Run, whole: Cost, step: Cost) -> list[str]:
 def optimisation_lines(s: SimpleNamespace, n_steps: int, device: torch.device) -> list[str]:
     """How the network is trained."""
     return [
-        f"{s.loss} loss, Adam, {s.num_epochs} epochs of {n_steps} steps, batch {s.batch_size},"
+        f"{s.loss} loss, Adam, {counted(s.num_epochs, 'epoch')} of {counted(n_steps, 'step')},"
+        f" batch {s.batch_size},"
         f" weight decay {s.weight_decay:g}, learning rate {s.initial_lr:g}, {s.lr_schedule},"
         f" {s.precision}{about_precision(device)}"
-        + (f", strips of {s.strip} columns" if s.strip else "")
+        + (f", strips of {counted(s.strip, 'column')}" if s.strip else "")
         + (f", gradient norm at most {s.clip_gradient:g}" if s.clip_gradient else "")
         + (f", augmentation {' and '.join(s.augment)}" if s.augment else "")
         + (f", moving average of the weights {s.ema:g}" if s.ema else ""),
@@ -302,9 +307,9 @@ def decay_warning(model: str, weight_decay: float) -> list[str]:
     if "stages" not in architecture_settings(model) or not weight_decay:
         return []
     return [
-        f"WARNING: the {model} begins near the truth, so the gradients of its loss are small, and"
-        f" --weight-decay {weight_decay:g} can hold it at its start: give --weight-decay 0, as the"
-        " recipes do"
+        f"WARNING: the {model} begins near the ground truth, so the gradients of its loss are"
+        f" small, and --weight-decay {weight_decay:g} can hold it at its start: give"
+        " --weight-decay 0, as the recipes do"
     ]
 
 
@@ -320,8 +325,9 @@ def seen_samples(run: Run) -> list[str]:
         known = [i for i in run.parts[part] if run.cine.hashes[i] in hashes]
         if known:
             warnings.append(
-                f"WARNING: {len(known)} of the {len(run.parts[part])} {part} samples {role} that"
-                f" this run starts from: {', '.join(map(str, known))}; scores on them are too good"
+                f"WARNING: {len(known)} of {counted(len(run.parts[part]), f'{part} sample')} {role}"
+                f" that this run starts from: {', '.join(map(str, known))}; scores on them are too"
+                " good"
             )
     return warnings
 

@@ -1,12 +1,14 @@
 """Figures of images, masks, profiles and curves: arrays in, a matplotlib `Figure` out.
 
 Images are (T, Y, X), or (Y, X) for one frame, on one gray window for all frames. Figures have the
-default style of matplotlib, whatever the user's settings. Only `imsshow`, which a user calls, shows
-or saves anything.
+default style of matplotlib, whatever the user's settings, with letters of at least `POINTS`. Their
+`width` is in inches: that of a column of a journal, or of two. Only `imsshow`, which a user calls,
+shows or saves anything.
 """
 
 import math
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import numpy as np
 from evaluation.bench import Reference
 from evaluation.heart_view import HeartView
 from metrics import SCORES
+from report.names import in_words
 from util.plotting import (
     Axes,
     Figure,
@@ -26,13 +29,29 @@ from util.plotting import (
 )
 
 WINDOW = (0.0, 1.0)  # the range of the data: the same in every picture
-ERROR_WINDOW = (0.0, 0.2)  # of |reconstruction - target|: the same in every picture
-PROGRESS_ERROR_WINDOW = (0.0, 0.1)  # of the same while a network is trained
+PROGRESS_ERROR_WINDOW = (0.0, 0.1)  # of errors in training: the same in every picture
 ERROR_CMAP = "inferno"
-TILE = 2.0  # inches per frame
 SMALLEST_SCALE = 0.02  # of errors
+SHOWN_ERRORS = 0.995  # quantile of the errors that a scale shows
+TILE = 2.0  # inches of a frame, at most
+COLUMNS = 4  # of motion profiles
+COIL = 0.9  # inches of the maps of a coil, about
+LINES = 0.6  # height of a profile over its width
+POINTS = 7  # of letters, at least: nearly 10 pixels at 100 pixels per inch
+THUMBNAIL_POINTS = 13  # of letters in pictures that TensorBoard shows at half their size
+BARS = (1, 2, 5, 10, 20, 50, 100)  # mm, lengths of scale bars
+LONGEST_BAR = 1 / 3  # of the image
 
-default_style = style.context("default")  # a decorator, and a context
+
+def letters(points: float):
+    """A decorator, and a context: the default style, whose smallest letters have this size. Vector
+    files have their text as text, and are the same every time."""
+    text = {"font.size": points, "axes.titlesize": "medium", "axes.formatter.useoffset": False}
+    files = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "cine"}
+    return style.context(["default", text | files])
+
+
+default_style = letters(POINTS)
 
 
 @default_style
@@ -95,11 +114,11 @@ def frames_figure(
     for i, (axis, image) in enumerate(zip(axes, images, strict=False)):
         shown = axis.imshow(image, cmap=cmap, vmin=window[0], vmax=window[1], interpolation="none")
         if titles is not None:
-            axis.set_title(titles[i], fontsize=8, pad=2)
+            axis.set_title(titles[i], pad=2)
     if colorbar:
         figure.colorbar(shown, ax=axes, fraction=0.05, pad=0.01)
     if title:
-        figure.suptitle(title, fontsize=10)
+        figure.suptitle(title)
     return figure
 
 
@@ -114,71 +133,116 @@ def grid_of_axes(parent: FigureBase, n: int, num_col: int) -> list[Axes]:
 
 @default_style
 def error_figure(error: np.ndarray, title: str) -> Figure:
-    """The frames of |reconstruction - target|, on a fixed scale with its colour bar."""
-    return frames_figure(error, cmap=ERROR_CMAP, window=ERROR_WINDOW, colorbar=True, title=title)
+    """The frames of |reconstruction - target|, on a scale that fits them and that the title and the
+    colour bar state."""
+    scale = fitting_scale(error)
+    title = f"{title}, 0 to {scale:g}"
+    return frames_figure(error, cmap=ERROR_CMAP, window=(0, scale), colorbar=True, title=title)
 
 
 @default_style
-def profiles_figure(profiles: Mapping[str, np.ndarray], frame: np.ndarray, row: int) -> Figure:
-    """The target's first frame (Y, X) with the row drawn, and the x-t profiles (T, X) by method."""
-    figure = Figure(figsize=(3.2 + 2.2 * len(profiles), 3.2), layout="constrained")
-    axes = figure.subplots(1, 1 + len(profiles), squeeze=False)[0]
-    axes[0].imshow(frame, cmap="gray", vmin=WINDOW[0], vmax=WINDOW[1])
-    axes[0].axhline(row, color="orange", linewidth=1)
-    axes[0].set_title(f"target, frame 0, row {row}", fontsize=9)
-    axes[0].axis("off")
-    for axis, (name, profile) in zip(axes[1:], profiles.items(), strict=True):
-        axis.imshow(profile.T, cmap="gray", vmin=WINDOW[0], vmax=WINDOW[1], aspect="auto")
-        axis.set_title(name, fontsize=9)
-        axis.set_xlabel("frame", fontsize=8)
-        axis.tick_params(labelsize=7)
-    axes[1].set_ylabel("x (pixel)", fontsize=8)
+def profiles_figure(
+    series: Mapping[str, np.ndarray], row: int, column: int, width: float
+) -> Figure:
+    """The first frame of the truth with two lines, and the motion along them by method: y over time
+    above, along which the aliasing is, and x over time below.
+
+    Args:
+        series: (T, Y, X) by method, the truth first.
+        row, column: of the lines along x and along y.
+    """
+    n_frames, ny, nx = next(iter(series.values())).shape
+    n_columns = min(COLUMNS, 1 + len(series))
+    n_blocks = math.ceil((1 + len(series)) / n_columns)  # of two rows
+    side = (width - 0.8) / n_columns
+    figure = Figure(figsize=(width, (2 * side + 0.6) * n_blocks), layout="constrained")
+    axes = figure.subplots(2 * n_blocks, n_columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    # (2 blocks, columns) to a pair of axes for each panel
+    above, *pairs = zip(axes[::2].flat, axes[1::2].flat, strict=True)
+    place, gray = above[0], {"cmap": "gray", "vmin": WINDOW[0], "vmax": WINDOW[1]}
+    place.imshow(series[next(iter(series))][0], **gray)
+    place.axhline(row, color="orange", linewidth=1)
+    place.axvline(column, color="orange", linewidth=1)
+    place.set_title(wrapped("place in frame 1", side))
+    panels = zip(pairs[: len(series)], series.items(), strict=True)
+    for i, ((along_y, along_x), (name, images)) in enumerate(panels):
+        lines = {"y": (along_y, images[:, :, column], ny), "x": (along_x, images[:, row], nx)}
+        for direction, (axis, profile, n) in lines.items():
+            axis.set_axis_on()
+            axis.imshow(profile.T, aspect="auto", extent=over_time(n_frames, n), **gray)
+            axis.xaxis.set_major_locator(whole_ticks(side))
+            axis.yaxis.set_major_locator(whole_ticks(side))
+            is_first = i == 0 or (i + 1) % n_columns == 0  # in its row
+            axis.tick_params(labelleft=is_first, labelbottom=axis is along_x)
+            axis.set_ylabel(f"{direction} (pixel)" if is_first else "")
+        along_y.set_title(heading(name, side))
+        along_x.set_xlabel("frame")
     return figure
 
 
+def whole_ticks(inches: float) -> MaxNLocator:
+    """Ticks at whole numbers, as many as an axis has place for."""
+    return MaxNLocator(max(2, int(2 * inches)), integer=True, steps=(1, 2, 5, 10))
+
+
+def over_time(n_frames: int, n: int) -> tuple[float, float, float, float]:
+    """The edges of an image of `n` pixels over frames, which count from 1."""
+    return 0.5, n_frames + 0.5, n - 0.5, -0.5
+
+
 @default_style
-def mask_figure(mask: np.ndarray, nx: int) -> Figure:
-    """Lines (T, Y) of one sample: every frame's mask drawn `nx` wide, and the ky-t view."""
-    figure = Figure(figsize=(13, 7), layout="constrained")
+def mask_figure(mask: np.ndarray, nx: int, width: float) -> Figure:
+    """Lines (T, Y) of one sample: every frame's mask drawn `nx` wide, and all over time."""
+    rows = math.ceil(len(mask) / 5)
+    figure = Figure(figsize=(width, 0.4 + rows * (0.14 * width + 0.17)), layout="constrained")
     figure.set_facecolor("0.85")  # so that white lines at a border are visible
-    left, right = figure.subfigures(1, 2, width_ratios=(3, 1), squeeze=False)[0]
+    left, right = figure.subfigures(1, 2, width_ratios=(5, 2), squeeze=False)[0]
     axes = grid_of_axes(left, len(mask), num_col=5)
     for t, (axis, lines) in enumerate(zip(axes, mask, strict=False)):
         axis.imshow(np.repeat(lines[:, None], nx, axis=1), cmap="gray", vmin=0, vmax=1)
-        axis.set_title(f"frame {t}", fontsize=8, pad=2)
-    left.suptitle("masks, k-space of every frame", fontsize=10)
-    axis = right.subplots()
-    axis.imshow(mask.T, cmap="gray", vmin=0, vmax=1, aspect="auto", interpolation="none")
-    axis.set(xlabel="frame", ylabel="phase-encoding line ky", title="ky-t sampling pattern")
+        axis.set_title(f"frame {t + 1}", pad=2)
+    left.suptitle("measured lines of each frame")
+    axis, (n_frames, ny) = right.subplots(), mask.shape
+    axis.imshow(
+        mask.T, cmap="gray", vmin=0, vmax=1, aspect="auto", interpolation="none",
+        extent=over_time(n_frames, ny),
+    )  # fmt: skip
+    axis.xaxis.set_major_locator(whole_ticks(width / 5))
+    axis.set(xlabel="frame", ylabel="line ky")
+    right.suptitle("lines over time")
     return figure
 
 
 @default_style
-def maps_figure(maps: np.ndarray) -> Figure:
+def maps_figure(maps: np.ndarray, width: float) -> Figure:
     """Magnitude and phase of sensitivity maps (C, Y, X) complex; grey where they are zero."""
-    num_col = min(8, len(maps))
+    num_col = min(max(1, round(width / COIL)), len(maps))
     rows = -(-len(maps) // num_col)
-    figure = Figure(figsize=(1.6 * num_col + 1, 3.4 * rows + 0.4), layout="constrained")
+    side = min(TILE, (width - 1) / num_col)
+    size = side * num_col + 1, (2 * side + 0.2) * rows + 0.2
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(2 * rows, num_col, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
-    size, phase = np.abs(maps), np.ma.masked_where(maps == 0, np.angle(maps))
+    magnitude, phase = np.abs(maps), np.ma.masked_where(maps == 0, np.angle(maps))
     drawn = {}
     for i in range(len(maps)):
         row, column = 2 * (i // num_col), i % num_col
-        axes[row, column].set_title(f"coil {i}", fontsize=8, pad=2)
-        drawn["magnitude"] = axes[row, column].imshow(size[i], cmap="gray", vmin=0, vmax=1)
+        axes[row, column].set_title(f"coil {i + 1}", pad=2)
+        drawn["magnitude"] = axes[row, column].imshow(magnitude[i], cmap="gray", vmin=0, vmax=1)
         drawn["phase"] = axes[row + 1, column].imshow(
             phase[i], cmap="twilight", vmin=-np.pi, vmax=np.pi
         )
     for name, image in drawn.items():
-        figure.colorbar(image, ax=axes, label=name, shrink=0.4, aspect=30)
+        figure.colorbar(image, ax=axes, label=name, shrink=0.6, aspect=20)
     return figure
 
 
 @default_style
 def curves_figure(
-    history: Sequence[Mapping[str, float]], reference: Reference | None = None
+    history: Sequence[Mapping[str, float]], reference: Reference | None, width: float
 ) -> Figure:
     """The loss, the other scores that are logged, and the learning rate by epoch; the PSNR of the
     reference is drawn as a line."""
@@ -187,7 +251,7 @@ def curves_figure(
     panels |= {title: (f"validation/{name}",) for name, title in logged.items()}
     panels["learning rate"] = ("learning_rate",)
     rows = math.ceil(len(panels) / 2)
-    figure = Figure(figsize=(11, 3.5 * rows), layout="constrained")
+    figure = Figure(figsize=(width, (0.8 + 0.22 * width) * rows), layout="constrained")
     for axis, (label, names) in zip(figure.subplots(rows, 2).flat, panels.items(), strict=False):
         for name in names:
             points = [(entry["epoch"], entry[name]) for entry in history if name in entry]
@@ -196,39 +260,51 @@ def curves_figure(
                     *zip(*points, strict=True), label=name, marker="." if len(points) < 50 else ""
                 )
         if reference and names == ("validation/psnr",):
-            axis.axhline(reference.psnr, color="0.4", linestyle="--", label=reference.method)
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            name = in_words(reference.method)
+            axis.axhline(reference.psnr, color="0.4", linestyle="--", label=name)
+        axis.xaxis.set_major_locator(whole_ticks(width / 3))
         axis.set(
             xlabel="epoch", ylabel=label, yscale="log" if label.startswith("loss") else "linear"
         )
         axis.grid(alpha=0.3)
-        if axis.lines:
-            axis.legend(fontsize=8)
+        if len(axis.lines) > 1:
+            axis.legend()
     return figure
 
 
 @default_style
 def heart_figure(
-    series: Mapping[str, np.ndarray], view: HeartView, title: str, compared: bool = True
+    series: Mapping[str, np.ndarray],
+    view: HeartView,
+    title: str,
+    width: float,
+    compared: bool = True,
 ) -> Figure:
     """The heart in two frames, its errors, and two beats along a line in either direction.
 
     Args:
         series: (T, Y, X) by method; the first is the truth, if they are `compared`: else there are
             no errors.
-        view: the place of the heart, and its gray window.
+        view: the place of the heart, its gray window, and a scale bar if the pixels are known.
+        width: at most.
     """
     names, middle = list(series), view.size // 2
     truth = view.crop(series[names[0]])
-    errors = [f"error, frame {frame + 1}" for frame in view.frames.values()] if compared else []
-    labels = [*view.frames, *errors, "y over two beats", "x over two beats"]
-    figure = Figure(figsize=(2.4 * len(names) + 0.6, 2.35 * len(labels)), layout="constrained")
-    axes = figure.subplots(len(labels), len(names), squeeze=False)
-    gray = {"cmap": "gray", "vmin": view.window[0], "vmax": view.window[1]}
     scale = error_scale(series, view) if compared else 1.0
+    moments = [view.moment(frame) for frame in view.frames.values()]
+    errors = [f"error, {moment}" for moment in moments] if compared else []
+    below = ["place in frame", ""] if compared else []
+    labels = [*view.frames, *below, "y over two beats", "x over two beats"]
+    margin = 0.7 if compared else 0.4  # inches of the labels
+    side = min(TILE, (width - margin) / len(names))
+    heights = [1.0] * (len(labels) - 2) + [LINES] * 2
+    size = side * len(names) + margin, side * sum(heights) + 0.7
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(labels), len(names), squeeze=False, height_ratios=heights)
+    gray = {"cmap": "gray", "vmin": view.window[0], "vmax": view.window[1]}
     for column, name in zip(axes.T, names, strict=True):
         images = view.crop(series[name])
-        column[0].set_title(name, fontsize=10)
+        column[0].set_title(heading(name, side))
         for row, frame in enumerate(view.frames.values()):
             column[row].imshow(images[frame], aspect=view.aspect, **gray)
             if compared and name != names[0]:
@@ -243,20 +319,52 @@ def heart_figure(
     for axis in axes.flat:
         axis.set_xticks([])
         axis.set_yticks([])
-    for axis, label in zip(axes[:, 0], labels, strict=True):
-        axis.set_ylabel(label, fontsize=8)
+    for axis, label, height in zip(axes[:, 0], labels, heights, strict=True):
+        axis.set_ylabel(wrapped(label, side * height))
     for axis, draw in ((axes[0, 0], "axvline"), (axes[1, 0], "axhline")):
         getattr(axis, draw)(middle, color="orange", linewidth=1)
+    draw_scale_bar(axes[1, 0], view)  # where its corner is free
+    if view.frame_time is not None:
+        axes[-1, 0].set_xlabel(f"{2 * len(truth) * view.frame_time:.0f} ms")
     if compared:
         draw_place(axes[2, 0], series[names[0]][0], view)
         axes[3, 0].axis("off")
-        bar = figure.colorbar(shown, ax=axes[3, 0], location="left", fraction=0.5, extend="max")
-        bar.set_label(f"|method - {names[0]}|", fontsize=8)
+        place = axes[3, 0].inset_axes((0.05, 0.6, 0.85, 0.12))
+        bar = figure.colorbar(
+            shown, cax=place, orientation="horizontal", extend="max", ticks=(0, scale)
+        )
+        bar.set_ticklabels(["0", f"{scale:g}"])
+        bar.set_label(wrapped(f"error: |method - {names[0]}|", side))
         for axis, label in zip(axes[2:4, 1], errors, strict=True):
-            axis.set_ylabel(label, fontsize=8)
+            axis.set_ylabel(wrapped(label, side))
     low, high = view.window
-    figure.suptitle(f"{title}: the heart, gray window {low:.2f} to {high:.2f}", fontsize=11)
+    window = f"{title}: the heart, gray window {low:.2f} to {high:.2f}"
+    figure.suptitle(wrapped(window, size[0]))
     return figure
+
+
+def heading(method: str, inches: float) -> str:
+    """The name of a method in words, above a panel."""
+    return wrapped(in_words(method), inches)
+
+
+def wrapped(text: str, inches: float) -> str:
+    """A text in lines that fit; letters are a little wider than half their size."""
+    n_letters = max(1, int(inches * 72 / (0.58 * POINTS)))
+    return textwrap.fill(text, n_letters, break_long_words=False, break_on_hyphens=False)
+
+
+def draw_scale_bar(axis: Axes, view: HeartView) -> None:
+    """A bar of a round length in a corner of the heart, if the size of its pixels is known."""
+    if view.pixel_width is None:
+        return
+    fitting = [mm for mm in BARS if mm <= LONGEST_BAR * view.size * view.pixel_width]
+    if not fitting:
+        return
+    left, bottom, thickness = 0.05 * view.size, 0.95 * view.size, 0.02 * view.size
+    bar = Rectangle((left, bottom), fitting[-1] / view.pixel_width, -thickness, color="white")
+    axis.add_patch(bar)
+    axis.text(left, bottom - 2 * thickness, f"{fitting[-1]} mm", color="white", va="bottom")
 
 
 def draw_place(axis: Axes, frame: np.ndarray, view: HeartView) -> None:
@@ -264,10 +372,9 @@ def draw_place(axis: Axes, frame: np.ndarray, view: HeartView) -> None:
     axis.imshow(frame, aspect=view.aspect, cmap="gray", vmin=0, vmax=1)
     outline = Rectangle((view.left, view.top), view.size, view.size, fill=False, color="orange")
     axis.add_patch(outline)
-    axis.set_ylabel("place in frame", fontsize=8)
 
 
-@default_style
+@letters(THUMBNAIL_POINTS)
 def progress_figure(series: Mapping[str, np.ndarray], view: HeartView, title: str) -> Figure:
     """The heart while a network is trained: two frames, its motion over two beats, the error.
 
@@ -280,30 +387,30 @@ def progress_figure(series: Mapping[str, np.ndarray], view: HeartView, title: st
     truth, *_, reconstruction = (view.crop(images) for images in series.values())
     panels = {name: view.crop(images) for name, images in series.items()}
     panels["error"] = np.abs(reconstruction - truth)
-    figure = Figure(figsize=(1.3 * len(panels) + 0.9, 4.6))
+    figure = Figure(figsize=(1.3 * len(panels) + 1.3, 4.8))
     axes = figure.subplots(3, len(panels), squeeze=False)
     # by hand: a layout engine takes as long as the rest
-    figure.subplots_adjust(left=0.08, right=0.9, top=0.86, bottom=0.01, wspace=0.05, hspace=0.05)
+    figure.subplots_adjust(left=0.08, right=0.87, top=0.79, bottom=0.01, wspace=0.05, hspace=0.05)
     for column, (name, images) in enumerate(panels.items()):
         gray = name != "error"
         low, high = view.window if gray else PROGRESS_ERROR_WINDOW
         scale = {"cmap": "gray" if gray else ERROR_CMAP, "vmin": low, "vmax": high}
-        axes[0, column].set_title(name, fontsize=8)
+        axes[0, column].set_title(name)
         axes[0, column].imshow(images[0], **scale)
         axes[1, column].imshow(images[view.farthest], **scale)
         profile = np.tile(images[:, :, view.size // 2], (2, 1))  # (2 T, Y)
         shown = axes[2, column].imshow(profile.T, aspect="auto", **scale)
-    labels = ["frame 1", f"frame {view.farthest + 1},\nfarthest from 1", "line over\ntwo beats"]
+    labels = [view.moment(0), view.moment(view.farthest), "two beats"]
     for axis, label in zip(axes[:, 0], labels, strict=True):
-        axis.set_ylabel(label, fontsize=8)
+        axis.set_ylabel(label)
     for axis in axes[:2, 0]:
         axis.axvline(view.size // 2, color="orange", linewidth=1)
     for axis in axes.flat:
         axis.set_xticks([])
         axis.set_yticks([])
-    place = figure.add_axes((0.915, 0.2, 0.015, 0.5))
-    figure.colorbar(shown, cax=place, extend="max").ax.tick_params(labelsize=7)
-    figure.suptitle(title, fontsize=9)
+    place = figure.add_axes((0.885, 0.2, 0.015, 0.5))
+    figure.colorbar(shown, cax=place, extend="max", ticks=MaxNLocator(2))
+    figure.suptitle(title)
     return figure
 
 
@@ -315,4 +422,12 @@ def error_scale(series: Mapping[str, np.ndarray], view: HeartView) -> float:
         for name, images in list(series.items())[1:]
         if name != "zero_filled" or len(series) == 2
     ]
-    return max(SMALLEST_SCALE, float(np.quantile(np.stack(errors), 0.995)))
+    return fitting_scale(np.stack(errors))
+
+
+def fitting_scale(errors: np.ndarray) -> float:
+    """A round number above nearly all errors, of at most two digits, the second of them 0 or 5."""
+    finite = np.nan_to_num(errors, posinf=0.0)
+    highest = max(SMALLEST_SCALE, float(np.quantile(finite, SHOWN_ERRORS)))
+    step = 10.0 ** math.floor(math.log10(highest)) / 2
+    return round(math.ceil(highest / step - 1e-9) * step, 6)

@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from evaluation.heart_view import HeartView
 from report.figures import ERROR_CMAP, error_scale
+from report.names import in_words
 from util.plotting import matplotlib
 
-CAPTION, PANEL = 14, 128  # pixels of a film: above a panel, and its width and height
+CAPTION, PANEL = 32, 256  # pixels above a panel, and of its width and height; films need 16 n
+LETTERS = 18  # pixels
 N_GRAYS = 128  # of the palette of a film; the rest are colours of the error
 
 
@@ -22,38 +24,41 @@ def film_frames(
     gray. `series` and `view` as for `heart_figure`; not `compared`: the first is no truth, and
     there are no errors.
     """
-    names = list(series)
+    names, n_frames = list(series), len(next(iter(series.values())))
     truth, scale = view.crop(series[names[0]]), error_scale(series, view) if compared else 1.0
     n_rows = 3 if compared else 2
     height = (PANEL + CAPTION) * n_rows + (0 if compared else CAPTION)
     low, high = view.window
-    columns = []
-    for name, images in series.items():
-        heart = view.crop(images)
-        error = np.abs(heart - truth) / scale
-        columns.append(
-            [
-                _levels(images),
-                _levels((heart - low) / (high - low)),
-                _levels(error) + N_GRAYS if name != names[0] else None,
-            ][:n_rows]
-        )
+    panels: list[tuple[int, int, np.ndarray]] = []  # left, top, and levels (T, Y, X)
+    captions = Image.new("L", (PANEL * len(names), height))
+    for i, (name, images) in enumerate(series.items()):
+        heart, left = view.crop(images), i * PANEL
+        rows = {
+            in_words(name): _levels(images),
+            "heart": _levels((heart - low) / (high - low)),
+            f"error, 0 to {scale:g}": N_GRAYS + _levels(np.abs(heart - truth) / scale),
+        }
+        n_shown = min(n_rows, 2 if i == 0 else 3)  # the truth has no error
+        for row, (caption, levels) in enumerate(list(rows.items())[:n_shown]):
+            top = row * (PANEL + CAPTION)
+            _write(captions, caption, left, top)
+            panels.append((left, top + CAPTION, levels))
     frames = []
-    for t in range(len(truth)):
-        film = Image.new("P", (PANEL * len(names), height))
+    for t in range(n_frames):
+        film = captions.copy()
+        last = view.moment(n_frames - 1).removeprefix("frame ")
+        _write(film, f"{view.moment(t)} of {last}", 0, 2 * (PANEL + CAPTION))
+        for left, top, levels in panels:
+            film.paste(_enlarged(levels[t], view.aspect), (left, top))
         film.putpalette(_palette())
-        draw = ImageDraw.Draw(film)
-        for i, (name, panels) in enumerate(zip(names, columns, strict=True)):
-            captions = [name, "heart", f"error, 0 to {scale:.2g}"][:n_rows]
-            for row, (panel, caption) in enumerate(zip(panels, captions, strict=True)):
-                corner = i * PANEL, row * (PANEL + CAPTION)
-                if panel is not None:
-                    place = (corner[0], corner[1] + CAPTION)
-                    film.paste(_enlarged(panel[t], view.aspect), place)
-                    draw.text((corner[0] + 3, corner[1] + 2), caption, fill=N_GRAYS - 1)
-        draw.text((3, 2 * (PANEL + CAPTION) + 2), f"frame {t + 1} of {len(truth)}", fill=127)
         frames.append(film)
     return frames
+
+
+def _write(film: Image.Image, text: str, left: int, top: int) -> None:
+    """A caption in white, with the grays of the palette at its edges."""
+    font = ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", LETTERS)
+    ImageDraw.Draw(film).text((left + 5, top + 5), text, fill=N_GRAYS - 1, font=font)
 
 
 def _levels(images: np.ndarray) -> np.ndarray:
@@ -72,7 +77,7 @@ def _enlarged(levels: np.ndarray, aspect: float) -> Image.Image:
     panel = np.full((PANEL, PANEL), base, np.uint8)
     top, left = (PANEL - size[1]) // 2, (PANEL - size[0]) // 2
     panel[top : top + size[1], left : left + size[0]] += np.minimum(resized, N_GRAYS - 1)
-    return Image.fromarray(panel, mode="P")
+    return Image.fromarray(panel)
 
 
 def _palette() -> list[int]:

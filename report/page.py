@@ -1,6 +1,7 @@
 """`report.html`: plain data in, one page out that needs no other file and no network.
 
-A page has a player of the series (`report/templates/page.js`), charts, tables and text. The frames
+A page has a player of the series (`report/templates/page.js`), charts, tables and text, which name
+the methods in words; only the details have the names of the settings. The frames
 of a series lie side by side in one 8-bit picture, once cropped to the heart and once whole; gray
 window, errors and profiles are made from it in the browser.
 """
@@ -21,6 +22,7 @@ from PIL import Image
 from evaluation.series_view import SeriesView
 from report.chart import DASHES, Chart, Line, svg
 from report.figures import ERROR_CMAP, error_scale
+from report.names import in_words
 from report.tables import Table
 from util.files import as_bytes, write_bytes
 from util.plotting import matplotlib
@@ -73,6 +75,7 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["in_words"] = in_words
     style, script = (Markup((TEMPLATES / f"page.{kind}").read_text()) for kind in ("css", "js"))
     return environment.get_template("page.html").render(
         page=page,
@@ -133,7 +136,11 @@ def player_view(view: SeriesView, heart_zoom: float, whole_zoom: float) -> dict[
         "frames": view.n_frames,
         "truth": None if view.truth is None else list(view.images).index(view.truth),
         "panels": [
-            {"name": name, "role": view.roles.get(name, ""), "psnr": finite(view.psnr.get(name))}
+            {
+                "name": in_words(name),
+                "role": view.roles.get(name, ""),
+                "psnr": finite(view.psnr.get(name)),
+            }
             for name in view.images
         ],
         "heart": player_part(hearts, highest(heart.crop(reference)), heart_zoom)

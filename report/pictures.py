@@ -1,11 +1,14 @@
 """Pictures, film and arrays of the test part, written into the folder of a run."""
 
 import io
-from collections.abc import Collection, Mapping
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from data.batches import Batch
@@ -17,20 +20,41 @@ from methods.baselines import BASELINES, Method
 from metrics import moving_region
 from report import figures
 from report.film import film_frames
+from report.names import GROUND_TRUTH, in_words
 from training.run_folder import ARRAYS
 from util.files import write_bytes
-from util.plotting import Figure
+from util.plotting import AxesImage, Figure
+from util.progress import say
 
 ALSO_SHOWN = ("view_sharing", "kt_sparse", "patch_low_rank")  # baselines whose profiles are shown
 BEST = "best training-free method"
 FILM_MILLISECONDS = 50  # per frame: 20 frames are one heartbeat of a second
+MP4_BEATS = 5  # as it does not begin again by itself
+UNDATED = {  # metadata by format: without what differs from time to time
+    ".png": {"Software": None},
+    ".pdf": {"CreationDate": None},
+    ".svg": {"Date": None},
+}
+
+
+@dataclass(frozen=True)
+class FigureForm:
+    """How figures are written."""
+
+    format: str  # "png", "pdf" or "svg"
+    width: float  # inches
+    dpi: int  # pixels per inch of "png"
 
 
 @figures.default_style
 def write_figure(path: Path, figure: Figure, dpi: int) -> None:
-    """A figure as PNG."""
+    """A figure as a file of the format that the name ends with; images in PDF and SVG keep their
+    own pixels."""
+    if path.suffix != ".png":
+        for image in figure.findobj(AxesImage):
+            image.set_interpolation("none")
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=dpi, metadata={"Software": None})
+    figure.savefig(content, format=path.suffix[1:], dpi=dpi, metadata=UNDATED[path.suffix])
     write_bytes(path, content.getvalue())
 
 
@@ -40,9 +64,9 @@ def write_pictures(
     target: np.ndarray,
     reconstructions: Mapping[str, np.ndarray],
     shown: str,
-    dpi: int,
+    form: FigureForm,
 ) -> None:
-    """The pictures of one test sample, in a folder for each kind.
+    """The pictures of one test sample, in a folder for each kind; those of all frames are PNG.
 
     Args:
         target: (T, Y, X).
@@ -50,38 +74,60 @@ def write_pictures(
         shown: the method whose reconstruction and error are drawn.
     """
     kinds = {
-        "under_sampling": (reconstructions["zero_filled"], "undersampled (zero-filled)"),
-        "full_sampling": (target, "fully sampled"),
-        "reconstruction": (reconstructions[shown], f"reconstruction ({shown})"),
+        "under_sampling": (reconstructions["zero_filled"], in_words("zero_filled")),
+        "full_sampling": (target, GROUND_TRUTH),
+        "reconstruction": (reconstructions[shown], in_words(shown)),
     }
-    name = f"sample_{sample:04d}.png"
+    name = f"sample_{sample:04d}"
     for kind, (images, title) in kinds.items():
         figure = figures.frames_figure(images, title=f"sample {sample}: {title}")
-        write_figure(folder / kind / name, figure, dpi)
+        write_figure(folder / kind / f"{name}.png", figure, form.dpi)
     error = np.abs(reconstructions[shown] - target)
-    title = f"sample {sample}: |{shown} - fully sampled|"
-    write_figure(folder / "error" / name, figures.error_figure(error, title), dpi)
+    title = f"sample {sample}: error |{in_words(shown)} - {GROUND_TRUTH}|"
+    write_figure(folder / "error" / f"{name}.png", figures.error_figure(error, title), form.dpi)
 
     moving = moving_region(torch.from_numpy(target)[None])[0]  # (Y, X)
-    row = int(moving.sum(dim=-1).argmax())
-    profiles = {"target": target, **reconstructions}
-    figure = figures.profiles_figure(
-        {method: images[:, row] for method, images in profiles.items()}, target[0], row
-    )
-    write_figure(folder / "profiles" / name, figure, dpi)
+    row, column = (int(moving.sum(dim=d).argmax()) for d in (-1, -2))
+    series = {GROUND_TRUTH: target, **reconstructions}
+    figure = figures.profiles_figure(series, row, column, form.width)
+    write_figure(folder / "profiles" / f"{name}.{form.format}", figure, form.dpi)
 
 
 def write_film(
     folder: Path, series: Mapping[str, np.ndarray], view: HeartView, compared: bool = True
 ) -> None:
     """`cine.gif`: whole images, the heart and its errors, beating; the first of `series` (T, Y, X)
-    is the truth, if they are `compared`."""
-    first, *others = film_frames(series, view, compared)
+    is the truth, if they are `compared`. The same as `cine.mp4`, if `imageio_ffmpeg` is there."""
+    first, *others = frames = film_frames(series, view, compared)
     content = io.BytesIO()
     first.save(
         content, "GIF", save_all=True, append_images=others, duration=FILM_MILLISECONDS, loop=0
     )
     write_bytes(folder / "cine.gif", content.getvalue())
+    write_mp4(folder / "cine.mp4", frames)
+
+
+def write_mp4(path: Path, frames: Sequence[Image.Image]) -> None:
+    """Some beats of a film as MP4; nothing without `imageio_ffmpeg`."""
+    try:
+        import imageio_ffmpeg  # only here, because it is optional
+    except ImportError:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        film = Path(folder) / path.name
+        try:
+            writer = imageio_ffmpeg.write_frames(
+                str(film), frames[0].size, fps=1000 / FILM_MILLISECONDS, quality=8
+            )
+            writer.send(None)  # it begins
+            for frame in MP4_BEATS * list(frames):
+                writer.send(frame.convert("RGB").tobytes())
+            writer.close()
+            content = film.read_bytes()
+        except (OSError, RuntimeError) as error:
+            say(f"NOTICE: {path} was not made: {error}")
+            return
+    write_bytes(path, content)
 
 
 class Gallery:
@@ -146,8 +192,8 @@ class Gallery:
         self.arrays.add({name: array.cpu().numpy() for name, array in known.items()})
 
     @torch.no_grad()
-    def write(self, dpi: int, best: str | None) -> dict[int, SeriesView]:
-        """Write the arrays, then film, mask and pictures at `dpi` pixels per inch.
+    def write(self, form: FigureForm, best: str | None) -> dict[int, SeriesView]:
+        """Write the arrays, then film, mask and pictures.
 
         Returns what was drawn, by sample, for the report.
 
@@ -158,9 +204,11 @@ class Gallery:
         self.arrays.close()
         first = self.drawn[0][0]
         lines, nx = first.mask[0, ..., 0].cpu().numpy().astype(np.uint8), first.target.shape[-1]
-        write_figure(folder / "mask.png", figures.mask_figure(lines, nx), dpi)
+        drawn = {"mask": figures.mask_figure(lines, nx, form.width)}
         if first.maps is not None:
-            write_figure(folder / "maps.png", figures.maps_figure(first.maps[0].cpu().numpy()), dpi)
+            drawn["maps"] = figures.maps_figure(first.maps[0].cpu().numpy(), form.width)
+        for name, figure in drawn.items():
+            write_figure(folder / f"{name}.{form.format}", figure, form.dpi)
         names = [best, *ALSO_SHOWN] if best else list(ALSO_SHOWN)
         beside = [name for name in names if name in self.methods and name != self.shown]
         for number, (batch, images) in enumerate(self.drawn):
@@ -172,21 +220,24 @@ class Gallery:
                     images[name] = self.methods[name](*batch.measured).abs()
                 made[name] = images[name][0].cpu().numpy()
             chosen = dict.fromkeys(("zero_filled", *beside[:1], self.shown))
-            series = {"truth": target.numpy(), **{name: made[name] for name in chosen}}
+            series = {GROUND_TRUTH: target.numpy(), **{name: made[name] for name in chosen}}
             sample = batch.samples[0]
-            view = view_series(f"test sample {sample}", series, self.roles(series, best), "truth")
+            roles = self.roles(series, best)
+            view = view_series(f"test sample {sample}", series, roles, GROUND_TRUTH)
             if number == 0:
                 write_film(folder, series, view.heart)
             if pictured:
                 views[sample] = view
-                figure = figures.heart_figure(series, view.heart, f"sample {sample}")
-                write_figure(folder / "heart" / f"sample_{sample:04d}.png", figure, dpi)
-                write_pictures(folder, sample, target.numpy(), made, self.shown, dpi)
+                title = f"sample {sample}"
+                figure = figures.heart_figure(series, view.heart, title, form.width)
+                path = folder / "heart" / f"sample_{sample:04d}.{form.format}"
+                write_figure(path, figure, form.dpi)
+                write_pictures(folder, sample, target.numpy(), made, self.shown, form)
         return views
 
     def roles(self, names: Collection[str], best: str | None) -> dict[str, str]:
         """What each of the series shown is, in a few words."""
-        known = {"truth": "fully sampled", "zero_filled": "undersampled", best: BEST}
+        known = {GROUND_TRUTH: "fully sampled", "zero_filled": "undersampled", best: BEST}
         return {
             name: known.get(name, "training-free method" if name in BASELINES else "network")
             for name in names

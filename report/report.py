@@ -15,7 +15,7 @@ from metrics import definitions
 from report.description import caveats, outside_the_training, remedies
 from report.figures import curves_figure
 from report.page import write_page
-from report.pictures import Gallery, write_figure
+from report.pictures import FigureForm, Gallery, write_figure
 from report.run_page import run_page, score_line, training_charts
 from report.tables import Table, result_tables
 from report.tensorboard import TensorBoard
@@ -30,7 +30,7 @@ from report.text import (
 from training import run_folder
 from training.run import Run
 from util.files import as_bytes, write_bytes, write_csv
-from util.progress import duration, say
+from util.progress import counted, duration, say
 
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"  # of training
 WARM_STEPS = 3  # after which the time left is estimated
@@ -171,11 +171,12 @@ class Report:
         self.board.results(rows, gallery.shown, verdict, len(self.history))
         self.close()
         say(as_text({**parts, "Verdict": verdict}).rstrip())
+        form = FigureForm(s.picture_format, s.picture_width, s.picture_dpi)
         if self.history:
-            curves = curves_figure(self.history, self.reference)
-            write_figure(folder / "curves.png", curves, s.picture_dpi)
+            curves = curves_figure(self.history, self.reference, form.width)
+            write_figure(folder / f"curves.{form.format}", curves, form.dpi)
         at_first = next(iter(by_condition(rows).values()))
-        views = gallery.write(s.picture_dpi, best_baseline(at_first))
+        views = gallery.write(form, best_baseline(at_first))
         page = run_page(
             run,
             result_tables(rows, lesions, groups),
@@ -194,5 +195,5 @@ def time_left(seconds: Sequence[float], n_steps: int) -> str:
     low, middle, high = min(seconds), statistics.median(seconds), max(seconds)
     return (
         f"about {duration(middle * n_steps)} of training left ({duration(low * n_steps)} to"
-        f" {duration(high * n_steps)}, by the first {len(seconds)} steps), then the test"
+        f" {duration(high * n_steps)}, by the first {counted(len(seconds), 'step')}), then the test"
     )

@@ -14,6 +14,7 @@ from report.page import BEST, NETWORK, Page
 from report.tables import ABSENT, Groups, Table, psnr_difference
 from report.text import History
 from training.run import Run
+from util.progress import counted
 
 VALIDATION = 4  # number of the colour of its loss
 PSNR_CURVE = "PSNR on the validation part"
@@ -49,7 +50,7 @@ def run_page(
         summary=run_summary(run, n_epochs),
         verdict=verdict,
         views=list(views.values()),
-        pictures_note=(f"{len(views)} of the {len(test)} test samples ({first}{several})."),
+        pictures_note=f"{len(views)} of {counted(len(test), 'test sample')} ({first}{several}).",
         tables=tables,
         curves=charts,
         caveats=[*score_notices(run.cine.quality, test), *caveats(run)],
@@ -64,7 +65,8 @@ def score_line(rows: Rows, groups: Groups) -> str:
     networks = networks_of(at_first)
     if not networks:
         assert best is not None
-        return f"{best}: {decibel(means[best])}, the best of {len(means)} training-free methods"
+        n_methods = counted(len(means), "training-free method")
+        return f"{best}: {decibel(means[best])}, the best of {n_methods}"
     network = networks[-1]  # the one that is shown: averaged, or adapted, if there are two
     if best is None:
         return f"{network}: {decibel(means[network])}"

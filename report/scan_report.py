@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from evaluation.heart_view import HeartView, find_heart
 from evaluation.series_view import SeriesView, view_series
 from metrics import definitions
 from report.figures import heart_figure
+from report.names import GROUND_TRUTH
 from report.page import Page
-from report.pictures import BEST, write_figure, write_film
+from report.pictures import BEST, FigureForm, write_figure, write_film
 from report.run_page import score_line
 from report.scan_text import (
     caveat_lines,
@@ -30,12 +32,11 @@ from util.errors import InputError
 from util.files import as_bytes, not_written, whole_file, write_bytes, write_csv
 
 IMAGES = "reconstruction.npz"
-TRUTH = "fully sampled"
 
 Facts = Mapping[str, Sequence[str]]  # lines on the scan and how it was reconstructed, by heading
 
 
-def write_series(folder: Path, result: Reconstruction, dpi: int) -> None:
+def write_series(folder: Path, result: Reconstruction, form: FigureForm) -> None:
     """Images and pictures of a series in a folder of its own, which is there only when complete.
 
     Raises:
@@ -45,7 +46,7 @@ def write_series(folder: Path, result: Reconstruction, dpi: int) -> None:
     try:
         temporary.mkdir()
         write_images(temporary / IMAGES, result)
-        write_scan_pictures(temporary, result, dpi)
+        write_scan_pictures(temporary, result, form)
         temporary.rename(final)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -66,19 +67,21 @@ def write_images(path: Path, result: Reconstruction) -> None:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def write_scan_pictures(folder: Path, result: Reconstruction, dpi: int) -> None:
-    """`cine.gif` and `heart.png` of a series."""
+def write_scan_pictures(folder: Path, result: Reconstruction, form: FigureForm) -> None:
+    """`cine.gif` and the figure `heart` of a series."""
     series = shown_series(result)
     compared = result.truth is not None
     view = heart_of(result, series)
     write_film(folder, series, view, compared)
-    write_figure(folder / "heart.png", heart_figure(series, view, result.name, compared), dpi)
+    figure = heart_figure(series, view, result.name, form.width, compared)
+    write_figure(folder / f"heart.{form.format}", figure, form.dpi)
 
 
 def heart_of(result: Reconstruction, series: Mapping[str, np.ndarray]) -> HeartView:
     """The heart in the truth, or, if that is not known, in the network's images."""
-    reference = series[TRUTH if result.truth is not None else result.network]
-    return find_heart(torch.from_numpy(reference), result.aspect)
+    reference = series[GROUND_TRUTH if result.truth is not None else result.network]
+    view = find_heart(torch.from_numpy(reference), result.aspect)
+    return replace(view, pixel_width=result.pixel_width, frame_time=result.frame_time)
 
 
 def shown_series(result: Reconstruction) -> dict[str, np.ndarray]:
@@ -87,8 +90,8 @@ def shown_series(result: Reconstruction) -> dict[str, np.ndarray]:
     names = [UNDERSAMPLED, result.best, result.network]
     shown = {name: result.images[name].abs() for name in names}
     if result.truth is not None:
-        shown = {TRUTH: result.truth.abs(), **shown}
-    peak = shown[TRUTH if result.truth is not None else result.network].max()
+        shown = {GROUND_TRUTH: result.truth.abs(), **shown}
+    peak = shown[GROUND_TRUTH if result.truth is not None else result.network].max()
     if result.is_turned:
         shown = {name: images.transpose(1, 2).contiguous() for name, images in shown.items()}
     return {name: (images / peak).numpy() for name, images in shown.items()}
@@ -119,9 +122,9 @@ def write_results(folder: Path, facts: Facts, results: Sequence[Reconstruction])
 def scan_view(result: Reconstruction) -> SeriesView:
     """A series for the player."""
     series = shown_series(result)
-    roles = {TRUTH: "truth", UNDERSAMPLED: "undersampled", result.best: BEST}
+    roles = {GROUND_TRUTH: "fully sampled", UNDERSAMPLED: "undersampled", result.best: BEST}
     roles[result.network] = "network"
-    known = TRUTH if result.truth is not None else None
+    known = GROUND_TRUTH if result.truth is not None else None
     return view_series(result.name, series, roles, known, heart_of(result, series))
 
 
@@ -133,7 +136,9 @@ def scan_page(
     details = {**facts, "Network": network_lines(results), "Series": notes_of(results)}
     return Page(
         title=f"Reconstruction of {name}",
-        score=score_line(rows, patients) if rows else "measured undersampled: no truth, no scores",
+        score=score_line(rows, patients)
+        if rows
+        else "measured undersampled: no ground truth, no scores",
         summary=scan_summary(results),
         verdict=verdict_of(results),
         views=views,

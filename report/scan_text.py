@@ -10,7 +10,7 @@ from scan.adaptation import Adapted
 from scan.measurement import BRIGHT_LEVEL, BRIGHT_QUANTILE
 from scan.reconstruction import Reconstruction
 from scan.weights import size_notes, training_lines
-from util.progress import duration
+from util.progress import counted, duration
 
 
 def verdict_of(results: Sequence[Reconstruction]) -> list[str]:
@@ -62,7 +62,9 @@ def adaptation_lines(adapted: Adapted | None) -> list[str]:
     if not adapted.steps:
         return ["adaptation: no step within the time; the weights are unchanged"]
     if not adapted.best:
-        return [f"adaptation: no gain in {adapted.steps} steps; the weights are unchanged"]
+        return [
+            f"adaptation: no gain in {counted(adapted.steps, 'step')}; the weights are unchanged"
+        ]
     found = (
         f"the error of held-out measured lines fell by {adapted.gain:.2f} ±"
         f" {adapted.gain_error:.2f} dB (mean over the lines and its standard error), with the"
@@ -78,15 +80,15 @@ def caveat_lines(results: Sequence[Reconstruction]) -> list[str]:
     lines = []
     if any(result.rows for result in results):
         lines += [
-            "Series whose truth is known were undersampled retrospectively: no scanner measured"
-            " these lines.",
+            "Series whose ground truth is known were undersampled retrospectively: no scanner"
+            " measured these lines.",
             "Scores are of magnitudes, divided by the maximum of the fully sampled ones. The"
             " training-free methods have their usual parameters, not tuned on these data.",
         ]
     if not all(result.rows for result in results):
         lines.append(
-            "Series that were measured undersampled have no known truth, and so no scores: compare"
-            " the methods, and do not take a sharp image for a right one."
+            "Series that were measured undersampled have no known ground truth, and so no scores:"
+            " compare the methods, and do not take a sharp image for a right one."
         )
     if any(result.measurement.is_real for result in results):
         lines.append(

@@ -25,6 +25,7 @@ from evaluation.summary import Rows, mean_scores
 from metrics import SCORES, psnr
 from model import MODELS, architecture_settings
 from report.figures import default_style, progress_figure
+from report.names import GROUND_TRUTH, in_words
 from report.tables import Table, score_tables
 from training.run_folder import TENSORBOARD, of_the_run
 from util.errors import InputError
@@ -36,6 +37,8 @@ NOT_HYPERPARAMETERS = (
     "lesions",
     "num_pictures",
     "picture_dpi",
+    "picture_format",
+    "picture_width",
 )  # without effect on scores
 
 
@@ -123,12 +126,12 @@ class TensorBoard:
             scores = [psnr(images, target).item() for images in (aliased, reconstruction)]
             figure = progress_figure(
                 {
-                    "truth": target.numpy(),
-                    f"undersampled\n{scores[0]:.2f} dB": aliased.numpy(),
-                    f"reconstruction\n{scores[1]:.2f} dB": reconstruction.numpy(),
+                    GROUND_TRUTH: target.numpy(),
+                    f"{in_words('zero_filled')}\n{scores[0]:.2f} dB": aliased.numpy(),
+                    f"network\n{scores[1]:.2f} dB": reconstruction.numpy(),
                 },
                 find_heart(target),
-                f"validation sample {example.sample}, epoch {epoch} (PSNR of all frames)",
+                f"validation sample {example.sample}, epoch {epoch}",
             )
             with self.explained():
                 tag = f"Validation_pictures/sample_{example.sample:04d}"

@@ -38,7 +38,7 @@ from physics.fourier import undersample
 from physics.sense import as_measured, seen_by
 from scan.measurement import Measurement
 from training.optimisation import make_optimizer, update_average
-from util.progress import duration, log
+from util.progress import counted, duration, log
 from util.random_streams import Stream, generator
 from util.stop import StopRequest
 
@@ -176,7 +176,7 @@ def adapt(
         if time.monotonic() - said > LOG_EVERY:
             said = time.monotonic()
             left = max(0, started + 60 * max_minutes - said)
-            log(f"adaptation: {step} steps, at most {duration(left)} left")
+            log(f"adaptation: {counted(step, 'step')}, at most {duration(left)} left")
     return best if best.is_better else dataclasses.replace(best, network=network)
 
 

@@ -71,8 +71,8 @@ def noise_in_scores(
         if image.is_complex()
     }
     return [
-        f"the truth has noise of {noise / peak:.2g} of its peak: that of the lines which were not"
-        " measured keeps the PSNR of every method below about"
+        f"the ground truth has noise of {noise / peak:.2g} of its peak: that of the lines which"
+        " were not measured keeps the PSNR of every method below about"
         f" {-10 * math.log10(unknown):.1f} dB, and a method that removes noise gains nothing by it",
         "normalised squared error of the complex images, to which all noise counts: "
         + ", ".join(f"{name} {error:.4f}" for name, error in errors.items()),

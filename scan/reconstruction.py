@@ -51,6 +51,8 @@ class Reconstruction:
     seconds: float = 0.0
     is_turned: bool = False  # viewers show Y from left to right
     aspect: float = 1.0  # the height of a pixel over its width, as viewers show it
+    pixel_width: float | None = None  # mm, as viewers show it; None: not known
+    frame_time: float | None = None  # ms from frame to frame; None: not known
 
     def keep_network(self) -> None:
         """Forget the images of the other methods, what was measured, and the truth, once they are
@@ -147,6 +149,8 @@ class Reconstructor:
             seconds=time.perf_counter() - started,
             is_turned=series.is_turned,
             aspect=series.aspect,
+            pixel_width=series.pixel_width,
+            frame_time=series.frame_time,
         )
 
 

@@ -169,7 +169,7 @@ def save_result(
         "data": {"source": "some", "shape": [9, 8, 32, 36], "hash": "abc", "groups": groups},
         "split": {"train": [0], "validation": [1], "test": samples},
         "parameters": 1234,
-        "device": "cpu (1 threads)",
+        "device": "cpu (1 thread)",
     }
     write_config(folder, config)
     rows = [

@@ -1,3 +1,4 @@
+import re
 import signal
 import time
 
@@ -16,6 +17,7 @@ from formats.series import Series
 from phantom.scanner import phantom
 from physics.fourier import fftc
 from reconstruct import measured, reconstruct, reconstruct_scan
+from report.figures import BARS
 from scan.measurement import from_images
 from util.errors import EXIT_INTERRUPTED, InputError
 from util.files import read_csv
@@ -58,7 +60,21 @@ def test_a_trial_is_scored_beside_training_free_methods(trial):
     page = (folder / "report.html").read_text()
     assert "Reconstruction of mine.npz" in page
     assert "2 fully sampled series, undersampled retrospectively, at acceleration 4.0." in page
-    assert "cascade_calibrated minus patch_low_rank: " in page
+    assert "calibrated cascade minus patch low rank: " in page
+    assert '"name": "ground truth"' in page
+
+
+def test_a_figure_for_a_paper_has_the_scale_of_the_file(tmp_path):
+    values = IMAGES[:1].transpose(3, 2, 0, 1)  # (x, y, slice, t)
+    image = nibabel.Nifti1Image(values, np.diag([1.5, 1.5, 8.0, 1.0]))
+    nibabel.save(image, tmp_path / "cine.nii")
+    settings = QUICK | {"picture_format": "svg", "picture_width": 3.5}
+    reconstruct_scan(tmp_path / "cine.nii", tmp_path / "out", **settings)
+    (figure,) = (tmp_path / "out").glob("*/heart.*")
+    words = set(re.findall(r">([^<>]*)</text>", figure.read_text()))
+    assert figure.suffix == ".svg"
+    assert words & {f"{mm} mm" for mm in BARS}
+    assert {"ground truth", "zero-filled", "calibrated"} <= words
 
 
 def test_images_have_the_units_of_the_input(trial):
@@ -101,9 +117,9 @@ def test_measured_kspace_is_reconstructed_without_scores(trial, tmp_path):
     assert "target" not in arrays
     assert arrays["reconstruction"] == pytest.approx(expected, abs=5)
     text = (tmp_path / "out" / "output.txt").read_text()
-    assert "have no known truth" in text
+    assert "have no known ground truth" in text
     assert "Verdict" not in text
-    assert "no truth, no scores" in (tmp_path / "out" / "report.html").read_text()
+    assert "no ground truth, no scores" in (tmp_path / "out" / "report.html").read_text()
     for given in (mask, None):
         found = reconstruct(kspace, given, precision="float32", device="cpu")
         assert found == pytest.approx(expected, abs=5)

@@ -268,7 +268,7 @@ def test_a_checkpoint_is_scored_and_its_data_named(tmp_path, tiny_npz, finished,
     assert done.returncode == 0, done.stderr
     text = report_of(tmp_path / "run")
     trained = ", ".join(map(str, config["split"]["train"]))
-    assert "WARNING: 5 of the 9 test samples trained the checkpoint" in text
+    assert "WARNING: 5 of 9 test samples trained the checkpoint" in text
     assert f"starts from: {trained};" in text
     chose = ", ".join(map(str, config["split"]["validation"]))
     assert f"selected the checkpoint (validation) that this run starts from: {chose};" in text
@@ -312,7 +312,7 @@ def test_validation_samples_that_trained_the_weights_are_named(tmp_path, tiny_np
     )
     assert set(now["validation"]) <= set(before["train"])  # by this choice of data_seed
     assert re.search(
-        rf"WARNING: 1 of the 1 validation samples trained .*: {now['validation'][0]};",
+        rf"WARNING: 1 of 1 validation sample trained .*: {now['validation'][0]};",
         report_of(tmp_path / "run"),
     )
 
@@ -335,7 +335,7 @@ def test_constant_samples_train_and_score(tmp_path, images):
     assert all(np.isfinite(v) for scores in returned.values() for v in scores.values())
     text = report_of(tmp_path / "run")
     assert "samples of a single value: 0, 2, 4" in text
-    assert re.search(r"the means include \d samples that have a single value", text)
+    assert re.search(r"the means include samples that have a single value", text)
 
 
 def test_import_starts_nothing_and_every_flag_has_help(tmp_path, run_command):

@@ -15,6 +15,7 @@ from evaluation.lesion import CONTRASTS, DIAMETERS
 from metrics import SCORES, psnr
 from physics.fourier import undersample
 from report.film import PANEL
+from report.names import in_words
 from train import train
 from training import checkpoint as ckpt
 from training.run_folder import highest_peak, read_history
@@ -40,6 +41,22 @@ def test_every_file_is_there(run):
     }
     with Image.open(run / "cine.gif") as film:
         assert (film.n_frames, film.size[0], film.info["loop"]) == (8, 4 * PANEL, 0)
+
+
+def test_figures_for_a_paper_are_vector_files_of_its_width(tmp_path, tiny_npz):
+    settings = TINY | {"num_epochs": 1, "num_pictures": 1, "coils": 2, "real_image": None}
+    train(tmp_path / "run", data=tiny_npz, **settings, picture_format="svg", picture_width=3.5)
+    found = {path.relative_to(tmp_path / "run") for path in (tmp_path / "run").rglob("*.svg")}
+    folders = {path.parent.name or path.stem for path in found}
+    assert folders == {"heart", "profiles", "mask", "maps", "curves"}
+    kinds = {path.parent.name for path in (tmp_path / "run").rglob("*.png")}
+    assert kinds == {"under_sampling", "full_sampling", "reconstruction", "error"}
+    for path in found:
+        text = (tmp_path / "run" / path).read_text()
+        assert float(re.search(r'<svg[^>]* width="([\d.]+)pt"', text)[1]) <= 72 * 3.5
+        assert "</text>" in text
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert '"sources": ["iVBOR' in page  # PNG
 
 
 def test_metrics_have_a_row_for_each_sample_and_method(finished):
@@ -147,14 +164,16 @@ def test_report_page_has_the_results(finished):
     means = {method: f"{scores['psnr']:.2f}" for method, scores in returned.items()}
     score = re.search(r'<p class="score">(.*)</p>', text)[1]
     assert re.fullmatch(
-        rf"unet_resnet: {means['unet_resnet']} dB, [+-][\d.]+ \[.*\] dB against the best"
-        rf" training-free method \(view_sharing, {means['view_sharing']} dB\)",
+        rf"U-Net \+ refiner: {means['unet_resnet']} dB, [+-][\d.]+ \[.*\] dB against the best"
+        rf" training-free method \(view sharing, {means['view_sharing']} dB\)",
         score,
     )
     assert "was trained for 4 epochs on 5 samples of" in text
-    assert "1 of the 3 test samples (acceleration 4)." in text
+    assert "1 of 3 test samples (acceleration 4)." in text
     for method, mean in means.items():
-        assert re.search(rf'<th scope="row">{method}</th><td>{mean} ± ', text), method
+        name = re.escape(in_words(method))
+        assert re.search(rf'<th scope="row">{name}</th><td>{mean} ± ', text), method
+    assert '<th scope="col">PSNR minus view sharing (dB)</th>' in text
     for heading in ("The heartbeat", "Scores", "Training", "Limits of these results", "Details"):
         assert f">{heading}</h2>" in text, heading
     assert text.count('<figure class="chart">') == 1 + 4  # PSNR by frame; training
@@ -166,7 +185,7 @@ def test_report_page_of_training_free_methods_at_several_accelerations(tmp_path,
     settings = TINY | {"num_epochs": 0, "num_pictures": 2, "test_acc": (2.0, 4.0)}
     train(tmp_path / "a <b>", data=tiny_npz, **settings)
     text = (tmp_path / "a <b>" / "report.html").read_text()
-    assert "2 of the 3 test samples (acceleration 2, the first of the 2 tested)." in text
+    assert "2 of 3 test samples (acceleration 2, the first of the 2 tested)." in text
     assert "Training-free methods were compared; there was no network." in text
     assert "the best of 3 training-free methods" in text
     assert "a &lt;b&gt;" in text

@@ -117,7 +117,7 @@ def test_a_run_of_two_processes_scores_as_one(tmp_path, tiny_npz, alone):
     assert launcher.returncode == 0, text
     assert_same_scores(folder, alone)
     assert text.count("Data: tiny.npz") == 1  # one process speaks
-    assert "2 processes, the first on cpu (1 threads)" in report_of(folder)
+    assert "2 processes, the first on cpu (1 thread)" in report_of(folder)
     assert read_config(folder)["processes"] == 2
     with (
         np.load(folder / "reconstructions.npz") as arrays,

@@ -26,6 +26,8 @@ from util.files import claimed_folder
         ({"split": (1, 0, 1)}, "the parts train, validation, test must not be empty"),
         ({"split": (1, 1)}, "three ratios"),
         ({"split": (1e308, 1e308, 1e308)}, "--split is"),
+        ({"picture_format": "gif"}, "--picture-format"),
+        ({"picture_width": 1}, "--picture-width is 1, expected at least 3"),
         ({"seed": 2**64}, "--seed is 18446744073709551616, expected at most"),
         ({"initial_lr": 1e300}, "--initial-lr is 1e+300, expected at most"),
         ({"data": ""}, "--data is empty text"),

@@ -25,7 +25,7 @@ from training.checkpoint import architecture_of
 from training.optimisation import LOSSES, SCHEDULES
 from training.run import several
 from util.errors import InputError
-from util.progress import say
+from util.progress import counted, say
 from util.settings import flag, require_bounds, require_choices
 from util.world import World
 
@@ -34,12 +34,12 @@ AT_LEAST = {
     "num_epochs": 0, "weight_decay": 0, "batch_size": 1, "accumulation": 1, "warmup_epochs": 0,
     "seed": 0, "num_pictures": 0, "picture_dpi": 20, "validate_every": 1, "noise": 0, "stages": 1,
     "features": 1, "strip": 0, "ema": 0, "clip_gradient": 0, "dropout": 0, "dc_weight": 1e-6,
-    "stage_loss": 0, "coils": 1, "virtual_coils": 1, "mask_pool": 0,
+    "picture_width": 3, "stage_loss": 0, "coils": 1, "virtual_coils": 1, "mask_pool": 0,
 }  # fmt: skip
 AT_MOST = {
     "data_seed": 2**63 - 1, "seed": 2**63 - 1, "initial_lr": 1e6, "weight_decay": 1e6,
     "picture_dpi": 1000, "noise": 1, "dc_weight": 1e6, "stage_loss": 1, "coils": 64,
-    "partial_fourier": 1,
+    "partial_fourier": 1, "picture_width": 20,
 }  # fmt: skip
 MORE_THAN = {"initial_lr": 0, "max_minutes": 0, "max_steps": 0, "partial_fourier": 0.5}
 LESS_THAN = {"dropout": 1, "ema": 1}
@@ -55,6 +55,7 @@ CHOICES: dict[str, Collection[str]] = {
     "branches": BRANCHES,
     "start": STARTS,
     "arrays": ("all", "small", "none"),
+    "picture_format": ("png", "pdf", "svg"),
 }
 
 Settings = Mapping[str, Any]  # the keywords of train()
@@ -156,8 +157,8 @@ def unused_with_data(settings: Settings, cine: Cine) -> list[str]:
     n_coils, virtual = cine.n_coils or settings["coils"], settings["virtual_coils"]
     lines = []
     if virtual is not None and (n_coils is None or virtual >= n_coils):
-        found = "no coils" if n_coils is None else f"{n_coils} coils"
-        lines.append(f"NOTICE: --virtual-coils {virtual} does nothing, as there are {found}")
+        found = "no coils" if n_coils is None else counted(n_coils, "coil")
+        lines.append(f"NOTICE: --virtual-coils {virtual} does nothing: the data have {found}")
     if cine.n_coils and settings["normalise"]:
         lines.append("NOTICE: --normalise does nothing: k-space is always scaled by its image")
     return lines
@@ -180,7 +181,8 @@ def with_channels(settings: Settings, named: Collection[str], cine: Cine) -> dic
     ]
     if not free or {*free} & {*named} or all(settings[name] == n_frames for name in free):
         return dict(settings)
-    say(f"{cine.source} has {n_frames} frames: --in-channels and --out-channels are {n_frames}")
+    found = counted(n_frames, "frame")
+    say(f"{cine.source} has {found}: --in-channels and --out-channels are {n_frames}")
     return {**settings, **dict.fromkeys(free, n_frames)}
 
 
@@ -238,15 +240,16 @@ def check_against_data(
     frames_are_channels = "in_channels" in architecture_settings(settings["model"])
     channels = settings["in_channels"], settings["out_channels"]
     if has_network and frames_are_channels and channels != (n_frames, n_frames):
+        found = f"{cine.source} has {counted(n_frames, 'frame')}"
         if settings["initial_weights"]:
             raise InputError(
-                f"{cine.source} has {n_frames} frames, but {settings['initial_weights']} takes"
-                f" {channels[0]}: use data of {channels[0]} frames, or weights of a cascade or a"
-                " cnn3d, which take any number"
+                f"{found}, but {settings['initial_weights']} takes {channels[0]}: use data"
+                f" of {channels[0]} frames, or weights of a cascade or a cnn3d, which take any"
+                " number"
             )
         raise InputError(
-            f"{cine.source} has {n_frames} frames, but --in-channels is {channels[0]} and"
-            f" --out-channels {channels[1]}: give both as {n_frames}"
+            f"{found}, but --in-channels is {channels[0]} and --out-channels {channels[1]}: give"
+            f" both as {n_frames}"
         )
     for part, acc in itertools.product(
         sampling.parts(), (*sampling.acc, *(settings["test_acc"] or ()))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from util.errors import InputError
-from util.progress import say
+from util.progress import counted, say
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of glibc's mallopt, from its malloc.h
 FIRST_BFLOAT16 = (8, 0)  # compute capability of CUDA devices
@@ -291,7 +291,7 @@ def hardware(device: torch.device) -> str:
     """The device in words, on a CPU with the number of threads."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"{device} ({torch.get_num_threads()} threads)"
+    return f"{device} ({counted(torch.get_num_threads(), 'thread')})"
 
 
 def rounding(device: torch.device) -> str:

@@ -16,6 +16,7 @@ from matplotlib import style  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
 from matplotlib.figure import Figure, FigureBase  # noqa: E402
+from matplotlib.image import AxesImage  # noqa: E402
 from matplotlib.patches import Rectangle  # noqa: E402
 from matplotlib.ticker import MaxNLocator  # noqa: E402
 
@@ -27,6 +28,7 @@ if _backend is not None:
 
 __all__ = [
     "Axes",
+    "AxesImage",
     "Figure",
     "FigureBase",
     "FigureCanvasAgg",

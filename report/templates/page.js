@@ -177,7 +177,7 @@
 
   function legend(figure) {
     const bar = element("div", figure, { className: "bar" });
-    element("span", bar, { textContent: "Below each method, its error: |method \u2212 truth|" });
+    element("span", bar, { textContent: "Below each method, its error: |method \u2212 ground truth|" });
     const canvas = element("canvas", bar);
     canvas.setAttribute("aria-hidden", "true");
     paint(canvas, 256, 1, (y, x) => x, colours);

@@ -95,7 +95,7 @@ def test_a_run_on_kspace_names_its_coils_and_scores_the_sense_methods(tmp_path):
     scores = train(str(tmp_path / "out"), data=path, **settings)
     assert scores["cg_sense"]["psnr"] > scores["zero_filled"]["psnr"]
     text = (tmp_path / "out" / "output.txt").read_text()
-    assert "k-space of 3 coils, compressed to 2 virtual ones" in text
+    assert "k-space of 3 coils, compressed to 2 virtual coils" in text
     assert "with the noise of the scan" in text
     assert "magnitude images" not in text
     assert (tmp_path / "out" / "maps.png").stat().st_size > 1000

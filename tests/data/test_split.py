@@ -67,7 +67,7 @@ def test_near_duplicates_are_found_and_reported(images):
     turned = with_copy * torch.exp(1j * torch.linspace(0, 3, len(with_copy)))[:, None, None, None]
     assert near_duplicates(thumbnails(turned)) == [(3, 9)]  # whatever the phase
     line = leakage_notice(None, thumbnails(with_copy), {"train": list(range(9)), "test": [9]})
-    assert "1 pairs, 1 of them across parts: 3-9 (train, test)" in line
+    assert "1 pair, 1 of them across parts: 3-9 (train, test)" in line
     assert "the check can miss some" in line
 
 

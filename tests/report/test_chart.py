@@ -47,6 +47,29 @@ def test_logarithmic_axis_has_powers_of_ten():
     assert {"1e-4", "1e-3", "1e-2"} <= set(labels)
 
 
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([3.1e-3, 4.1e-3], ["3.2e-3", "3.4e-3", "3.6e-3", "3.8e-3", "4e-3"]),
+        ([0.0118, 0.0131], ["0.0118", "0.012", "0.0122", "0.0124", "0.0126", "0.0128", "0.013"]),
+        ([2e-4, 6e-3], ["2e-4", "5e-4", "1e-3", "2e-3", "5e-3"]),
+        ([1e-5, 1.0], ["1e-5", "1e-4", "1e-3", "1e-2", "0.1", "1"]),
+    ],
+)
+def test_ticks_of_a_logarithmic_axis_are_round(values, labels):
+    root = drawn(Line("a", [1, 2], values, 1), log=True)
+    ticks = [text.text for text in root.iter("text") if text.attrib["class"] == "tick"]
+    assert ticks == labels
+
+
+def test_the_title_of_the_vertical_axis_is_clear_of_its_ticks():
+    root = drawn(Line("a", [1, 2], [1.0001, 1.0002], 1))
+    (title,) = (text for text in root.iter("text") if text.text == "PSNR (dB)")
+    assert "transform" not in title.attrib
+    ticks = [text for text in root.iter("text") if text.attrib["class"] == "tick"]
+    assert float(title.attrib["y"]) + 13 < min(float(tick.attrib["y"]) for tick in ticks)
+
+
 def test_text_is_escaped_and_the_picture_described():
     root = drawn(Line('<b>"', [1, 2], [1.0, 2.0], 1), by_frame=True)
     assert root.attrib["aria-label"] == 't < u: PSNR (dB) by epoch, of <b>"'

@@ -105,7 +105,8 @@ def test_what_comes_from_outside_is_escaped(full):
 def test_frames_are_stored_as_they_are(full):
     view = full.views[0]
     data = json.loads(json.dumps(player_data([view])))["views"][0]
-    assert [panel["name"] for panel in data["panels"]] == list(view.images)
+    names = ["truth", "zero-filled", "k-t sparse", "net <1>"]
+    assert [panel["name"] for panel in data["panels"]] == names
     assert data["panels"][0]["psnr"] is None
     assert len(data["panels"][1]["psnr"]) == data["frames"] == 8
     for part, crop in (("heart", view.heart.crop), ("whole", lambda images: images)):

@@ -220,7 +220,7 @@ def test_pictures_do_not_depend_on_the_users_settings(tmp_path, images):
     with matplotlib.rc_context({"figure.dpi": 30, "image.cmap": "hot", "font.size": 30}):
         changed = drawn(tmp_path / "changed", images)
     for one, other in zip(plain, changed, strict=True):
-        assert one.shape == (460, 610, 3)
+        assert one.shape == (480, 650, 3)
         np.testing.assert_array_equal(one, other)
     assert np.any(plain[0] != plain[1])  # the epoch in the title
 
