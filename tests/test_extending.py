@@ -97,5 +97,5 @@ def test_settings_that_are_not_given_are_the_networks_own(tmp_path, tiny_npz, ca
     assert "has 8 frames: --in-channels and --out-channels are 8" in capsys.readouterr().out
     settings = read_config(tmp_path / "unet")["settings"]
     assert (settings["in_channels"], settings["out_channels"]) == (8, 8)
-    state = torch.load(tmp_path / "unet" / "checkpoint_last.pt", weights_only=True)
+    state = torch.load(tmp_path / "unet" / "checkpoint_best.pt", weights_only=True)
     assert state["architecture"]["in_channels"] == 8

@@ -31,7 +31,7 @@ SHIPPED = {  # by name: the file in WEIGHTS, and its SHA-256
     ),
     FOR_COMPLEX: (
         "cascade_phantom_complex.pt",
-        "8af92e2665a75897d94149b29025454b676aa343844ee648120edc83cd12f610",
+        "66adbc5908130f2dbb2c1c44c7711919ead1b08bfaab1bcd8df8a6a8d941f054",
     ),
     FOR_COILS: (
         "cascade_phantom_coils.pt",
