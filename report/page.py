@@ -59,6 +59,7 @@ class Page:
     caveats: Sequence[str] = ()
     details: Mapping[str, Sequence[str]] = field(default_factory=dict)  # lines by heading
     links: Sequence[Link] = ()
+    reload: int = 0  # seconds after which the browser reads the page again; 0: never
 
 
 def write_page(path: Path, page: Page) -> None:

@@ -1,4 +1,4 @@
-"""The report of a run: on the screen, in `output.txt`, in TensorBoard, and the page at the end."""
+"""The report of a run: on the screen, in `output.txt`, in TensorBoard, and as a page."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from report.description import caveats, outside_the_training, remedies
 from report.figures import curves_figure
 from report.page import write_page
 from report.pictures import FigureForm, Gallery, write_figure
-from report.run_page import run_page, score_line, training_charts
+from report.run_page import progress_page, run_page, score_line, training_charts
 from report.tables import Table, result_tables
 from report.tensorboard import TensorBoard
 from report.text import (
@@ -110,7 +110,7 @@ class Report:
     def n_examples(self, epoch: int) -> int:
         s = self.run.settings
         interval = s.validate_every * max(1, s.num_epochs // s.validate_every // LOGGED_EPOCHS)
-        logged = epoch % interval == 0 or epoch == s.num_epochs
+        logged = epoch % interval == 0 or epoch in (s.validate_every, s.num_epochs)
         return LOGGED_SAMPLES if logged and self.speaks else 0
 
     def epoch(self, entry: Mapping[str, float], examples: Sequence[Example]) -> None:
@@ -119,6 +119,9 @@ class Report:
         self.board.examples(int(entry["epoch"]), examples)
         self.board.curves(entry, self.reference)
         self.write()
+        if examples:
+            page = progress_page(self.run, self.history, self.reference, self.facts, examples)
+            write_page(self.run.folder / run_folder.REPORT, page)
         say(epoch_line(entry, self.reference))
 
     def close(self) -> None:

@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 
 from data.quality import score_notices
 from evaluation.bench import Reference
-from evaluation.series_view import SeriesView
+from evaluation.scoring import Example
+from evaluation.series_view import SeriesView, view_series
 from evaluation.summary import Rows, best_baseline, by_condition, means_of, networks_of, titles_of
 from metrics import SCORES, definitions
 from report.chart import Chart, Line
 from report.description import caveats, run_summary
+from report.names import GROUND_TRUTH
 from report.page import BEST, NETWORK, Page
 from report.tables import ABSENT, Groups, Table, psnr_difference
 from report.text import History
@@ -17,6 +19,7 @@ from training.run import Run
 from util.progress import counted
 
 VALIDATION = 4  # number of the colour of its loss
+RELOAD_SECONDS = 30  # of the page while a run is trained
 PSNR_CURVE = "PSNR on the validation part"
 
 
@@ -55,6 +58,45 @@ def run_page(
         curves=charts,
         caveats=[*score_notices(run.cine.quality, test), *caveats(run)],
         details={**facts, "Definitions": definitions(), "Settings": settings},
+    )
+
+
+def progress_page(
+    run: Run,
+    history: History,
+    reference: Reference | None,
+    facts: Mapping[str, Sequence[str]],
+    examples: Sequence[Example],
+) -> Page:
+    """`report.html` while a run is trained: the curves so far, and the heart of the `examples`."""
+    n_epochs, entry = len(history), history[-1]
+    score = f"epoch {n_epochs} of {run.settings.num_epochs}: "
+    score += f"{decibel(entry['validation/psnr'])} on the validation part"
+    if reference is not None:
+        score += f", {decibel(reference.psnr)} without training ({reference.method})"
+    return Page(
+        title=f"In training: {run.folder.resolve().name}",
+        score=score,
+        summary="This page reads itself again every half minute. The results of the test, on"
+        " samples that training and validation never see, will take its place.",
+        views=[example_view(example, run.settings.model) for example in examples],
+        pictures_note="Validation samples, of which the best epoch is chosen.",
+        curves=training_charts(history, reference),
+        details=facts,
+        reload=RELOAD_SECONDS,
+    )
+
+
+def example_view(example: Example, model: str) -> SeriesView:
+    """A validation sample for the player."""
+    images = {
+        GROUND_TRUTH: example.target, "zero_filled": example.aliased, model: example.reconstruction
+    }  # fmt: skip
+    return view_series(
+        f"validation sample {example.sample}",
+        {name: series.cpu().numpy() for name, series in images.items()},
+        {GROUND_TRUTH: "fully sampled", "zero_filled": "undersampled", model: "network"},
+        GROUND_TRUTH,
     )
 
 

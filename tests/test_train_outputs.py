@@ -269,6 +269,20 @@ def test_pictures_are_logged_whenever_a_short_run_is_validated(tmp_path, tiny_np
     assert [event.step for event in events.Scalars("training/learning_rate")] == [1, 2, 3, 4, 5]
 
 
+def test_a_page_shows_training_until_the_test_takes_its_place(trained, run):
+    page = (trained / "report.html").read_text()
+    assert "In training: run" in page
+    assert '<meta http-equiv="refresh" content="30">' in page
+    assert re.search(
+        r"epoch 4 of 4: \d+\.\d\d dB on the validation part, \d+\.\d\d dB without", page
+    )
+    assert "validation sample 0" in page
+    assert 'aria-label="PSNR on the validation part' in page
+    finished = (run / "report.html").read_text()
+    assert "refresh" not in finished
+    assert "In training" not in finished
+
+
 def test_checkpoint_best_is_the_best_epoch_of_the_history(trained):
     best, last = (ckpt.load_checkpoint(trained / name) for name in (ckpt.BEST, ckpt.LAST))
     scores = [entry["validation/psnr"] for entry in last["history"]]
