@@ -20,7 +20,7 @@ from formats.arrays import MEMORY_REMEDY
 from formats.content import acquired_lines, looks_like_phase
 from formats.dicom_files import dicom_files
 from formats.dicom_headers import DICOMDIR, Frame, frames_in
-from formats.dicom_slices import Slice, sorted_slices
+from formats.dicom_slices import Slice, frame_time_of, sorted_slices
 from formats.dicom_values import Header, read_dataset
 from formats.series import Scan, Series, damage_explained, optional
 from util.errors import InputError
@@ -152,6 +152,7 @@ def dicom_series(
         notes.append("phase encoding runs along the rows: Y and X are exchanged")
     series = Series(of_slice.name, images, False, None, first.patient, notes)
     series.is_turned, series.spacing = of_slice.is_turned, spacing
+    series.frame_time = frame_time_of(taken[of_slice.name])
     reasons = [frame.not_a_scan for frame in of_slice.frames if frame.not_a_scan]
     phase = ["its values are those of phase images"] if looks_like_phase(images) else []
     series.not_a_scan = next(iter(reasons + phase), "")

@@ -214,6 +214,16 @@ def in_time(one: Slice) -> Slice:
     return replace(one, frames=tuple(frames), notes=(*notes, *notes_on_place(frames)))
 
 
+def frame_time_of(frames: Sequence[Frame]) -> float | None:
+    """The time from frame to frame in ms; None if the headers have none, or an uneven one."""
+    times = [frame.times["TriggerTime"] for frame in frames]
+    if len(times) < 2 or None in times:
+        return None
+    gaps = np.diff(np.array(times, float))
+    usual = float(np.median(gaps))
+    return usual if gaps.min() > 0 and gaps.max() <= UNEVEN * usual else None
+
+
 def notes_on_place(frames: Sequence[Frame]) -> list[str]:
     """Notes on where the images of a slice are, and how they are turned."""
     notes = []

@@ -25,6 +25,7 @@ NIFTI_MAGICS = (b"n+1\0", b"ni1\0", b"n+2\0", b"ni2\0")
 NIFTI_PLACES = (344, 4)  # of version 1 and 2
 SUFFIXES = (".gz", ".nii", ".hdr", ".img")
 TEXTS = ("descrip", "aux_file", "intent_name", "db_name")  # of the header, not written
+MILLISECONDS = {"sec": 1000.0, "msec": 1.0, "usec": 0.001}  # of a unit of time
 DESCRIPTION = "DERIVED: cine reconstruction"
 
 
@@ -124,9 +125,12 @@ def described(load: Any, header: Any, axes: str) -> Iterator[Series]:
     """The series with what header and values say of them."""
     zooms = [float(zoom) for zoom in header.get_zooms()]
     spacing = tuple(zooms[axes.index(axis)] for axis in "yx")
+    unit = MILLISECONDS.get(header.get_xyzt_units()[1], 0.0)
+    frame_time = unit * zooms[axes.index("t")] if "t" in axes else 0.0
     is_own = header["descrip"].tobytes().startswith(DESCRIPTION.encode())
     for series in load():
         series.spacing = spacing if min(spacing) > 0 and np.isfinite(spacing).all() else None
+        series.frame_time = frame_time if 0 < frame_time < np.inf else None
         images = series.values
         usable = not series.is_kspace and len(images) > 1 and np.isfinite(images).all()
         if is_own:

@@ -77,7 +77,7 @@ def progress_page(
     return Page(
         title=f"In training: {run.folder.resolve().name}",
         score=score,
-        summary="This page reads itself again every half minute. The results of the test, on"
+        summary="This page reloads itself every half minute. The results of the test, on"
         " samples that training and validation never see, will take its place.",
         views=[example_view(example, run.settings.model) for example in examples],
         pictures_note="Validation samples, of which the best epoch is chosen.",

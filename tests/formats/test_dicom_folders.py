@@ -90,8 +90,10 @@ def test_half_a_series(folder):
 
 def test_a_missing_frame_is_noticed(tmp_path):
     write_dicom_folder(tmp_path / "scan", SLICES[:1])
+    assert next(iter(read_scan(tmp_path / "scan"))).frame_time == 40
     next(p for p in (tmp_path / "scan").iterdir() if dicom_of(p).TriggerTime == 120).unlink()
     series = next(iter(read_scan(tmp_path / "scan")))
+    assert series.frame_time is None
     assert "trigger times are uneven (steps of 40 to 80 ms)" in series.notes[0]
 
 

@@ -307,6 +307,18 @@ def test_a_pair_of_nifti_files(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("unit", "step", "expected"), [("sec", 0.04, 40), ("msec", 38.5, 38.5), ("unknown", 1, None)]
+)
+def test_time_from_frame_to_frame_of_a_nifti_file(tmp_path, unit, step, expected):
+    image = nibabel.Nifti1Image(SLICES.transpose(3, 2, 0, 1), np.eye(4))
+    image.header.set_zooms((1, 1, 8, step))
+    image.header.set_xyzt_units("mm", unit)
+    nibabel.save(image, tmp_path / "a.nii")
+    found = [series.frame_time for series in read(tmp_path / "a.nii")[1]]
+    assert found == [None if expected is None else pytest.approx(expected)] * len(SLICES)
+
+
+@pytest.mark.parametrize(
     ("shape", "note"),
     [
         ((36, 32, 1, 1, 8), "taken as 'x y s t'"),
