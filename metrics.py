@@ -158,7 +158,10 @@ def _ssim(reconstruction: Tensor, target: Tensor, axes: tuple[int, ...], crop: i
     # With a range of 1 around the target's mean, differences of squares stay accurate in float32.
     reconstruction, target = (reconstruction - level) / span, (target - level) / span
     c1, c2 = SSIM_K1**2, SSIM_K2**2
-    windows = [(axis, _window_matrix(target.shape[axis], crop).to(target)) for axis in axes]
+    offsets = torch.arange(-SSIM_RADIUS, SSIM_RADIUS + 1, device=target.device)
+    weights = torch.exp(-0.5 * (offsets / SSIM_SIGMA) ** 2)
+    weights = weights / weights.sum()
+    windows = [(axis, window_matrix(weights, target.shape[axis], crop).to(target)) for axis in axes]
 
     def window_mean(image: Tensor) -> Tensor:
         for axis, window in windows:
@@ -176,12 +179,12 @@ def _ssim(reconstruction: Tensor, target: Tensor, axes: tuple[int, ...], crop: i
     return similarity.mean(dim=(-3, -2, -1))
 
 
-def _window_matrix(size: int, crop: int) -> Tensor:
-    """(size - 2 crop, size): the Gaussian window's weights for every position inside the crop,
-    reflected at the borders with the edge repeated (scipy's `reflect`)."""
-    offsets = torch.arange(-SSIM_RADIUS, SSIM_RADIUS + 1)
-    weights = torch.exp(-0.5 * (offsets / SSIM_SIGMA) ** 2)
-    index = (torch.arange(crop, size - crop)[:, None] + offsets) % (2 * size)
-    index = torch.where(index < size, index, 2 * size - 1 - index)  # (size - 2 crop, 11)
-    window = torch.zeros(size - 2 * crop, size)
-    return window.scatter_add_(1, index, (weights / weights.sum()).expand_as(index).contiguous())
+def window_matrix(weights: Tensor, size: int, crop: int = 0) -> Tensor:
+    """(size - 2 crop, size): the weights of a centred window, an odd number, for every position
+    inside the crop, reflected at the borders with the edge repeated (scipy's `reflect`)."""
+    offsets = torch.arange(len(weights), device=weights.device) - len(weights) // 2
+    places = torch.arange(crop, size - crop, device=weights.device)
+    index = (places[:, None] + offsets) % (2 * size)
+    index = torch.where(index < size, index, 2 * size - 1 - index)  # (size - 2 crop, window)
+    window = torch.zeros(size - 2 * crop, size, device=weights.device)
+    return window.scatter_add_(1, index, weights.expand_as(index).contiguous())

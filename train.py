@@ -10,7 +10,7 @@ Every setting is a keyword of `train()` with its default: edit it there, give it
     mask     CS_mask.py                  the lines that are measured, drawn for every sample
     alias    data/acquisition.py         b = F^-1 U F m, with phase, noise and coils
     tune     evaluation/bench.py         the training-free methods, on training samples
-    fit      training/loop.py            epochs of steps; the loss is in training/optimisation.py
+    fit      training/loop.py            epochs of steps; the loss is in training/losses.py
     test     evaluation/bench.py         all methods on the same masks, once
     report   report/report.py            output.txt, pictures, report.html
 
@@ -112,7 +112,8 @@ def train(
     initial_weights: str | None = None,  # checkpoint to start from, or 'cascade_phantom'
     # -- optimisation
     num_epochs: int = 400,  # passes over the training part; 0: no training, only scores
-    loss: str = "mse",  # training loss: 'mse' (squared error) or 'l1' (absolute error)
+    loss: str
+    | tuple[str | float, ...] = "mse",  # training loss, or several, each with its weight
     stage_loss: float
     | None = None,  # weight of earlier stages' loss; 0: none; None: the network's own
     weight_decay: float = 1e-4,  # L2 penalty of Adam (not decoupled)

@@ -19,6 +19,7 @@ from methods.calibration import calibrated_name, can_be_calibrated
 from methods.start import PATCH, ZERO_FILLED
 from model import Cost, architecture_settings, count_cost
 from training.checkpoint import FOR_COILS, FOR_COMPLEX, FOR_REAL
+from training.losses import loss_text
 from training.run import Run
 from util.command_line import given_command
 from util.launcher import launch_name
@@ -286,8 +287,9 @@ def model_lines(run: Run, whole: Cost, step: Cost) -> list[str]:
 
 def optimisation_lines(s: SimpleNamespace, n_steps: int, device: torch.device) -> list[str]:
     """How the network is trained."""
+    loss = loss_text(s.loss)
     return [
-        f"{s.loss} loss, Adam, {counted(s.num_epochs, 'epoch')} of {counted(n_steps, 'step')},"
+        f"{loss} loss, Adam, {counted(s.num_epochs, 'epoch')} of {counted(n_steps, 'step')},"
         f" batch {s.batch_size},"
         f" weight decay {s.weight_decay:g}, learning rate {s.initial_lr:g}, {s.lr_schedule},"
         f" {s.precision}{about_precision(device)}"
@@ -295,7 +297,7 @@ def optimisation_lines(s: SimpleNamespace, n_steps: int, device: torch.device) -
         + (f", gradient norm at most {s.clip_gradient:g}" if s.clip_gradient else "")
         + (f", augmentation {' and '.join(s.augment)}" if s.augment else "")
         + (f", moving average of the weights {s.ema:g}" if s.ema else ""),
-        f"train/loss is the {s.loss} loss of the training images; validation/loss is the mean"
+        f"train/loss is the {loss} loss of the training images; validation/loss is the mean"
         " squared error of magnitudes",
         *decay_warning(s.model, s.weight_decay),
     ]

@@ -28,6 +28,7 @@ from report.text import (
     verdict_lines,
 )
 from training import run_folder
+from training.losses import loss_text
 from training.run import Run
 from util.files import as_bytes, write_bytes, write_csv
 from util.progress import counted, duration, say
@@ -85,7 +86,7 @@ class Report:
         if not self.speaks:
             return
         run = self.run
-        self.board = TensorBoard(run.folder, vars(run.settings), len(history))
+        self.board = self.new_board(len(history))
         total = run.settings.num_epochs * run.n_steps
         self.bar = tqdm(
             total=total, initial=n_done, unit="step", disable=None, dynamic_ncols=True,
@@ -131,6 +132,12 @@ class Report:
                 part.close()
         self.bar = self.board = None
 
+    def new_board(self, epoch: int) -> TensorBoard:
+        """The logs of TensorBoard, after `epoch`; tags and tables have the loss in words."""
+        settings = vars(self.run.settings)
+        loss = loss_text(settings["loss"])
+        return TensorBoard(self.run.folder, {**settings, "loss": loss}, epoch)
+
     # -- files
 
     def write(self, verdict: Sequence[str] = (), results: Mapping[str, Any] | None = None) -> None:
@@ -170,7 +177,7 @@ class Report:
         if lesions:
             write_csv(folder / run_folder.LESIONS, lesions)
         run_folder.write_metrics(folder, rows)
-        self.board = self.board or TensorBoard(folder, vars(s), len(self.history))
+        self.board = self.board or self.new_board(len(self.history))
         self.board.results(rows, gallery.shown, verdict, len(self.history))
         self.close()
         say(as_text({**parts, "Verdict": verdict}).rstrip())

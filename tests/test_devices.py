@@ -15,7 +15,7 @@ from methods.baselines import BASELINES, baseline
 from methods.start import OF_PATCH, STARTS, ZERO_FILLED
 from metrics import SCORES
 from model import MODELS, architecture_settings, build_model
-from training.optimisation import LOSSES, training_loss
+from training.losses import LOSSES, training_loss
 
 SHAPE = (2, 8, 32, 24)  # B, T, Y, X
 ON_META = {"dtype": torch.complex64, "device": "meta"}

@@ -21,7 +21,8 @@ from CS_mask import lines_per_frame, training_masks
 from model import architecture_settings, build_model, channels_last, own_settings, run_network
 from physics.fourier import undersample
 from timing.control import Control
-from training.optimisation import make_optimizer, training_loss
+from training.losses import training_loss
+from training.optimisation import make_optimizer
 from training.run import sampling_of
 from util.machine import make_deterministic, peak_memory, reuse_memory
 

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from methods.start import PATCH, STARTS, ZERO_FILLED
 from methods.unet import BRANCHES
 from model import MODELS, architecture_settings, own_settings
 from training.checkpoint import architecture_of
-from training.optimisation import LOSSES, SCHEDULES
+from training.losses import LEAST_SIZE, LOSSES, OF_COMPLEX, loss_terms
+from training.optimisation import SCHEDULES
 from training.run import several
 from util.errors import InputError
 from util.progress import counted, say
@@ -67,7 +68,9 @@ def check_settings(settings: Settings) -> None:
     choices: dict[str, Collection[Any]] = {**CHOICES, "average": AVERAGES}
     if mask_file(settings["pattern"]):
         del choices["pattern"]
-    require_choices(settings, choices)
+    names = tuple(word for word in several(settings["loss"]) if isinstance(word, str))
+    require_choices({**settings, "loss": names}, choices)
+    check_loss(settings)
     for name in ("pattern", "acc", "sample_n", "partial_fourier", "noise"):
         if settings[name] == ():
             raise InputError(f"{flag(name)} has no value, expected one or more")
@@ -95,6 +98,38 @@ def check_settings(settings: Settings) -> None:
             f"--split is {split}, but with --num-epochs {num_epochs} the parts"
             f" {', '.join(needed)} must not be empty: try 4 1 2"
         )
+
+
+def check_loss(settings: Settings) -> None:
+    """Raise InputError if the losses have no sum, or are of complex images and these are not."""
+    for name in loss_terms(settings["loss"]):
+        if name not in OF_COMPLEX:
+            continue
+        if settings["real_image"]:
+            raise InputError(
+                f"--loss {name} is for complex images, but these are assumed to be real-valued:"
+                " choose another, or give --no-real-image"
+            )
+        can_keep = "data_consistency" in architecture_settings(settings["model"])
+        if can_keep and not settings["data_consistency"]:
+            raise InputError(
+                f"--loss {name} is for complex images, but {settings['model']} gives magnitudes:"
+                " add --data-consistency, or choose another loss"
+            )
+
+
+def check_loss_size(settings: Settings, shape: Sequence[int]) -> None:
+    """Raise InputError if training images, of data (T, Y, X), are smaller than a loss's window."""
+    n_frames, ny, nx = shape
+    size = n_frames, ny, min(nx, settings["strip"] or nx)
+    for name in loss_terms(settings["loss"]):
+        least = LEAST_SIZE.get(name, (1, 1, 1))
+        if any(one < needed for one, needed in zip(size, least, strict=True)):
+            raise InputError(
+                f"--loss {name} needs at least {least[0]} frames, {least[1]} lines and {least[2]}"
+                f" columns, but the training images have {size[0]}, {size[1]} and {size[2]}:"
+                " choose another loss" + (", or a wider --strip" if size[2] < least[2] else "")
+            )
 
 
 def check_calibration(asked_for: bool, architecture: Settings) -> None:
@@ -226,8 +261,11 @@ def real_image_prior(real_image: bool | None, phase: bool, cine: Cine) -> bool:
 def check_against_data(
     settings: Settings, cine: Cine, sampling: Sampling, has_network: bool
 ) -> None:
-    """Raise InputError if the network or the masks do not fit the data."""
+    """Raise InputError if the network, the loss or the masks do not fit the data."""
     n_frames, ny, _ = cine.shape
+    if settings["num_epochs"]:
+        check_loss(settings)  # what `real_image` is, the data have told by now
+        check_loss_size(settings, cine.shape)
     if cine.n_coils and settings["coils"]:
         raise InputError(
             f"{cine.source} is k-space of {cine.n_coils} coils, and --coils simulates others: leave"

@@ -1,12 +1,11 @@
-"""The training loss, the learning rate, and the moving average of the weights."""
+"""The optimiser, the learning rate, and the moving average of the weights."""
 
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 SCHEDULES = ("cosine", "constant")
-LOSSES = ("mse", "l1")
 NO_DECAY = "log_weight"  # the name of a parameter without L2 penalty
 
 
@@ -37,18 +36,6 @@ def learning_rate(
         return peak * position / warmup
     progress = (position - warmup) / (num_epochs - warmup)
     return peak * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def training_loss(reconstruction: Tensor, image: Tensor, loss: str) -> Tensor:
-    """The loss of each sample, (B,): the mean squared ("mse") or absolute ("l1") error.
-
-    A complex reconstruction is compared with the true `image` itself; a real one with its
-    magnitude.
-    """
-    if image.is_complex() and not reconstruction.is_complex():
-        image = image.abs()
-    error = (reconstruction - image).abs()
-    return (error.square() if loss == "mse" else error).mean(dim=(-3, -2, -1))
 
 
 @torch.no_grad()

@@ -14,7 +14,8 @@ from data.batches import Batch, Draws, divided, prepared, shared
 from model import run_stages
 from training import checks
 from training.cuda_graph import Forward, captured
-from training.optimisation import training_loss, update_average
+from training.losses import training_loss
+from training.optimisation import update_average
 from training.run import Run, Training
 from util.progress import name_list
 

@@ -6,6 +6,7 @@ behind `#`. A flag that is given again later wins; `none` stands for None.
 """
 
 import argparse
+import contextlib
 import difflib
 import inspect
 import io
@@ -241,13 +242,20 @@ def _argparse_type(hint: Any) -> dict[str, Any]:
     return {"type": _reader(kinds[0], hint), "metavar": kinds[0].__name__.upper()}
 
 
-def _reader(kind: type, hint: Any) -> Callable[[str], Any]:
-    """What makes a value of a word; `none` is None where the annotation allows it."""
+def _reader(kind: Any, hint: Any) -> Callable[[str], Any]:
+    """What makes a value of a word; `none` is None where the annotation allows it. Of text or
+    numbers, a number where it reads as one."""
+    kinds = sorted(kinds_of(kind), key=lambda one: one is str)
 
     def read(word: str) -> Any:
-        return None if word == NONE and matches(None, hint) else kind(word)
+        if word == NONE and matches(None, hint):
+            return None
+        for one in kinds[:-1]:
+            with contextlib.suppress(ValueError):
+                return one(word)
+        return kinds[-1](word)
 
-    read.__name__ = kind.__name__  # for argparse's messages
+    read.__name__ = kinds[-1].__name__  # for argparse's messages
     return read
 
 

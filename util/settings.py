@@ -2,12 +2,14 @@
 
 A setting's name, type, default and help stand in one place: a keyword of the function with an
 annotation and a comment on its line. A comment `# -- title` begins a group of settings. Supported
-types: bool, int, float, str, tuples of one of these (`tuple[float, ...]`), and unions with None or
-of a type and its tuple (`float | tuple[float, ...]`: a single value stays single).
+types: bool, int, float, str, tuples of one of these (`tuple[float, ...]`) or of two (`tuple[str |
+float, ...]`: what reads as a number is one), and unions with None or of a type and its tuple
+(`float | tuple[float, ...]`: a single value stays single).
 """
 
 import contextvars
 import dataclasses
+import difflib
 import functools
 import inspect
 import io
@@ -17,7 +19,7 @@ import os
 import tokenize
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -158,8 +160,16 @@ def require_choices(given: Mapping[str, Any], choices: Mapping[str, Collection[A
         for item in value if isinstance(value, tuple) else (value,):
             if item is not None and item not in possible:
                 expected = ", ".join(map(str, possible))
-                several = ": separate several by spaces" if "," in str(item) else ""
-                raise InputError(f"{flag(name)} is {item!r}, expected one of {expected}{several}")
+                hint = did_you_mean(str(item), map(str, possible))
+                if "," in str(item):
+                    hint = ": separate several by spaces"
+                raise InputError(f"{flag(name)} is {item!r}, expected one of {expected}{hint}")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A clause that names the known word most like this one; "" if none is."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def flag(name: str) -> str:
@@ -182,7 +192,7 @@ def matches(value: Any, hint: Any) -> bool:
 def _is_a(value: Any, kind: Any) -> bool:
     if typing.get_origin(kind) is tuple:
         part = typing.get_args(kind)[0]
-        return isinstance(value, tuple) and all(_is_a(item, part) for item in value)
+        return isinstance(value, tuple) and all(matches(item, part) for item in value)
     if kind is float:
         return type(value) in (int, float) and math.isfinite(value)
     return type(value) is kind

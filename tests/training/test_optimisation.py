@@ -3,22 +3,7 @@ import torch
 from helpers import STAGES
 
 from model import build_model
-from training.optimisation import learning_rate, make_optimizer, training_loss, update_average
-
-
-@pytest.mark.parametrize("loss", ["mse", "l1"])
-def test_training_loss_is_what_it_is_called(loss):
-    truth, found = torch.rand(2, 3, 4, 5), torch.rand(2, 3, 4, 5)
-    power = 2 if loss == "mse" else 1
-
-    expected = (found - truth).abs().pow(power).mean(dim=(1, 2, 3))
-    torch.testing.assert_close(training_loss(found, truth, loss), expected)
-    turned = truth * torch.exp(torch.tensor(1j))
-    expected = (found - turned).abs().pow(power).mean(dim=(1, 2, 3))
-    complex_found = torch.complex(found, torch.zeros_like(found))
-    torch.testing.assert_close(training_loss(complex_found, turned, loss), expected)
-    expected = (found - truth).abs().pow(power).mean(dim=(1, 2, 3))  # a magnitude
-    torch.testing.assert_close(training_loss(found, turned, loss), expected)
+from training.optimisation import learning_rate, make_optimizer, update_average
 
 
 def test_average_follows_the_network():
