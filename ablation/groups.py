@@ -134,6 +134,19 @@ GROUPS = {
             "cascade": CASCADE,
         },
     ),
+    "loss": Group(
+        "Training losses of unet_resnet, with what is kept of small lesions",
+        control="mse",
+        base={**UNET_RESNET, "lesions": True},
+        rows={
+            "mse": {"loss": "mse"},
+            "l1": {"loss": "l1"},
+            "charbonnier": {"loss": "charbonnier"},
+            "mse and ssim": {"loss": ("mse", 1.0, "ssim", 0.01)},
+            "mse and hfen": {"loss": ("mse", 1.0, "hfen", 3.0)},
+            "mse and moving": {"loss": ("mse", 1.0, "moving", 1.0)},
+        },
+    ),
     "start": Group(
         "What unet_resnet corrects, with and without data consistency",
         control="zero_filled",

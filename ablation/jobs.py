@@ -31,8 +31,10 @@ class Jobs:
         defaults: Mapping[str, Any],  # the settings of `train()` that need no flag
         environments: Sequence[dict[str, str]],  # variables of each of the runs at once
         stop: StopRequest,
+        tries_all: bool = False,  # also if none has worked; else the data are taken to be at fault
     ):
         self.wanted, self.defaults, self.free, self.stop = wanted, defaults, [*environments], stop
+        self.tries_all = tries_all
         self.runs: dict[Path, tuple[Experiment, int]] = {}  # rows with equal settings share theirs
         for row, seed in wanted:
             self.runs.setdefault(row.folder / f"seed{seed}", (row, seed))
@@ -66,7 +68,7 @@ class Jobs:
         Raises:
             InputError: none has worked, and none can: the settings or the data are at fault.
         """
-        if self.failure and not self.works:
+        if self.failure and not self.works and not (self.tries_all and self.pending):
             if not self.running:
                 raise InputError(self.failure)
             return

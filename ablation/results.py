@@ -14,10 +14,17 @@ from typing import Any
 import numpy as np
 
 from evaluation.intervals import NOTHING, Interval, mean_interval, spread
+from evaluation.lesion_score import kept_contrasts
 from evaluation.summary import mean_scores
 from methods.baselines import BASELINES
 from metrics import SCORES
-from training.run_folder import highest_peak, read_config, read_history, read_metrics
+from training.run_folder import (
+    highest_peak,
+    read_config,
+    read_history,
+    read_lesions,
+    read_metrics,
+)
 from util.errors import InputError
 
 
@@ -31,6 +38,7 @@ class Result:
     baselines: dict[str, float]  # mean PSNR by training-free method
     minutes: float  # of training, with validation
     peak_memory: float  # bytes; 0: not measured
+    lesion_contrast: float  # kept by the network, mean over all lesions; NaN: not tested
 
     @property
     def groups(self) -> np.ndarray | None:
@@ -92,7 +100,14 @@ def read_result(folder: Path) -> Result:
         baselines={name: means[name]["psnr"] for name in means if name in BASELINES},
         minutes=sum(entry["seconds"] for entry in history) / 60,
         peak_memory=highest_peak(history),
+        lesion_contrast=lesion_contrast(folder, networks[0] if networks else ""),
     )
+
+
+def lesion_contrast(folder: Path, method: str) -> float:
+    """The contrast that a method keeps of lesions, the mean over their sizes; NaN if not tested."""
+    kept = kept_contrasts(read_lesions(folder)).get(method, {})
+    return float(np.mean([of_size.mean for of_size in kept.values()])) if kept else float("nan")
 
 
 def compare(row: Mapping[int, Result], control: Mapping[int, Result], score: str) -> Comparison:

@@ -4,11 +4,12 @@ The runs of a row are in `row.folder`: `seed0/` is a run's folder, `seed0.log` i
 `seed0.failure` the reason why it has no result.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ablation.groups import GROUPS, MEMORY, Experiment
+from ablation.groups import MEMORY, Experiment
 from ablation.results import Result, read_result
 from model import architecture_settings, count_cost
 from training.checkpoint import LAST
@@ -21,16 +22,20 @@ from util.settings import flag
 
 BY_DATA = ("real_image", "in_channels", "out_channels")  # unless they are given
 RUNS = "runs"  # the folder of all runs, in the output folder of the experiments
+LONGEST_NAME = 150  # of a folder, which file systems limit
 FAILURE = ".failure"  # suffix of the file with the reason why a seed has no result
 
 
 def folder_name(changed: Mapping[str, Any]) -> str:
-    """A name for the runs of these changes: "dropout=0.3,model=unet"."""
+    """A name for the runs of these changes: "dropout=0.3,model=unet"; a long one ends in a hash."""
     parts = [
         f"{name}={'+'.join(map(str, value)) if isinstance(value, tuple) else value}"
         for name, value in sorted(changed.items())
     ]
-    return ",".join(parts) or "as_given"
+    name = ",".join(parts).replace("/", "_").replace("\\", "_") or "as_given"
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[:LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def too_large(row: Experiment, wanted: Sequence[tuple[Experiment, int]]) -> str:
@@ -83,7 +88,7 @@ def last_failure(row: Experiment) -> str:
 
 def check_same_data(rows: Sequence[Experiment]) -> None:
     """Raise InputError unless the runs of each group have the same data and split."""
-    for group in GROUPS:
+    for group in dict.fromkeys(row.group for row in rows):
         seen: dict[str, Path] = {}
         for row in (row for row in rows if row.group == group):
             for seed, result in row.results.items():

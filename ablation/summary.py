@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ablation.groups import GROUPS, MEMORY, Experiment
+from ablation.groups import GROUPS, MEMORY, Experiment, Group
 from ablation.results import Comparison, Result, compare
 from evaluation.intervals import FEWEST_CLEAR, compared_scores
 from metrics import SCORES
@@ -26,13 +26,18 @@ over the seeds. Difference: to the control (the row without a difference), paire
 {interval}; bold if the interval, as shown, excludes zero and there are at least {fewest} {units}.
 The interval covers the variation over {units}, not over seeds; the spread over seeds is the
 standard deviation of the seeds' means. Without any true difference, one interval in twenty excludes
-zero by chance. Minutes: training with validation, for one run. Memory: the peak over the runs of a
-row{memory}.
+zero by chance. Lesions: the contrast that is kept of small discs in the heart, where it was tested.
+Minutes: training with validation, for one run. Memory: the peak over the runs of a row{memory}.
 Best training-free: the training-free method with the highest mean PSNR on the same samples and
 masks."""
 
 
-def write_report(folder: Path, rows: Sequence[Experiment], given: Mapping[str, Any]) -> None:
+def write_report(
+    folder: Path,
+    rows: Sequence[Experiment],
+    given: Mapping[str, Any],
+    groups: Mapping[str, Group] = GROUPS,
+) -> None:
     """Write tables and figure of all rows that have results; nothing if there are no results."""
     results = [result for row in rows for result in row.results.values()]
     if not results:
@@ -40,7 +45,7 @@ def write_report(folder: Path, rows: Sequence[Experiment], given: Mapping[str, A
     summary, tables = [], []
     comparisons: dict[str, dict[str, Comparison]] = {}
     values = []
-    for name, group in GROUPS.items():
+    for name, group in groups.items():
         group_rows = [row for row in rows if row.group == name]
         control = next((row.results for row in group_rows if row.name == group.control), {})
         shown = [row for row in group_rows if row.results or row.failure]
@@ -118,6 +123,8 @@ def summary_rows(rows: Sequence[Experiment], control: Mapping[int, Result]) -> l
 
 def group_table(rows: Sequence[Experiment], control: Mapping[int, Result]) -> list[str]:
     """The table of a group, in Markdown."""
+    tested = [run.lesion_contrast for row in rows for run in row.results.values()]
+    with_lesions = not np.isnan(tested).all()
     table_rows = []
     for row in rows:
         if not row.results:
@@ -131,6 +138,8 @@ def group_table(rows: Sequence[Experiment], control: Mapping[int, Result]) -> li
         seed_spread = compare(row.results, control, "psnr").seed_spread
         runs = list(row.results.values())
         best, psnr = runs[0].best_baseline
+        if with_lesions:
+            cells.append(mean_and_spread(lesions_of(runs), float("nan"), 3))
         cells += [
             str(len(runs)) + (f" ({row.failure})" if row.failure else ""),
             "" if np.isnan(seed_spread) else f"{seed_spread:.2f}",
@@ -140,13 +149,19 @@ def group_table(rows: Sequence[Experiment], control: Mapping[int, Result]) -> li
             f"{best} {psnr:.2f}" if best else "",
         ]
         table_rows.append(cells)
-    return Table(["row", *heads()], table_rows).markdown()
+    return Table(["row", *heads(with_lesions)], table_rows).markdown()
 
 
-def heads() -> list[str]:
+def lesions_of(runs: Sequence[Result]) -> float:
+    """The contrast that is kept of lesions, the mean over seeds; NaN if not tested."""
+    return float(np.mean([run.lesion_contrast for run in runs]))
+
+
+def heads(with_lesions: bool) -> list[str]:
     """The heads of the table of a group."""
     return [
         *(cell for score in compared_scores() for cell in (SCORES[score].title, "difference")),
+        *(["lesions"] if with_lesions else []),
         "seeds",
         "spread over seeds (dB)",
         "minutes",
@@ -189,6 +204,7 @@ def csv_rows(row: Experiment, control: Mapping[int, Result]) -> list[dict[str, A
             "best_baseline": best,
             "best_baseline_psnr": psnr,
             "parameters": runs[0].config["parameters"],
+            "lesion_contrast": lesions_of(runs),
             "minutes": float(np.mean([run.minutes for run in runs])),
             "peak_memory": max(run.peak_memory for run in runs),
         }

@@ -39,7 +39,9 @@ TINY = {
 }
 
 # the same for `experiments()`
-SMALL = {k: v for k, v in TINY.items() if k not in ("num_pictures", "picture_dpi", "precision")}
+SMALL = {
+    k: v for k, v in TINY.items() if k not in ("num_pictures", "picture_dpi", "precision", "arrays")
+}
 
 METHODS = ["unet_resnet", *TINY["baselines"]]
 CASCADE = TINY | {

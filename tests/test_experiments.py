@@ -8,8 +8,11 @@ from helpers import experiments_table as table
 import experiments as script
 from ablation import jobs, runs
 from experiments import experiments
+from train import train
 from training.run_folder import read_config, write_config
+from util.command_line import parse_command_line
 from util.errors import InputError
+from util.files import write_csv
 
 
 @pytest.fixture
@@ -170,3 +173,139 @@ def test_settings_that_rows_set_are_said(tmp_path, fake_run, capsys):
     assert "NOTICE: --dropout does not apply to the group base" in text
     assert "NOTICE: --acc does not apply to the group acceleration" in text
     assert "--batch-size" not in text
+
+
+def test_a_sweep_has_the_same_report_and_later_calls_add_to_it(tmp_path, fake_run, capsys):
+    folder, varied = tmp_path / "out", (("dropout", "0", "0.3"), ("loss", "mse", "mse 1 ssim 0.1"))
+    experiments(folder, vary=varied, seeds=2, **SMALL)
+    labels = [
+        f"dropout {dropout}, loss {loss}"
+        for dropout in ("0", "0.3")
+        for loss in ("mse", "mse 1 ssim 0.1")
+    ]
+    assert fake_run == [(label, seed) for seed in (0, 1) for label in labels]
+    text = (folder / "experiments.md").read_text()
+    assert f"## Sweep, against {labels[0]} (`sweep`)" in text
+    lines = {line.split(" | ")[0][2:]: line.split(" | ") for line in text.splitlines()}
+    assert lines[labels[0]][2] == ""  # the control
+    assert lines[labels[3]][2] == "+0.00"
+    values = [row for row in table(folder) if row["score"] == "psnr"]
+    assert [row["row"] for row in values] == labels
+    assert {row["n_seeds"] for row in values} == {"2"}
+    assert (folder / "experiments.png").exists()
+
+    experiments(folder, vary=varied, seeds=2, **SMALL)  # continues
+    assert "8 runs, 8 of them finished before" in capsys.readouterr().out
+    more = (("dropout", "0", "0.5"), ("loss", "mse"))
+    experiments(folder, vary=more, seeds=2, **SMALL)
+    assert fake_run[8:] == [("dropout 0.5, loss mse", 0), ("dropout 0.5, loss mse", 1)]
+    experiments(folder, only=("batch_norm",), seeds=1, **SMALL)
+    assert {row["row"] for row in table(folder) if row["group"] == "sweep"} == {
+        *labels, "dropout 0.5, loss mse"
+    }  # fmt: skip
+    with pytest.raises(InputError, match="put the same row first, or name another folder"):
+        experiments(folder, vary={"loss": ("l1", "mse")}, seeds=2, **SMALL)
+    with pytest.raises(InputError, match=r"--num-epochs 5 \(the run has 4\)"):
+        experiments(folder, vary=more, seeds=2, **SMALL | {"num_epochs": 5})
+
+
+def test_rows_of_a_file_are_a_sweep(tmp_path, fake_run, capsys):
+    (tmp_path / "mine.txt").write_text("plain:\nwider: --init-features 4 --stages 3\n")
+    experiments(tmp_path / "out", rows=str(tmp_path / "mine.txt"), seeds=1, **SMALL)
+    assert [name for name, _ in fake_run] == ["plain", "wider"]
+    (row,) = [r for r in table(tmp_path / "out") if (r["row"], r["score"]) == ("wider", "ssim")]
+    assert row["group"] == "sweep"
+    notice = "NOTICE: --stages does not apply to the model unet_resnet (row wider)"
+    assert notice in capsys.readouterr().out
+    again = tmp_path / "out" / "rows.txt"
+    experiments(tmp_path / "copy", rows=again, seeds=1, **SMALL)
+    assert [name for name, _ in fake_run[2:]] == ["plain", "wider"]
+
+
+def test_a_row_of_a_sweep_that_fails_leaves_the_others_though_it_be_the_first(
+    tmp_path, fake_run, monkeypatch
+):
+    works = jobs.start_process
+
+    def start_process(row, seed, folder, defaults, log, environment):
+        if row.name not in failing:
+            return works(row, seed, folder, defaults, log, environment)
+        log.write(b"train.py: error: out of memory\n")
+        return FakeProcess(2)
+
+    monkeypatch.setattr(jobs, "start_process", start_process)
+    failing = {"init_features 99"}
+    varied = {"init_features": (99, 2, 4)}
+    experiments(tmp_path / "out", vary=varied, seeds=1, **SMALL)
+    assert [name for name, _ in fake_run] == ["init_features 2", "init_features 4"]
+    text = (tmp_path / "out" / "experiments.md").read_text()
+    assert "| init_features 99 | out of memory |" in text
+    failing = {f"init_features {n}" for n in (99, 2, 4)}
+    with pytest.raises(InputError, match="out of memory"):
+        experiments(tmp_path / "other", vary=varied, seeds=1, **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"vary": {"stage": (1, 2)}},
+            "--vary stage: there is no such setting; did you mean stages",
+        ),
+        ({"vary": {"loss": ("mse", "sim")}}, "row 'loss sim': --loss is 'sim', expected one of"),
+        ({"vary": {"loss": ("mse", "hfem")}}, "; did you mean hfen?"),
+        ({"vary": {"dropout": (0, 2)}}, "row 'dropout 2': --dropout is 2, expected less than 1"),
+        ({"vary": {"num_epochs": (1, 0)}}, "row 'num_epochs 0': --num-epochs is 0, but rows"),
+        ({"vary": {"stages": (1, 2)}, "only": ("base",)}, "--only and --vary cannot be combined"),
+        ({"rows": "a.txt", "vary": {"stages": (1, 2)}}, "--vary and --rows cannot be combined"),
+        ({"rows": "none.txt"}, "--rows none.txt cannot be read"),
+        ({"one_at_a_time": True}, "--one-at-a-time is for --vary"),
+    ],
+)
+def test_wrong_sweeps_are_refused_before_anything_runs(tmp_path, fake_run, given, message):
+    with pytest.raises(InputError) as error:
+        experiments(tmp_path / "out", **given, **SMALL)
+    assert message in str(error.value)
+    assert fake_run == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_that_a_sweep_sets_are_said(tmp_path, fake_run, capsys):
+    experiments(tmp_path / "out", vary={"dropout": (0, 0.1)}, seeds=1, **SMALL, dropout=0.5)
+    assert "NOTICE: --dropout does not apply to the group sweep" in capsys.readouterr().out
+
+
+def test_vary_on_the_command_line():
+    words = ["out", "--vary", "stages", "3", "5", "--vary", "loss", "mse", "mse 1 ssim 0.1"]
+    given = parse_command_line(experiments, [*words, "--one-at-a-time", "--lesions"], more=train)
+    assert given == {
+        "output_folder": "out",
+        "vary": (("stages", "3", "5"), ("loss", "mse", "mse 1 ssim 0.1")),
+        "one_at_a_time": True,
+        "lesions": True,
+    }
+
+
+def test_lesions_have_a_column_where_they_were_tested(tmp_path, fake_run, monkeypatch):
+    plain = jobs.start_process
+
+    def start_process(row, seed, folder, *others):
+        process = plain(row, seed, folder, *others)
+        lesion = {"sample": 2, "pattern": "gaussian", "acc": 6, "ghost": 0.0, "frame": 0}
+        kept = [("unet", 3, 0.5), ("unet", 5, 0.75), ("zero_filled", 3, 0.1)]
+        rows = [
+            dict(zip(("method", "diameter", "kept"), one, strict=True)) | lesion for one in kept
+        ]
+        write_csv(folder / "lesions.csv", rows)
+        return process
+
+    experiments(tmp_path / "out", only=("batch_norm",), seeds=1, **SMALL)
+    assert "| lesions |" not in (tmp_path / "out" / "experiments.md").read_text()
+    monkeypatch.setattr(jobs, "start_process", start_process)
+    experiments(tmp_path / "out", only=("loss",), seeds=1, **SMALL)
+    assert len(fake_run) == 2 + 6
+    text = (tmp_path / "out" / "experiments.md").read_text()
+    lines = [line.split(" | ") for line in text.splitlines()]
+    heads = next(line for line in lines if "lesions" in line)
+    (row,) = [line for line in lines if "mse and hfen" in line[0] and len(line) == len(heads)]
+    assert row[heads.index("lesions")] == "0.625"

@@ -77,7 +77,17 @@ class Parser(argparse.ArgumentParser):
             known = [option for option in self._option_string_actions if option.startswith("--")]
             if close := difflib.get_close_matches(word, known, n=1):
                 message += f"; did you mean {close[0]} for {word}?"
+        self.refuse(message)
+
+    def refuse(self, message: str) -> typing.NoReturn:
         self.exit(EXIT_INPUT, f"{self.prog}: error: {message} (--help lists all settings)\n")
+
+
+class LineParser(Parser):
+    """A parser of a line of a file, or of Python's text, whose errors are InputErrors."""
+
+    def refuse(self, message: str) -> typing.NoReturn:
+        raise InputError(f"{self.prog}: {message}")
 
 
 def similar_recipe(path: Path) -> str:
@@ -155,6 +165,20 @@ def parse_command_line(
     if more is not None:
         hints |= _add_arguments(parser, more, dict.fromkeys(without) | hints, choices, prefix_of)
     given = vars(parser.parse_args(argv))
+    return {name: _as_annotated(value, hints[name]) for name, value in given.items()}
+
+
+def parse_line(
+    function: Callable, line: str, without: Container[str], source: str
+) -> dict[str, Any]:
+    """The settings of `function`, but those in `without`, that flags on a line give.
+
+    Raises:
+        InputError: a flag or a value is wrong; it begins with `source`.
+    """
+    parser = LineParser(prog=source, add_help=False, argument_default=argparse.SUPPRESS)
+    hints = _add_arguments(parser, function, without, {}, lambda name: "")
+    given = vars(parser.parse_args(parser.convert_arg_line_to_args(line)))
     return {name: _as_annotated(value, hints[name]) for name, value in given.items()}
 
 
@@ -238,6 +262,8 @@ def _argparse_type(hint: Any) -> dict[str, Any]:
     for kind in kinds:
         if typing.get_origin(kind) is tuple:
             part = typing.get_args(kind)[0]
+            if typing.get_origin(part) is tuple:  # given several times, each with some values
+                return {"action": "append", "nargs": "+"}
             return {"type": _reader(part, hint), "nargs": "*" if part is str else "+"}
     return {"type": _reader(kinds[0], hint), "metavar": kinds[0].__name__.upper()}
 
@@ -265,4 +291,5 @@ def _as_annotated(value: Any, hint: Any) -> Any:
         return value
     if value == [None]:
         return None
+    value = [tuple(item) if isinstance(item, list) else item for item in value]
     return value[0] if len(value) == 1 and matches(value[0], hint) else tuple(value)
