@@ -21,7 +21,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -112,8 +112,7 @@ def train(
     initial_weights: str | None = None,  # checkpoint to start from, or 'cascade_phantom'
     # -- optimisation
     num_epochs: int = 400,  # passes over the training part; 0: no training, only scores
-    loss: str
-    | tuple[str | float, ...] = "mse",  # training loss, or several, each with its weight
+    loss: str | tuple[str | float, ...] = "mse",  # training loss, or several, each with its weight
     stage_loss: float
     | None = None,  # weight of earlier stages' loss; 0: none; None: the network's own
     weight_decay: float = 1e-4,  # L2 penalty of Adam (not decoupled)
@@ -147,8 +146,14 @@ def train(
     arrays: str = "small",  # reconstructions.npz: 'all', 'small' (float16, no aliased) or 'none'
     validate_every: int = 1,  # epochs between validations; the last is always validated
     resume: bool = False,  # continue the run in output_folder, with its settings
+    log: Callable[[dict[str, float]], object] | None = None,  # called with every epoch; no flag
 ) -> dict[str, dict[str, float]]:
     """Train a reconstruction network on undersampled cine MRI and report its scores.
+
+    Args:
+        log: a function that gets the row of `history.csv` after each epoch, and at the end a row
+            with the network's mean test scores, `test/psnr` and others; of several processes in the
+            first. What it raises ends the run, whose state is saved before.
 
     Returns:
         {method: {score: mean over the test part}}, for the network (under its `model` name) and
@@ -158,7 +163,8 @@ def train(
         InputError: the settings, the data, a checkpoint or the folder cannot be used as they are.
         Interrupted: stopped by a signal or a limit; a checkpoint was saved.
     """
-    given = {name: value for name, value in locals().items() if name != "output_folder"}
+    given = {**locals()}
+    del given["output_folder"], given["log"]
     given = typed(train, given)
     name = os.fspath(output_folder)
     command = f"python train.py {shlex.quote(name)} --resume"
@@ -186,8 +192,12 @@ def train(
                 bench = tune_baselines(run, report, stop)
                 if network is not None and run.settings.num_epochs:
                     report.compare_with(bench.reference())
-                    network = fit(run, network, report, stop)
-                return score_test(run, network, bench, report)
+                    network = fit(run, network, report, stop, log)
+                means = score_test(run, network, bench, report)
+                if log is not None and network is not None and world.is_first:
+                    of_network = {f"test/{k}": v for k, v in means[run.settings.model].items()}
+                    log({"epoch": run.settings.num_epochs, **of_network})
+                return means
             finally:
                 report.close()
 

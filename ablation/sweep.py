@@ -19,7 +19,7 @@ from ablation.groups import Group
 from util.command_line import as_argument_file, parse_line
 from util.errors import InputError
 from util.files import as_bytes, write_bytes
-from util.settings import did_you_mean, flag, kinds_of, typed
+from util.settings import did_you_mean, flag, kinds_of, settings_of, typed
 
 SWEEP = "sweep"  # the group of the rows
 ROWS = "rows.txt"
@@ -43,7 +43,7 @@ def varied_rows(function: Callable, varied: Varied, one_at_a_time: bool) -> Rows
     Raises:
         InputError: a setting or a value is unknown.
     """
-    pairs = varied.items() if isinstance(varied, Mapping) else [(k, v) for k, *v in varied]
+    pairs = varied.items() if isinstance(varied, Mapping) else [(one[0], one[1:]) for one in varied]
     values: dict[str, dict[str, Any]] = {}  # by setting, then by text
     for given, those in pairs:
         name = str(given).removeprefix("--").replace("-", "_")
@@ -83,7 +83,7 @@ def value_text(value: Any) -> str:
 def value_of(function: Callable, name: str, value: Any) -> Any:
     """The value of a setting of `function` from text, or as it is; InputError if it has none."""
     hints = inspect.get_annotations(function)
-    known = [setting for setting in hints if setting not in FIXED and setting != "return"]
+    known = [setting.name for setting in settings_of(function) if setting.name not in FIXED]
     if name in FIXED:
         raise InputError(f"--vary {name}: {flag(name)} must be the same in all rows")
     if name not in known:

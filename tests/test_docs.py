@@ -1,6 +1,8 @@
 """The documentation: its code runs; its settings, recipes and links are those of the project."""
 
 import re
+import sys
+from unittest.mock import MagicMock
 
 import pytest
 from helpers import ROOT
@@ -30,6 +32,9 @@ def parsed(recipe):
 def test_the_code_of_the_python_page_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "docs" / "python.md").read_text()
+    trackers = {name: MagicMock() for name in ("wandb", "mlflow")}  # which need not be installed
+    for name, stub in trackers.items():
+        monkeypatch.setitem(sys.modules, name, stub)
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(blocks) >= 8
     scope = {"__name__": "__main__"}
@@ -40,6 +45,11 @@ def test_the_code_of_the_python_page_runs(tmp_path, monkeypatch):
     assert [row["method"] for row in scope["rows"][:2]] == ["cascade", "cascade"]
     assert "smoothed" in scope["scores"]
     assert (tmp_path / "frames.png").exists()
+    logs = trackers["wandb"].init().log, trackers["mlflow"].log_metrics
+    for rows in ([call.args[0] for call in log.call_args_list] for log in logs):
+        assert len(rows) == 2
+        assert rows[0]["train/loss"] > 0
+        assert rows[1]["test/psnr"] > 0
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)

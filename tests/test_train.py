@@ -16,6 +16,7 @@ from methods.baselines import BASELINES, baseline
 from model import compile_parts
 from train import train
 from training import checkpoint as ckpt
+from training.run_folder import read_config, read_history
 from util import machine
 from util.errors import InputError
 from util.settings import settings_of
@@ -343,3 +344,43 @@ def test_import_starts_nothing_and_every_flag_has_help(tmp_path, run_command):
     assert done.returncode == 0
     assert not any(tmp_path.iterdir())
     assert all(setting.help for setting in settings_of(train))
+
+
+def test_a_function_gets_every_epoch_and_the_test(tmp_path, tiny_npz, finished):
+    rows = []
+    folder = tmp_path / "run"
+    returned = train(folder, data=tiny_npz, **TINY, log=rows.append)
+    assert returned == finished[1]
+    *epochs, test = rows
+    assert [row["epoch"] for row in epochs] == [1, 2, 3, 4]
+    for row, stored in zip(epochs, read_history(folder), strict=True):
+        assert row == pytest.approx(stored)
+    assert test == {"epoch": 4} | {f"test/{k}": v for k, v in returned["unet_resnet"].items()}
+    assert "log" not in read_config(folder)["settings"]
+    assert "log" not in {setting.name for setting in settings_of(train)}
+    rows.clear()
+    train(folder, resume=True, log=rows.append)
+    assert rows == []  # it was finished
+
+
+def test_a_function_that_fails_ends_a_run_that_can_be_resumed(tmp_path, tiny_npz, finished):
+    rows, folder = [], tmp_path / "run"
+
+    def fails(row):
+        row["train/loss"] = None  # a copy
+        if row["epoch"] == 2:
+            raise ConnectionError("no network")
+
+    with pytest.raises(ConnectionError, match="no network"):
+        train(folder, data=tiny_npz, **TINY, log=fails)
+    assert [row["epoch"] for row in read_history(folder)] == [1, 2]
+    assert train(folder, resume=True, data=tiny_npz, log=rows.append) == finished[1]
+    assert [row["epoch"] for row in rows] == [3, 4, 4]
+
+    def fails_at_the_end(row):
+        if "test/psnr" in row:
+            raise ConnectionError("no network")
+
+    with pytest.raises(ConnectionError):
+        train(tmp_path / "other", data=tiny_npz, **TINY, log=fails_at_the_end)
+    assert train(tmp_path / "other", resume=True) == finished[1]

@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from training.loading import batch_maker, validation_batches
 from training.optimisation import learning_rate, make_optimizer
 from training.run import Run, Training, restore, save
 from training.step import Stepper
+from util.errors import Interrupted
 from util.machine import peak_memory
 from util.stop import StopRequest
 
@@ -44,7 +45,12 @@ class Listener(Protocol):
         """Training is interrupted."""
 
 
-def fit(run: Run, network: nn.Module, report: Listener, stop: StopRequest) -> nn.Module:
+Log = Callable[[dict[str, float]], object]  # the user's function, called with every epoch
+
+
+def fit(
+    run: Run, network: nn.Module, report: Listener, stop: StopRequest, log: Log | None = None
+) -> nn.Module:
     """Train from the last checkpoint, or from the start, to the last epoch.
 
     Returns:
@@ -64,7 +70,10 @@ def fit(run: Run, network: nn.Module, report: Listener, stop: StopRequest) -> nn
         examples: Sequence[Example] = ()
         if validated := (epoch + 1) % s.validate_every == 0 or epoch + 1 == s.num_epochs:
             examples = validate_epoch(run, training, validation, report.n_examples(epoch + 1))
-        report.epoch(close_epoch(run, training, validated), examples)
+        entry = close_epoch(run, training, validated)
+        report.epoch(entry, examples)
+        if log is not None:
+            call_log(run, training, log, entry)
     run.world.wait()  # until the checkpoint is written
     best = ckpt.load_checkpoint(run.folder / ckpt.BEST)
     ckpt.load_weights(training.evaluated, best, run.folder / ckpt.BEST)
@@ -157,6 +166,21 @@ def close_epoch(run: Run, training: Training, validated: bool) -> dict[str, floa
     if run.world.from_first(due):
         save(run, training, ckpt.LAST)
     return entry
+
+
+def call_log(run: Run, training: Training, log: Log, entry: dict[str, float]) -> None:
+    """Call the user's function in the first process; if it raises, save the state of training and
+    raise the same."""
+    error = None
+    if run.world.is_first:
+        try:
+            log(dict(entry))
+        except Exception as raised:
+            error = raised
+    if run.world.any(error is not None):
+        save(run, training, ckpt.LAST)
+        run.world.wait()  # torchrun stops all when the first of them ends
+        raise error or Interrupted("the function `log` has raised an error in the first process")
 
 
 def as_method(network: nn.Module, precision: str) -> Method:

@@ -4,7 +4,8 @@ A setting's name, type, default and help stand in one place: a keyword of the fu
 annotation and a comment on its line. A comment `# -- title` begins a group of settings. Supported
 types: bool, int, float, str, tuples of one of these (`tuple[float, ...]`) or of two (`tuple[str |
 float, ...]`: what reads as a number is one), and unions with None or of a type and its tuple
-(`float | tuple[float, ...]`: a single value stays single).
+(`float | tuple[float, ...]`: a single value stays single). A function, annotated with `Callable`,
+is no setting: it is for Python alone.
 """
 
 import contextvars
@@ -53,11 +54,7 @@ class Setting:
 
 def settings_of(function: Callable) -> list[Setting]:
     """The parameters of a function in order, with their comments and groups."""
-    parameters = {
-        name: parameter
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
-    }
+    parameters = inspect.signature(function).parameters
     help_of, group_of = dict.fromkeys(parameters, ""), dict.fromkeys(parameters, "")
     name, group, depth = "", "", 0
     for token in tokenize.generate_tokens(io.StringIO(inspect.getsource(function)).readline):
@@ -77,6 +74,8 @@ def settings_of(function: Callable) -> list[Setting]:
     return [
         Setting(name, help_of[name], group_of[name], parameter.default)
         for name, parameter in parameters.items()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        and not any(typing.get_origin(k) is Callable for k in kinds_of(parameter.annotation))
     ]
 
 

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from train import train
 from util.command_line import as_argument_file, as_flags, given_command, main, parse_command_line
 from util.errors import InputError, Interrupted
 from util.progress import say
-from util.settings import settings_of, typed
+from util.settings import require_choices, settings_of, typed
 
 
 def example(
@@ -275,3 +276,51 @@ def test_recipes_are_found_from_any_folder(tmp_path, monkeypatch):
     (tmp_path / "recipes" / "cascade.txt").write_text("--seed 5\n")
     monkeypatch.chdir(tmp_path)  # where the user's own file comes first
     assert parse_command_line(train, ["out", "@recipes/cascade.txt"])["seed"] == 5
+
+
+def with_function(
+    *,
+    size: int = 1,  # a number
+    call: Callable[[int], object] | None = None,  # for Python alone
+) -> None:
+    """A command with a function."""
+
+
+def test_a_function_is_no_setting(capsys):
+    assert [(setting.name, setting.help) for setting in settings_of(with_function)] == [
+        ("size", "a number")
+    ]
+    with pytest.raises(SystemExit):
+        parse_command_line(with_function, ["--call", "print"])
+    assert "unrecognized arguments: --call print" in capsys.readouterr().err
+
+
+def several_kinds(
+    *,
+    loss: str | tuple[str | float, ...] = "mse",  # names and numbers
+    vary: tuple[tuple[str, ...], ...] = (),  # given several times
+) -> None:
+    """A command with tuples of two types, and of tuples."""
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--loss mse", {"loss": "mse"}),
+        ("--loss mse 1 ssim 1e-2", {"loss": ("mse", 1.0, "ssim", 0.01)}),
+        ("--loss 3", {"loss": (3.0,)}),
+        ("--vary a 1 --vary b", {"vary": (("a", "1"), ("b",))}),
+        ("", {}),
+    ],
+)
+def test_tuples_of_two_types_and_of_tuples(words, expected):
+    given = parse_command_line(several_kinds, words.split())
+    assert given == expected
+    assert typed(several_kinds, given) == given
+    if "vary" not in given:
+        assert parse_command_line(several_kinds, as_flags(given)) == given
+
+
+def test_a_misspelt_choice_gets_a_hint():
+    with pytest.raises(InputError, match=r"--loss is 'hfem', .*; did you mean hfen\?"):
+        require_choices({"loss": "hfem"}, {"loss": ("mse", "hfen")})
