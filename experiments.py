@@ -5,11 +5,11 @@ control.
     python experiments.py output_folder --vary stages 3 5 8 --vary loss mse l1 [--setting value]
 
 A row is one setting of `train()` changed in its control, or a row of your own (see
-`ablation/sweep.py`); settings given here hold for all rows.
-Every row runs with several seeds, each in a process of its own, in `runs/`; the split and the test
-masks are the same for all. Rows with equal settings share their runs, finished runs are kept, and
-the same command continues where an earlier one was stopped (see `ablation/jobs.py`). The tables
-show mean, spread and the paired difference to the control (see `ablation/results.py`).
+`ablation/sweep.py`); settings given here hold for all rows. Every row runs with several seeds, each
+in a process of its own, in `runs/`; the split and the test masks are the same for all. Rows with
+equal settings share their runs, finished runs are kept, and the same command continues where an
+earlier one was stopped (see `ablation/jobs.py`). The tables show mean, spread and the paired
+difference to the control (see `ablation/results.py`).
 """
 
 import contextlib
@@ -67,7 +67,7 @@ def experiments(
     jobs: int = 1,  # runs at the same time; they share the CPU cores, or have a GPU each
     **settings,
 ) -> None:
-    """Run groups of experiments and write tables and figures of all that have run.
+    """Run groups of experiments, or your own, and write tables and figures of all that have run.
 
     Args:
         vary: with text as on a command line, or {"stages": [3, 5], "loss": ["mse", ("l1", 2.0)]}.
@@ -79,9 +79,12 @@ def experiments(
     """
     own = own_rows(only, vary, one_at_a_time, rows)
     check_given(only, seeds, jobs, settings)
+    common = DEFAULTS | RUN_DEFAULTS | settings
+    if own:
+        check_rows(own, common)
+    else:
+        check_settings(common)
     wanted_groups = chosen(only, own, settings)
-    for label, changes in own.items():
-        settings_of_row(label, changes, DEFAULTS | RUN_DEFAULTS | settings)
     max_minutes = settings.pop("max_minutes", None)
     device = pick_device(settings.get("device"))
     settings["precision"] = settings.get("precision") or fast_precision(device)
@@ -92,9 +95,13 @@ def experiments(
         groups = GROUPS
         if all_own := with_earlier(train, folder, own):
             groups = GROUPS | {SWEEP: group_of(all_own)}
-        planned_rows = [
-            row for name in groups for row in planned(folder, name, groups[name], settings)
-        ]
+        planned_rows = []
+        for name, group in groups.items():
+            try:
+                planned_rows += planned(folder, name, group, settings)
+            except InputError:  # settings of this call that do not go with a group
+                if name in wanted_groups:
+                    raise
         read_runs(planned_rows, DEFAULTS)
         if own:
             write_rows(folder, all_own)
@@ -103,8 +110,9 @@ def experiments(
             (row, seed)
             for seed in range(first, first + seeds)
             for row in planned_rows
-            if (row.group in wanted_groups and (row.group != SWEEP or row.name in own))
-            or (row.group == MEMORY and "cnn3d" in wanted_groups and seed == first)
+            if row.group in wanted_groups
+            and (row.group != SWEEP or row.name in own)
+            and (row.group != MEMORY or seed == first)
         ]
         try:
             Jobs(wanted, DEFAULTS, environments(jobs, device), stop, tries_all=bool(own)).run()
@@ -148,11 +156,10 @@ def check_given(
     if settings.get("num_epochs") == 0:
         raise InputError("--num-epochs is 0, but rows are compared by what they learn: give more")
     settings.update(typed(train, settings))
-    check_settings(DEFAULTS | settings)
 
 
 def chosen(only: tuple[str, ...] | None, own: Rows, settings: dict[str, Any]) -> tuple[str, ...]:
-    """The groups to run, with notices of settings that they set."""
+    """The groups to run, with notices of settings that they set; the memory comes with "cnn3d"."""
     groups = {SWEEP: group_of(own)} if own else {name: GROUPS[name] for name in GROUP_NAMES}
     names = tuple(name for name in groups if only is None or name in only)
     for name in names:
@@ -160,23 +167,23 @@ def chosen(only: tuple[str, ...] | None, own: Rows, settings: dict[str, Any]) ->
         for given in settings:
             if given in groups[name].base or all(given in changes for changes in rows):
                 say(f"NOTICE: {flag(given)} does not apply to the group {name}, which sets it")
-    return names
+    return (*names, MEMORY) if "cnn3d" in names else names
 
 
-def settings_of_row(label: str, changes: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
-    """All settings of a row of your own; InputError if these make no sense."""
-    settings = common | changes
-    try:
-        check_settings(settings)
-    except InputError as error:
-        raise InputError(f"row {label!r}: {error}") from None
-    if not settings["num_epochs"]:
-        raise InputError(
-            f"row {label!r}: --num-epochs is 0, but rows are compared by what they learn"
-        )
-    for line in unused_settings(settings, common):
-        say(f"{line} (row {label})")
-    return settings
+def check_rows(rows: Rows, common: dict[str, Any]) -> None:
+    """Raise InputError if the settings of a row of your own make no sense."""
+    for label, changes in rows.items():
+        settings = common | changes
+        try:
+            check_settings(settings)
+        except InputError as error:
+            raise InputError(f"row {label!r}: {error}") from None
+        if not settings["num_epochs"]:
+            raise InputError(
+                f"row {label!r}: --num-epochs is 0, but rows are compared by what they learn"
+            )
+        for line in unused_settings(settings, common):
+            say(f"{line} (row {label})")
 
 
 def planned(folder: Path, name: str, group: Group, given: dict[str, Any]) -> list[Experiment]:

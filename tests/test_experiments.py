@@ -309,3 +309,13 @@ def test_lesions_have_a_column_where_they_were_tested(tmp_path, fake_run, monkey
     heads = next(line for line in lines if "lesions" in line)
     (row,) = [line for line in lines if "mse and hfen" in line[0] and len(line) == len(heads)]
     assert row[heads.index("lesions")] == "0.625"
+
+
+def test_settings_of_a_sweep_need_not_go_with_the_groups(tmp_path, fake_run):
+    """Groups of U-Nets would give magnitudes, and others set what a CUDA graph cannot record."""
+    given = SMALL | {"loss": "perpendicular", "real_image": False, "cuda_graph": True}
+    varied = {"model": ("cascade",), "stages": (2, 3)}
+    experiments(tmp_path / "out", vary=varied, seeds=1, **given)
+    assert [name for name, _ in fake_run] == ["model cascade, stages 2", "model cascade, stages 3"]
+    with pytest.raises(InputError, match="unet_resnet gives magnitudes"):
+        experiments(tmp_path / "other", only=("beyond",), seeds=1, **given)
