@@ -14,6 +14,7 @@ import train as train_script
 from evaluation import bench
 from methods.baselines import BASELINES, baseline
 from model import compile_parts
+from report.names import in_words
 from train import train
 from training import checkpoint as ckpt
 from training.run_folder import read_config, read_history
@@ -116,7 +117,8 @@ def test_the_mean_over_flips_is_a_second_network_in_the_report(tmp_path, tiny_np
     assert re.search(r"scores: cascade \d+\.\d\d, cascade_average4 \d+\.\d\d", text)
     for network in ("cascade", "cascade_average4"):
         assert f"{network} minus view_sharing: " in text
-        assert f"{network}, acceleration 4" in (tmp_path / "out" / "report.html").read_text()
+        page = (tmp_path / "out" / "report.html").read_text()
+        assert f"{in_words(network)}, acceleration 4" in page
     with pytest.raises(InputError, match="--average is 3, expected one of 1, 2, 4, 8"):
         train(tmp_path / "none", data=tiny_npz, **settings | {"average": 3})
 
