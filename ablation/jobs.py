@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from ablation.groups import Experiment
 from ablation.results import read_result
-from ablation.runs import FAILURE, check_same_data, remove_large_files, too_large
+from ablation.runs import FAILURE, check_same_data, too_large
 from training.run_folder import is_finished, is_run
 from util.command_line import as_flags
 from util.errors import EXIT_INTERRUPTED, InputError, Interrupted
@@ -50,8 +50,6 @@ class Jobs:
             InputError: no run has ever worked, or two have different data.
             Interrupted: a stop was requested; the runs have saved their state.
         """
-        for folder in self.runs.keys() - set(self.pending):
-            remove_large_files(folder)  # left by a call that was killed
         n_runs = counted(len(self.runs), "run")
         say(f"{n_runs}, {len(self.runs) - self.n_missing} of them finished before")
         try:
@@ -108,7 +106,6 @@ class Jobs:
             outcome = failure
         else:
             self.works = True
-            remove_large_files(folder)
             record.unlink(missing_ok=True)
             row.results[seed] = read_result(folder)
             check_same_data([other for other, _ in self.wanted])

@@ -12,10 +12,9 @@ from typing import Any
 from ablation.groups import MEMORY, Experiment
 from ablation.results import Result, read_result
 from model import architecture_settings, count_cost
-from training.checkpoint import LAST
 from training.checks import with_own_values
 from training.run import pass_size
-from training.run_folder import ARRAYS, is_finished, is_run, of_the_run, read_config
+from training.run_folder import is_finished, is_run, of_the_run, read_config
 from util.errors import InputError
 from util.machine import available_memory
 from util.settings import flag
@@ -127,9 +126,3 @@ def seed_of(path: Path) -> int:
     """The seed in the name of a run, `seed10`, and of the files about it."""
     digits = path.stem.removeprefix("seed")
     return int(digits) if digits.isdecimal() else -1
-
-
-def remove_large_files(folder: Path) -> None:
-    """Remove the large files of a finished run that are no longer needed."""
-    for name in (LAST, ARRAYS):
-        (folder / name).unlink(missing_ok=True)
