@@ -35,7 +35,7 @@ SHIPPED = {  # by name: the file in WEIGHTS, and its SHA-256
     ),
     FOR_COILS: (
         "cascade_phantom_coils.pt",
-        "c2d2323ab52ae89ed6bf3e245fc64bfdd66cf9f3738ff24b8c4562ceb9132c08",
+        "c08bc0228a28a870527489d447a0a5202c647df7ffdea70d4452556a9935e6a8",
     ),
 }
 FORMAT = 2
