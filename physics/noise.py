@@ -15,6 +15,7 @@ from physics.sense import CoilConsistency
 
 CORNER = 0.8  # of the highest frequency, along both axes, from which on it is a corner
 OF_SIGNAL = 0.004  # of the peak: what images without noise have in the corners, at most about
+STEP = 1e-4  # of the peak: so coarse that rounding elsewhere has no effect
 RAYLEIGH = math.sqrt(math.pi / 2)  # mean size of complex noise of standard deviation 1 in each part
 
 
@@ -34,4 +35,4 @@ def noise_level(measured: DataConsistency | CoilConsistency) -> Tensor:
     corners = (known & outer_y[:, None] & outer_x).expand(kspace.shape)
     size = torch.where(corners, kspace.abs(), 0).flatten(1).sum(dim=1)
     deviation = size / corners.flatten(1).sum(dim=1).clamp(min=1) / RAYLEIGH
-    return (deviation - OF_SIGNAL).clamp(min=0)
+    return ((deviation - OF_SIGNAL) / STEP).round().clamp(min=0) * STEP

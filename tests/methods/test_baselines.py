@@ -10,6 +10,7 @@ from metrics import psnr
 from phantom.scanner import phantom
 from physics.consistency import DataConsistency
 from physics.fourier import fftc, ifftc, undersample
+from physics.noise import CORNER
 
 ONE_COIL = [name for name, baseline in BASELINES.items() if not baseline.needs_coils]
 ITERATIVE = [name for name in ONE_COIL if BASELINES[name].grid]
@@ -33,20 +34,28 @@ def beating():
     return torch.from_numpy(phantom(3, (12, 64, 64), seed=0)), masks(12, 64)
 
 
+@pytest.fixture
+def noiseless(target) -> torch.Tensor:
+    """(3, T, Y, X) images without the corners of k-space, where methods look for noise."""
+    y, x = (2 * torch.fft.fftfreq(n).abs() for n in target.shape[-2:])
+    inside = (y[:, None] < CORNER - 0.2) | (x < CORNER - 0.2)  # a window smears
+    return torch.fft.ifft2(torch.fft.fft2(target) * inside).real
+
+
 @pytest.mark.parametrize("name", ONE_COIL)
 @pytest.mark.parametrize("real_image", [True, False])
-def test_full_sampling_is_returned_unchanged(name, real_image, target):
-    returned = run(name, target, torch.ones(3, 8, 32, 1), real_image).abs()
+def test_full_sampling_is_returned_unchanged(name, real_image, noiseless):
+    returned = run(name, noiseless, torch.ones(3, 8, 32, 1), real_image).abs()
     assert returned.dtype == torch.float32
-    torch.testing.assert_close(returned, target, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(returned, noiseless.abs(), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ONE_COIL)
 @pytest.mark.parametrize("real_image", [True, False])
-def test_measured_lines_are_kept(name, real_image, target):
+def test_measured_lines_are_kept(name, real_image, noiseless):
     mask = masks()
-    lines = fftc(target, axes=(-2,))
-    kept = fftc(run(name, target, mask, real_image), axes=(-2,))
+    lines = fftc(noiseless, axes=(-2,))
+    kept = fftc(run(name, noiseless, mask, real_image), axes=(-2,))
     torch.testing.assert_close(kept * mask, lines * mask, atol=1e-4, rtol=1e-4)
 
 
@@ -228,8 +237,10 @@ def test_a_search_begins_in_its_grid():
 
 @pytest.mark.parametrize("name", ["patch_sparse", "patch_low_rank"])
 @pytest.mark.parametrize("shape", [(1, 16, 12), (5, 19, 31), (2, 6, 50)])
-def test_patches_take_any_size_and_do_not_mix_samples(name, shape):
+def test_patches_take_any_size_and_do_not_mix_samples(name, shape, monkeypatch):
     """Also sizes smaller than a patch, or such as it does not divide, and single frames."""
+    # random images are noise, and would be shrunk so much that rounding grows
+    monkeypatch.setattr("methods.baselines.IN_NOISE", 0.0)
     images = torch.rand(3, *shape, generator=torch.manual_seed(0))
     mask = torch.from_numpy(evaluation_masks(range(3), shape[:2], sampling(2, 2), data_seed=0))
     together = run(name, images, mask, False)
