@@ -31,7 +31,7 @@ SETTINGS = {
     "cascade": CASCADE | {"stage_loss": 0.1, "loss": "mse"},
     "stacked": TINY
     | {"model": "unet_resnet", "batch_norm": False, "data_consistency": True, "branches": "stacked"}
-    | {"attention": True},
+    | {"attention": True, "loss": ("mse", 1.0, "ssim", 0.1, "moving", 1.0)},
 }
 
 
