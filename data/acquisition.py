@@ -31,7 +31,8 @@ class Noise(NamedTuple):
     @classmethod
     def of(cls, setting: float | tuple[float, ...]) -> "Noise":
         """That of a setting: one value, or the lowest and the highest."""
-        return cls(*setting) if isinstance(setting, tuple) else cls(setting, setting)
+        values = setting if isinstance(setting, tuple) else (setting,)
+        return cls(values[0], values[-1])
 
     def __str__(self) -> str:
         low, high = self

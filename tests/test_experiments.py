@@ -95,28 +95,34 @@ def test_runs_on_other_data_are_refused(tmp_path, fake_run):
     assert len(fake_run) == 2
 
 
-def test_a_failing_row_does_not_stop_the_others_but_a_failing_first_run_does(
-    tmp_path, fake_run, monkeypatch
-):
-    works = jobs.start_process
+@pytest.fixture
+def fails(fake_run, monkeypatch):
+    """A function that names the rows which fail from now on."""
+    works, failing = jobs.start_process, set()
 
-    def fails(failing):
-        def start_process(row, seed, folder, defaults, log, environment):
-            if row.name not in failing:
-                return works(row, seed, folder, defaults, log, environment)
-            log.write(b"train.py: error: out of memory\n")
-            return FakeProcess(2)
+    def start_process(row, seed, folder, defaults, log, environment):
+        if row.name not in failing:
+            return works(row, seed, folder, defaults, log, environment)
+        log.write(b"train.py: error: out of memory\n")
+        return FakeProcess(2)
 
-        monkeypatch.setattr(jobs, "start_process", start_process)
+    def name_them(*rows):
+        failing.clear()
+        failing.update(rows)
 
-    fails({"3-D U-Net"})
+    monkeypatch.setattr(jobs, "start_process", start_process)
+    return name_them
+
+
+def test_a_failing_row_does_not_stop_the_others_but_a_failing_first_run_does(tmp_path, fails):
+    fails("3-D U-Net")
     experiments(tmp_path / "out", only=("cnn3d",), seeds=2, **SMALL)
     assert "| 3-D U-Net | out of memory |" in (tmp_path / "out" / "experiments.md").read_text()
-    fails(())
+    fails()
     experiments(tmp_path / "out", only=("cnn3d",), seeds=1, **SMALL)
     text = (tmp_path / "out" / "experiments.md").read_text()
     assert "| 1 (out of memory) |" in text  # the other seed
-    fails({"with batch norm"})
+    fails("with batch norm")
     with pytest.raises(InputError, match="out of memory"):
         experiments(tmp_path / "other", only=("batch_norm",), seeds=1, **SMALL)
     assert not (tmp_path / "other" / "experiments.md").exists()
@@ -220,24 +226,15 @@ def test_rows_of_a_file_are_a_sweep(tmp_path, fake_run, capsys):
 
 
 def test_a_row_of_a_sweep_that_fails_leaves_the_others_though_it_be_the_first(
-    tmp_path, fake_run, monkeypatch
+    tmp_path, fake_run, fails
 ):
-    works = jobs.start_process
-
-    def start_process(row, seed, folder, defaults, log, environment):
-        if row.name not in failing:
-            return works(row, seed, folder, defaults, log, environment)
-        log.write(b"train.py: error: out of memory\n")
-        return FakeProcess(2)
-
-    monkeypatch.setattr(jobs, "start_process", start_process)
-    failing = {"init_features 99"}
+    fails("init_features 99")
     varied = {"init_features": (99, 2, 4)}
     experiments(tmp_path / "out", vary=varied, seeds=1, **SMALL)
     assert [name for name, _ in fake_run] == ["init_features 2", "init_features 4"]
     text = (tmp_path / "out" / "experiments.md").read_text()
     assert "| init_features 99 | out of memory |" in text
-    failing = {f"init_features {n}" for n in (99, 2, 4)}
+    fails(*(f"init_features {n}" for n in (99, 2, 4)))
     with pytest.raises(InputError, match="out of memory"):
         experiments(tmp_path / "other", vary=varied, seeds=1, **SMALL)
 

@@ -5,7 +5,7 @@ import torch
 from helpers import make_images, sampling
 
 from CS_mask import Condition, Sampling
-from data.acquisition import Acquisition
+from data.acquisition import Acquisition, Noise
 from data.augmentation import AUGMENTATIONS
 from data.batches import (
     EvaluationBatches,
@@ -163,6 +163,7 @@ def test_noise_is_in_the_measured_lines_and_not_in_the_truth():
 
 
 def test_each_sample_draws_its_noise_from_a_range():
+    assert Noise.of(0.02) == Noise.of((0.02,)) == (0.02, 0.02)
     both = torch.cat([batch_of([(0, i)], noise=(0.01, 0.05)).aliased for i in range(9)])
     clean = torch.cat([batch_of([(0, i)]).aliased for i in range(9)])
     noise = (both - clean).abs().square().mean(dim=(1, 2, 3)).mul(2).sqrt()  # a quarter is measured
