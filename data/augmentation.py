@@ -5,18 +5,61 @@ Images are (T, Y, X), or coil images (T, C, Y, X), one sample at a time, with a
 torchvision is imported where it is used, because that takes a second and a half.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from CS_mask import hermitian_mirror
+
 AUGMENTATIONS = ("flips", "time", "shift", "horizontal_flip", "jitter", "blur", "affine")
+MOVES = ("flips", "time", "shift", "horizontal_flip")  # which commute with undersampling
 SHIFT = 4  # pixels, at most
 JITTER = 0.2  # relative change of brightness and contrast; gray images have no saturation or hue
 BLUR_WIDTH, BLUR_SIGMA = 5, (0.1, 2.0)  # pixels
 TURN, SHEAR = 10.0, 5.0  # degrees
 MOVE, SCALE = 0.1, 0.1  # fractions of an axis and of the size
+
+
+class Moves(NamedTuple):
+    """Flips and shifts of a series. They only rearrange its pixels, so they commute with
+    undersampling, if its lines are moved too: a flip along Y mirrors them about the centre, a
+    cyclic shift along Y leaves them where they are."""
+
+    flipped: tuple[int, ...] = ()  # axes, from the end
+    reversed: bool = False  # in time
+    frames: int = 0  # to shift by
+    lines: int = 0  # to shift by, along Y
+
+    @classmethod
+    def draw(cls, kinds: Collection[str], n_frames: int, generator: np.random.Generator) -> "Moves":
+        """Random moves of these `MOVES`; see `augment`."""
+        reversed_, flipped_y, flipped_x = (bool(one) for one in generator.random(3) < 0.5)
+        frames, lines = int(generator.integers(n_frames)), 0
+        if "shift" in kinds:
+            lines = int(generator.integers(-SHIFT, SHIFT + 1))
+        flips, time = "flips" in kinds, "time" in kinds
+        axes = [-2] * (flips and flipped_y) + [-1] * (flips and flipped_x)
+        if "horizontal_flip" in kinds and generator.random() < 0.5:
+            axes = [-2] * (-2 in axes) + [-1] * (-1 not in axes)
+        return cls(tuple(axes), time and reversed_, frames * time, lines)
+
+    def of_maps(self, maps: Tensor) -> Tensor:
+        """Sensitivity maps (C, Y, X), moved."""
+        return maps.flip(self.flipped).roll(self.lines, dims=-2)
+
+    def of_images(self, images: Tensor) -> Tensor:
+        """Images (T, Y, X), or coil images (T, C, Y, X), moved."""
+        return self.of_maps(self._in_time(images))
+
+    def of_lines(self, lines: Tensor) -> Tensor:
+        """Centred lines (T, Y, 1), moved; a mask, or values of each line."""
+        return self._in_time(hermitian_mirror(lines) if -2 in self.flipped else lines)
+
+    def _in_time(self, frames: Tensor) -> Tensor:
+        return (frames.flip(0) if self.reversed else frames).roll(self.frames, dims=0)
 
 
 def augment(images: Tensor, kinds: Sequence[str], generator: np.random.Generator) -> Tensor:
@@ -34,16 +77,7 @@ def augment(images: Tensor, kinds: Sequence[str], generator: np.random.Generator
             "affine": rotated by up to 10 degrees, translated by up to a tenth of each axis, scaled
             by 0.9 to 1.1, sheared by up to 5 degrees, black outside the original image.
     """
-    reversed_, flipped_y, flipped_x = generator.random(3) < 0.5
-    shift = int(generator.integers(len(images)))
-    if "flips" in kinds:
-        images = images.flip([axis for axis, turn in ((-2, flipped_y), (-1, flipped_x)) if turn])
-    if "time" in kinds:
-        images = (images.flip(0) if reversed_ else images).roll(shift, dims=0)
-    if "shift" in kinds:
-        images = images.roll(int(generator.integers(-SHIFT, SHIFT + 1)), dims=-2)
-    if "horizontal_flip" in kinds and generator.random() < 0.5:
-        images = images.flip(-1)
+    images = Moves.draw(kinds, len(images), generator).of_images(images)
     if "jitter" in kinds:
         images = _jitter(images, *generator.uniform(1 - JITTER, 1 + JITTER, 2))
     if "blur" in kinds and generator.random() < 0.5:

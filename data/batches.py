@@ -33,7 +33,7 @@ OfBatch = TypeVar("OfBatch", bound="Batch")
 Draws = Sequence[tuple[int, int]]  # (round, sample) pairs
 # the start (1, T, Y, X) of a sample alone, with its key (place in the pool, sample)
 Starts = Callable[[tuple[int, int], "Batch"], Tensor]
-TENSORS = ("image", "mask", "aliased", "maps", "start")  # of a batch
+TENSORS = ("image", "mask", "aliased", "maps", "start", "hidden")  # of a batch
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,13 @@ class Batch:
     samples: list[int]  # indices in the data
     condition: Condition  # what the masks have in common
     # (B, T, Y, X) ground truth: float32, or complex64 if it has a phase; None: unknown
+    # of supervision by hidden lines: the images, or coil images, aliased by all measured lines
     image: Tensor | None
     mask: Tensor  # (B, T, Y, 1) float32, centred
     aliased: Tensor  # (B, T, Y, X) complex64, or coil images (B, T, C, Y, X)
     maps: Tensor | None = None  # (B, C, Y, X) complex64, sensitivities; None: a single coil
     start: Tensor | None = None  # (B, T, Y, X), what networks correct; None: they make it
+    hidden: Tensor | None = None  # (B, T, Y, 1): weights of hidden lines; None: the truth is known
 
     @property
     def measured(self) -> tuple[Tensor, ...]:
@@ -92,7 +94,7 @@ class Batch:
         """Columns of each sample, the same number of all."""
 
         def cut(tensor: Tensor) -> Tensor:
-            if tensor is self.mask:
+            if tensor.shape[-1] == 1:  # values of lines, not of pixels
                 return tensor
             return torch.stack([x[..., one] for x, one in zip(tensor, strips, strict=True)])
 
@@ -104,6 +106,18 @@ class Batch:
             name: None if tensor is None else change(tensor) for name, tensor in tensors.items()
         }
         return dataclasses.replace(self, samples=samples, **changed)
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """One batch of several, whose images have one size."""
+    first = batches[0]
+    tensors: dict[str, Any] = {
+        name: torch.cat([getattr(batch, name) for batch in batches])
+        for name in TENSORS
+        if getattr(first, name) is not None
+    }
+    samples = [sample for batch in batches for sample in batch.samples]
+    return dataclasses.replace(first, samples=samples, **tensors)
 
 
 def epoch_draws(

@@ -4,6 +4,10 @@ Most measured lines are near the centre of k-space, and those that were not are 
 error of a line is weighted by the inverse of how often its frequency is measured (inverse
 probability weighting). Images are (B, T, Y, X), of coils (B, T, C, Y, X); lines are (B, T, Y, 1),
 centred.
+
+References: C. Millard and M. Chiew, "A theoretical framework for self-supervised MR image
+reconstruction using sub-sampling via variable density Noisier2Noise", IEEE Trans Comput Imaging
+9:707-720, 2023 (the weights of `Hiding`).
 """
 
 from dataclasses import dataclass
@@ -18,6 +22,62 @@ from physics.fourier import in_single, undersample
 HELD_OUT = 0.1  # of the lines outside the centre
 SMALLEST_CENTRE = 3  # lines around zero frequency that are never held out
 SMOOTH, RAREST = 4.0, 0.02  # lines over which the weight is smoothed; share of frames at least
+
+
+@dataclass(frozen=True)
+class Hiding:
+    """Hides a share of the measured lines outside the centre, for training or validation without
+    the truth, where many series were measured by the same law.
+
+    A network gets the other lines, and its error is that of the hidden ones. With h the share, p
+    how often a line is measured, and u how often it is known, by itself or by its partner, a line
+    is hidden with probability p h, and is missing in what the network gets with probability
+    1 - u (1 - h). The error of a hidden line is weighted with the ratio of the two; so its
+    expectation is the error of all that is missing, if the lines are independent of one another.
+
+    `share`: h. `often`, `known`: p and u of each line, (1, 1, Y, 1), centred.
+    """
+
+    share: float
+    often: Tensor
+    known: Tensor
+
+    @classmethod
+    def of(cls, masks: Tensor, share: float, real_image: bool) -> "Hiding":
+        """That of series with these masks (N, T, Y, 1), which are counted; `real_image`: a line
+        determines its conjugate-symmetric partner."""
+        either = torch.maximum(masks, hermitian_mirror(masks)) if real_image else masks
+        often, known = (lines.mean(dim=(0, 1), keepdim=True) for lines in (masks, either))
+        outside = ~centre_lines(masks.amin(dim=0, keepdim=True))
+        return cls(share, _smooth(often, outside), _smooth(known, outside))
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight of each line, if it is hidden, (1, 1, Y, 1)."""
+        missing = 1 - self.known * (1 - self.share)
+        return missing / (self.share * self.often.clamp(min=RAREST))
+
+    def draw(self, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """The lines (1, T, Y, 1) of a mask that a network gets, and the weights of the hidden ones,
+        0 elsewhere; both float32."""
+        outside = mask.bool() & ~centre_lines(mask)
+        hidden = outside & random_lines(outside, self.share, rng)
+        return mask * ~hidden, hidden * self.weight
+
+
+def hidden_error(images: Tensor, measured: Tensor, weight: Tensor) -> Tensor:
+    """The weighted squared error of hidden lines per pixel, (B,), an estimate of the mean squared
+    error of the images: without that of lines that a network got.
+
+    Args:
+        images: (B, T, Y, X), or coil images (B, T, C, Y, X), whose errors are added.
+        measured: the same, aliased by all measured lines.
+        weight: (B, T, Y, 1) or (B, T, 1, Y, 1), centred; see `Hiding.draw`.
+    """
+    difference = torch.fft.fft(in_single(images) - in_single(measured), dim=-2, norm="ortho")
+    energy = torch.fft.ifftshift(weight, dim=-2) * difference.abs().square()
+    n_pixels = images.shape[1] * images.shape[-2] * images.shape[-1]
+    return energy.flatten(1).sum(dim=1) / n_pixels
 
 
 @dataclass
@@ -50,10 +110,16 @@ def hold_out(
 def line_weights(often: Tensor) -> Tensor:
     """The weight of the error of each line, (1, 1, Y, 1): the inverse of how often its frequency is
     measured, `often`, smoothed over frequencies; at most `1 / RAREST`."""
+    return 1 / _smooth(often, torch.ones_like(often, dtype=torch.bool)).clamp(min=RAREST)
+
+
+def _smooth(often: Tensor, lines: Tensor) -> Tensor:
+    """Values of each line (1, 1, Y, 1), smoothed over some `lines`, bool of that shape; 1 for the
+    others."""
     line = torch.arange(often.shape[2], dtype=torch.float32, device=often.device)
-    near = (-0.5 * ((line[:, None] - line) / SMOOTH) ** 2).exp()
-    smooth = (near / near.sum(dim=1, keepdim=True)) @ often
-    return 1 / smooth.clamp(min=RAREST)
+    near = (-0.5 * ((line[:, None] - line) / SMOOTH) ** 2).exp() * lines[0, 0, :, 0]
+    smooth = (near / near.sum(dim=1, keepdim=True).clamp(min=1e-30)) @ often
+    return torch.where(lines, smooth, 1.0)
 
 
 def of_coils(lines: Tensor, maps: Tensor | None) -> Tensor:

@@ -16,11 +16,13 @@ from evaluation.tuning import N_TUNING, Parameters, beyond_grid
 from methods.averaging import average_name
 from methods.baselines import BASELINES
 from methods.calibration import calibrated_name, can_be_calibrated
+from methods.held_out import HELD_OUT
 from methods.start import PATCH, ZERO_FILLED
 from model import Cost, architecture_settings, count_cost
 from training.checkpoint import FOR_COILS, FOR_COMPLEX, FOR_REAL
+from training.hidden_lines import SHARE
 from training.losses import loss_text
-from training.run import Run
+from training.run import SELF, Run
 from util.command_line import given_command
 from util.launcher import launch_name
 from util.machine import about_precision, git_commit, hardware, rounding, versions
@@ -102,7 +104,7 @@ def describe(run: Run) -> dict[str, list[str]]:
                 )
             ),
             f"training masks ({run.acquisition.sampling}) are drawn "
-            + pool_line(s.mask_pool)
+            + pool_line(s.supervision, s.mask_pool)
             + f" (seed {s.seed}), validation and test masks once (data_seed {s.data_seed})",
             "real-image prior (a sampled line gives its conjugate-symmetric partner): "
             + ("on" if s.real_image else f"off; {PHASE_REMOVED}"),
@@ -157,7 +159,7 @@ def simulation_lines(phase: bool, noise: Noise, coils: int | None) -> list[str]:
     """Phase and noise, which are added to the images before they are undersampled."""
     lines = []
     if phase:
-        lines.append("with a smooth random phase; in training a new one for every sample and epoch")
+        lines.append("with a smooth random phase, in training drawn with each mask")
     if noise.highest:
         lines.append(
             f"with complex Gaussian noise in k-space, standard deviation {noise} in real and"
@@ -202,8 +204,10 @@ def test_masks(run: Run) -> dict[Condition, np.ndarray]:
     }
 
 
-def pool_line(mask_pool: int) -> str:
+def pool_line(supervision: str, mask_pool: int) -> str:
     """How many masks a training sample has."""
+    if supervision == SELF:
+        return "once for every sample"
     if not mask_pool:
         return "for every sample and epoch"
     return "once for every sample" if mask_pool == 1 else f"{mask_pool} for every sample"
@@ -287,7 +291,7 @@ def model_lines(run: Run, whole: Cost, step: Cost) -> list[str]:
 
 def optimisation_lines(s: SimpleNamespace, n_steps: int, device: torch.device) -> list[str]:
     """How the network is trained."""
-    loss = loss_text(s.loss)
+    loss = "hidden-line" if s.supervision == SELF else loss_text(s.loss)
     return [
         f"{loss} loss, Adam, {counted(s.num_epochs, 'epoch')} of {counted(n_steps, 'step')},"
         f" batch {s.batch_size},"
@@ -299,7 +303,24 @@ def optimisation_lines(s: SimpleNamespace, n_steps: int, device: torch.device) -
         + (f", moving average of the weights {s.ema:g}" if s.ema else ""),
         f"train/loss is the {loss} loss of the training images; validation/loss is the mean"
         " squared error of magnitudes",
+        *supervision_lines(s.supervision, s.mask_pool),
         *decay_warning(s.model, s.weight_decay),
+    ]
+
+
+def supervision_lines(supervision: str, mask_pool: int) -> list[str]:
+    """How a network is trained without the truth."""
+    if supervision != SELF:
+        return []
+    choices = counted(mask_pool, "choice") if mask_pool else "new choices in every round"
+    return [
+        "supervision by hidden lines: every training and validation sample is measured once; of its"
+        f" lines outside the centre {SHARE:.0%} are hidden from the network and are its target, by"
+        f" {choices}, weighted by how rarely they are measured (C. Millard and M. Chiew, 2023)",
+        f"validation/held_out: -10 log10 of the weighted squared error of {HELD_OUT:.0%} of the"
+        " lines of the validation part, which are held out, in dB; the best epoch is chosen by it."
+        " The ground truth serves for scores alone, and for the parameters of the training-free"
+        " methods",
     ]
 
 

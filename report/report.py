@@ -93,7 +93,7 @@ class Report:
             bar_format=BAR,
         )  # fmt: skip
         if len(history) < run.settings.num_epochs:
-            say(epoch_header(self.reference))
+            say(epoch_header(self.reference, self.run.by_hidden_lines))
 
     def step(self, n: int, loss: float, seconds: float) -> None:
         if self.bar is None:
@@ -123,7 +123,7 @@ class Report:
         if examples:
             page = progress_page(self.run, self.history, self.reference, self.facts, examples)
             write_page(self.run.folder / run_folder.REPORT, page)
-        say(epoch_line(entry, self.reference))
+        say(epoch_line(entry, self.reference, self.run.by_hidden_lines))
 
     def close(self) -> None:
         """Close bar and logs."""
@@ -153,8 +153,9 @@ class Report:
         text = as_text({"Verdict": verdict, **self.facts})
         if self.history:
             write_csv(folder / run_folder.HISTORY, self.history)
-            epochs = [epoch_line(entry, self.reference) for entry in self.history]
-            text += "\n".join(["", "Training", epoch_header(self.reference), *epochs, ""])
+            columns = self.reference, self.run.by_hidden_lines
+            epochs = [epoch_line(entry, *columns) for entry in self.history]
+            text += "\n".join(["", "Training", epoch_header(*columns), *epochs, ""])
         if results:
             text += "\n" + as_text(results)
         write_bytes(folder / run_folder.OUTPUT, as_bytes(text))

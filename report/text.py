@@ -11,6 +11,7 @@ from training.run_folder import highest_peak
 from util.progress import counted, duration
 
 ADVANTAGE = "advantage"  # of the network over the best training-free method, a column
+HELD_OUT = "validation/held_out"  # how well held-out lines are predicted, in dB, a column
 History = Sequence[Mapping[str, float]]  # an entry for each completed epoch
 
 
@@ -29,9 +30,11 @@ def as_text(parts: Mapping[str, Sequence[str | Table]]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def epoch_columns(reference: Reference | None) -> dict[str, tuple[int, str]]:
+def epoch_columns(reference: Reference | None, held_out: bool) -> dict[str, tuple[int, str]]:
     """The columns of `epoch_line`, with width and format."""
     columns = {"epoch": (5, "d"), "train/loss": (10, ".3e")}
+    if held_out:
+        columns[HELD_OUT] = (len(HELD_OUT), ".3f")
     for name, score in SCORES.items():
         if score.logged:
             title = f"validation/{name}"
@@ -42,19 +45,22 @@ def epoch_columns(reference: Reference | None) -> dict[str, tuple[int, str]]:
     return columns | {"learning_rate": (13, ".3e"), "seconds": (7, ".1f")}
 
 
-def epoch_header(reference: Reference | None) -> str:
+def epoch_header(reference: Reference | None, held_out: bool = False) -> str:
     """The names above the columns of `epoch_line`."""
-    return " ".join(f"{name:>{width}}" for name, (width, _) in epoch_columns(reference).items())
+    columns = epoch_columns(reference, held_out)
+    return " ".join(f"{name:>{width}}" for name, (width, _) in columns.items())
 
 
-def epoch_line(entry: Mapping[str, float], reference: Reference | None) -> str:
+def epoch_line(
+    entry: Mapping[str, float], reference: Reference | None, held_out: bool = False
+) -> str:
     """An epoch of the history as a line; "-" if it was not validated. With a reference, a column
-    has the difference to it."""
+    has the difference to it; `held_out`: another one, how well held-out lines are predicted."""
     if reference and "validation/psnr" in entry:
         entry = {**entry, ADVANTAGE: entry["validation/psnr"] - reference.psnr}
     return " ".join(
         f"{format(entry[name], form) if name in entry else '-':>{width}}"
-        for name, (width, form) in epoch_columns(reference).items()
+        for name, (width, form) in epoch_columns(reference, held_out).items()
     )
 
 
@@ -109,8 +115,11 @@ def test_lines(n_samples: int, history: History) -> list[str]:
     title = f"{counted(n_samples, 'sample')}, mean ± standard deviation over samples"
     if history:
         validated = [entry for entry in history if "validation/psnr" in entry]
-        best = max(validated, key=lambda entry: entry["validation/psnr"])
-        title += f"; the network of epoch {best['epoch']:.0f}, chosen by validation PSNR"
+        by, how = "validation/psnr", "validation PSNR"
+        if HELD_OUT in validated[0]:
+            by, how = HELD_OUT, "held-out lines of the validation part"
+        best = max(validated, key=lambda entry: entry[by])
+        title += f"; the network of epoch {best['epoch']:.0f}, chosen by {how}"
     peak = highest_peak(history)
     return [title + (f"; peak memory {peak / 1e9:.2f} GB" if peak else "")]
 

@@ -54,7 +54,7 @@ KEYS = {
     "epoch_seconds": float,  # time of these steps
     "history": list,  # a dict of scores for every completed epoch
     "scores": dict,  # of the last validation
-    "best_psnr": float,  # highest mean validation PSNR so far
+    "best_psnr": float,  # highest mean validation PSNR so far, or that of held-out lines
     "data": dict,  # hash, shape of a sample, masks of a file, hashes of what trained and selected
     "versions": dict,
     "random_states": dict,  # of torch's generators

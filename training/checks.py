@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from CS_mask import PATTERNS, Condition, Sampling
-from data.augmentation import AUGMENTATIONS
+from data.augmentation import AUGMENTATIONS, MOVES
 from data.coils import require_calibration
 from data.split import PARTS
 from dataset import Cine
@@ -22,9 +22,9 @@ from methods.start import PATCH, STARTS, ZERO_FILLED
 from methods.unet import BRANCHES
 from model import MODELS, architecture_settings, own_settings
 from training.checkpoint import architecture_of
-from training.losses import LEAST_SIZE, LOSSES, OF_COMPLEX, loss_terms
+from training.losses import LEAST_SIZE, LOSSES, OF_COMPLEX, loss_terms, loss_text
 from training.optimisation import SCHEDULES
-from training.run import several
+from training.run import SELF, SUPERVISIONS, several
 from util.errors import InputError
 from util.progress import counted, say
 from util.settings import flag, require_bounds, require_choices
@@ -47,6 +47,7 @@ LESS_THAN = {"dropout": 1, "ema": 1}
 MASK_POOL = 4  # masks of a sample, where their starts take longer than the network
 CHOICES: dict[str, Collection[str]] = {
     "model": MODELS,
+    "supervision": SUPERVISIONS,
     "lr_schedule": SCHEDULES,
     "loss": LOSSES,
     "precision": ("float32", "bfloat16"),
@@ -71,6 +72,7 @@ def check_settings(settings: Settings) -> None:
     names = tuple(word for word in several(settings["loss"]) if isinstance(word, str))
     require_choices({**settings, "loss": names}, choices)
     check_loss(settings)
+    check_supervision(settings)
     for name in ("pattern", "acc", "sample_n", "partial_fourier", "noise"):
         if settings[name] == ():
             raise InputError(f"{flag(name)} has no value, expected one or more")
@@ -116,6 +118,28 @@ def check_loss(settings: Settings) -> None:
                 f"--loss {name} is for complex images, but {settings['model']} gives magnitudes:"
                 " add --data-consistency, or choose another loss"
             )
+
+
+def check_supervision(settings: Settings) -> None:
+    """Raise InputError if something needs the truth in training without it."""
+    if settings["supervision"] != SELF:
+        return
+    if settings["loss"] != "mse":
+        raise InputError(
+            f"--loss {loss_text(settings['loss'])} compares images with the ground truth, and"
+            " --supervision self has its own loss, of hidden lines: leave --loss out"
+        )
+    if other := sorted(set(settings["augment"]) - set(MOVES)):
+        raise InputError(
+            f"--augment {' '.join(other)} changes what would have been measured, so that"
+            f" --supervision self takes only {', '.join(MOVES)}: leave it out"
+        )
+    can_keep = "data_consistency" in architecture_settings(settings["model"])
+    if can_keep and settings["real_image"] is False and not settings["data_consistency"]:
+        raise InputError(
+            f"--supervision self compares k-space, and {settings['model']} gives magnitudes of"
+            " images with a phase: add --data-consistency"
+        )
 
 
 def check_loss_size(settings: Settings, shape: Sequence[int]) -> None:
@@ -264,6 +288,7 @@ def check_against_data(
     """Raise InputError if the network, the loss or the masks do not fit the data."""
     n_frames, ny, _ = cine.shape
     if settings["num_epochs"]:
+        check_supervision(settings)
         check_loss(settings)  # what `real_image` is, the data have told by now
         check_loss_size(settings, cine.shape)
     if cine.n_coils and settings["coils"]:

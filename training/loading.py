@@ -10,6 +10,7 @@ from data.batches import Batch, Draws, EvaluationBatches, training_batch
 from data.stored import require_memory
 from methods.start import initial_images
 from physics.sense import measurement_of
+from training.hidden_lines import HiddenLines, held_out_batches
 from training.run import Run
 from util.machine import free_memory
 
@@ -20,13 +21,16 @@ MEMORY_MARGIN = 2.5  # a step may take this multiple of the counted activations
 
 def batch_maker(run: Run) -> Callable[[Draws], Batch]:
     """The function that makes a training batch of draws."""
+    starts = KeptStarts(run) if run.keeps_starts else None
+    if run.by_hidden_lines:
+        return HiddenLines(run, starts)
     return partial(
         training_batch,
         run.cine.images,
         acquisition=run.acquisition,
         training=run.training_draws,
         device=run.device,
-        starts=KeptStarts(run) if run.keeps_starts else None,
+        starts=starts,
     )
 
 
@@ -64,8 +68,22 @@ def validation_batches(run: Run) -> Sequence[Batch]:
     needed = len(share) * math.prod(run.cine.shape) * PIXEL_BYTES * (2 + (run.n_coils or 1))
     if needed >= CACHE_SHARE * free_memory(run.device):
         return batches
-    made = list(batches)
+    return with_starts(run, list(batches))
+
+
+def held_out_validation(run: Run) -> Sequence[Batch]:
+    """The samples that this process validates on by held-out lines, made once; none if the truth
+    is known."""
+    if not run.by_hidden_lines:
+        return ()
+    share = run.world.share(run.parts["validation"])
+    one_by_one = EvaluationBatches(run.cine.images, share, run.acquisition, 1, run.device)
+    return with_starts(run, held_out_batches(run, one_by_one))
+
+
+def with_starts(run: Run, batches: list[Batch]) -> list[Batch]:
+    """Batches with what the networks of a run correct, if that is made once."""
     if run.keeps_starts:
-        for batch in made:
+        for batch in batches:
             batch.start = start_of(run, batch)
-    return made
+    return batches

@@ -15,7 +15,8 @@ from methods.baselines import Method
 from model import compile_parts, run_network
 from training import checkpoint as ckpt
 from training import checks
-from training.loading import batch_maker, validation_batches
+from training.hidden_lines import held_out_psnr
+from training.loading import batch_maker, held_out_validation, validation_batches
 from training.optimisation import learning_rate, make_optimizer
 from training.run import Run, Training, restore, save
 from training.step import Stepper
@@ -62,14 +63,17 @@ def fit(
         compile_parts(average)
     training = Training(network, average, make_optimizer(network, s.initial_lr, s.weight_decay))
     restore(run, training)
-    stepper, validation = Stepper(run, training, batch_maker(run)), validation_batches(run)
+    stepper = Stepper(run, training, batch_maker(run))
+    validation, held_out = validation_batches(run), held_out_validation(run)
     first = len(training.history)
     report.begin(training.history, first * run.n_steps + training.step)
     for epoch in range(first, s.num_epochs):
         train_epoch(run, training, stepper, report, stop)
         examples: Sequence[Example] = ()
         if validated := (epoch + 1) % s.validate_every == 0 or epoch + 1 == s.num_epochs:
-            examples = validate_epoch(run, training, validation, report.n_examples(epoch + 1))
+            examples = validate_epoch(
+                run, training, validation, held_out, report.n_examples(epoch + 1)
+            )
         entry = close_epoch(run, training, validated)
         report.epoch(entry, examples)
         if log is not None:
@@ -130,13 +134,21 @@ def asked_to_stop(run: Run, training: Training, stop: StopRequest) -> bool:
 
 
 def validate_epoch(
-    run: Run, training: Training, batches: Sequence[Batch], n_examples: int
+    run: Run,
+    training: Training,
+    batches: Sequence[Batch],
+    held_out: Sequence[Batch],
+    n_examples: int,
 ) -> list[Example]:
-    """Score the validation part; returns its first samples, as many as are to be shown."""
+    """Score the validation part, by held-out lines too if there are such; returns its first
+    samples, as many as are to be shown."""
     started, epoch = time.perf_counter(), len(training.history) + 1
     run.world.copy_first(list(training.evaluated.buffers()))
     method = as_method(training.evaluated, run.settings.precision)
     training.scores, examples = validate(method, batches, n_examples, run.world)
+    if held_out:
+        of_lines = run.world.merged(held_out_psnr(method, held_out))
+        training.scores["held_out"] = sum(of_lines) / len(of_lines)
     training.epoch_seconds += time.perf_counter() - started
     where = f"after epoch {epoch}, in validation"
     checks.check_finite(training.scores["loss"], where, run.folder, run.settings.initial_lr)
@@ -159,8 +171,9 @@ def close_epoch(run: Run, training: Training, validated: bool) -> dict[str, floa
     entry |= {"seconds": training.epoch_seconds, "peak_memory": peak_memory(run.device)}
     training.history.append(entry)
     training.step, training.epoch_loss, training.epoch_seconds = 0, 0.0, 0.0
-    if validated and training.scores["psnr"] > training.best_psnr:
-        training.best_psnr = training.scores["psnr"]
+    merit = training.scores["held_out" if run.by_hidden_lines else "psnr"] if validated else None
+    if merit is not None and merit > training.best_psnr:
+        training.best_psnr = merit
         save(run, training, ckpt.BEST)
     due = epoch == run.settings.num_epochs or time.monotonic() - training.saved >= SAVE_SECONDS
     if run.world.from_first(due):

@@ -24,6 +24,8 @@ from util.errors import InputError
 from util.machine import versions
 from util.world import ALONE, World
 
+FULL, SELF = SUPERVISIONS = ("full", "self")  # by the truth, or by hidden lines
+
 
 @dataclass
 class Run:
@@ -57,6 +59,11 @@ class Run:
         alone = self.device.type == "cuda" and self.world.size == 1
         simple = not self.n_coils and (s.start != PATCH or self.keeps_starts)
         return s.cuda_graph and alone and simple
+
+    @property
+    def by_hidden_lines(self) -> bool:
+        """Whether training takes hidden lines for its target, not the truth."""
+        return self.settings.supervision == SELF
 
     @property
     def keeps_starts(self) -> bool:
@@ -137,7 +144,7 @@ class Training:
     step: int = 0  # steps done of the current epoch
     epoch_loss: float = 0.0  # sum of the sample losses of these steps
     epoch_seconds: float = 0.0  # time spent on them
-    best_psnr: float = -math.inf  # highest mean validation PSNR so far
+    best_psnr: float = -math.inf  # highest mean validation PSNR so far, or that of held-out lines
     scores: dict[str, float] = field(default_factory=dict)  # of the last validation
     # of steps whose loss was not read yet: number in the epoch, samples, and loss on the device
     unread: list[tuple[int, list[int], torch.Tensor]] = field(default_factory=list)

@@ -14,6 +14,7 @@ from data.batches import Batch, Draws, divided, prepared, shared
 from model import run_stages
 from training import checks
 from training.cuda_graph import Forward, captured
+from training.hidden_lines import batch_error
 from training.losses import training_loss
 from training.optimisation import update_average
 from training.run import Run, Training
@@ -88,7 +89,10 @@ class Stepper:
             (batch,) = itertools.islice(batches, 1)
             with self._exchanging(number == len(weights)):
                 stages = self.forward(*batch.measured, start=batch.start)
-                errors = [training_loss(images, batch.truth, s.loss) for images in stages]
+                if batch.hidden is None:
+                    errors = [training_loss(images, batch.truth, s.loss) for images in stages]
+                else:
+                    errors = [batch_error(images, batch) for images in stages]
                 losses = [error.sum() * weight / len(draws) for error in errors]
                 loss = losses[-1]
                 if s.stage_loss:

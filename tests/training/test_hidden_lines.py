@@ -1,0 +1,155 @@
+"""Training on undersampled k-space alone."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from helpers import CASCADE, TINY, make_images, quality_of, random_complex, sampling
+
+from CS_mask import evaluation_masks, hermitian_mirror
+from data.augmentation import MOVES, Moves
+from dataset import Cine
+from methods.held_out import Hiding, hidden_error
+from metrics import psnr
+from physics.fourier import undersample
+from train import train
+from training import checkpoint as ckpt
+from training.hidden_lines import HiddenLines, batch_error, held_out_batches, held_out_psnr
+from training.loading import validation_batches
+from training.run import Run
+from training.run_folder import read_history
+from util.errors import InputError, Interrupted
+from util.settings import defaults_of
+
+SELF = {"supervision": "self", "loss": "mse"}
+SETTINGS = defaults_of(train) | SELF | {
+    "acc": 4, "sample_n": 4, "batch_size": 2, "num_epochs": 1, "mask_pool": 2, "real_image": False,
+    "start": "zero_filled", "strip": 0,
+}  # fmt: skip
+
+
+def run(images: torch.Tensor, **settings) -> Run:
+    """A run of 6 training and 3 validation samples."""
+    quality = quality_of(images.abs())
+    cine = Cine(images, None, [""] * len(images), "tiny", [], quality)
+    parts = {"train": list(range(6)), "validation": [6, 7, 8], "test": []}
+    s = SimpleNamespace(**SETTINGS | settings)
+    return Run(None, s, torch.device("cpu"), cine, parts)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ny", [24, 25])
+@pytest.mark.parametrize("kind", MOVES)
+def test_moves_commute_with_undersampling(kind, ny):
+    images = random_complex(1, 6, ny, 20)[0]
+    mask = torch.from_numpy(evaluation_masks([0], (6, ny), sampling(3, 4), 0))[0]
+    for seed in range(8):
+        moves = Moves.draw((kind,), 6, np.random.default_rng(seed))
+        first = undersample(moves.of_images(images)[None], moves.of_lines(mask)[None])
+        last = moves.of_images(undersample(images[None], mask[None])[0])
+        torch.testing.assert_close(first[0], last)
+
+
+@pytest.mark.parametrize("real_image", [False, True])
+def test_the_error_of_hidden_lines_is_on_average_that_of_all_missing_ones(real_image):
+    n_frames, ny, nx = 4, 24, 3
+    masks = torch.from_numpy(evaluation_masks(range(1500), (n_frames, ny), sampling(4, 4), 0))
+    hiding = Hiding.of(masks, 0.25, real_image)
+    rng = np.random.default_rng(0)
+    error = torch.from_numpy(rng.standard_normal((1, n_frames, ny, nx))).to(torch.complex64)
+    if not real_image:
+        error = error * torch.exp(torch.tensor(0.7j)) + random_complex(1, n_frames, ny, nx)
+    estimates, missing = [], []
+    for mask in masks:
+        seen, weight = hiding.draw(mask[None], rng)
+        assert not (seen * weight).any()
+        estimates.append(hidden_error(error, 0 * error, weight))
+        known = torch.maximum(seen, hermitian_mirror(seen)) if real_image else seen
+        missing.append(undersample(error, 1 - known).abs().square().mean())
+    estimate, truth = torch.cat(estimates), torch.stack(missing)
+    deviation = estimate.std() / len(masks) ** 0.5
+    assert abs(estimate.mean() - truth.mean()) < 4 * deviation + 0.03 * truth.mean()
+
+
+@pytest.mark.parametrize("coils", [None, 3])
+def test_a_training_batch_has_nothing_of_the_lines_that_were_not_measured(coils):
+    images = torch.from_numpy(make_images()).to(torch.complex64)
+    given = {"coils": coils, "augment": ("flips", "time", "shift"), "strip": 16}
+    first = HiddenLines(run(images, **given), None)
+    draws = [(0, 1), (3, 4)]
+    batch = first(draws)
+    seen, hidden = batch.mask > 0, batch.hidden > 0
+    assert hidden.any()
+    assert not (seen & hidden).any()
+    lines = (seen | hidden).float()
+    lines = lines if coils is None else lines[:, :, None]
+    torch.testing.assert_close(undersample(batch.truth, lines), batch.truth)
+    if coils is None:  # what was not measured may be anything
+        once = HiddenLines(run(images, mask_pool=2), None)
+        changed = images.clone()
+        for sample in range(6):
+            measured = once.once_measured(sample)
+            noise = random_complex(*images.shape[1:], seed=sample)[None]
+            changed[sample] += undersample(noise, 1 - measured.mask)[0]
+        other = HiddenLines(run(changed, **given), None)(draws)
+        torch.testing.assert_close(other.truth, batch.truth)
+        torch.testing.assert_close(other.aliased, batch.aliased)
+
+
+def test_lines_are_hidden_anew_but_for_those_of_a_pool():
+    images = torch.from_numpy(make_images()).to(torch.complex64)
+    pooled, fresh = (HiddenLines(run(images, mask_pool=n), None) for n in (2, 0))
+    for make, same in ((pooled, True), (fresh, False)):
+        first, second, third = (make([(number, 0)]).hidden for number in (0, 1, 2))
+        assert not torch.equal(first, second)
+        assert torch.equal(first, third) is same
+
+
+def test_held_out_lines_tell_the_error_of_what_is_missing():
+    images = torch.from_numpy(make_images()).to(torch.complex64)
+    given = run(images)
+    batches = held_out_batches(given, validation_batches(given))
+    assert [batch.samples for batch in batches] == [[6], [7], [8]]
+    by_lines = held_out_psnr(lambda aliased, mask: aliased, batches)
+    for batch, told in zip(batches, by_lines, strict=True):
+        true = psnr(batch.aliased.abs(), images[batch.samples].abs())  # peak of 1
+        assert abs(told - true.item()) < 4, (told, true)
+        assert batch_error(batch.truth, batch) < 1e-9
+
+
+def test_training_without_truth_learns_and_is_chosen_by_held_out_lines(tmp_path, tiny_npz):
+    given = CASCADE | SELF | {"data": tiny_npz, "num_epochs": 6, "augment": ("flips", "time")}
+    means = train(tmp_path / "run", **given)
+    history = read_history(tmp_path / "run")
+    held_out = [entry["validation/held_out"] for entry in history]
+    assert held_out[-1] > held_out[0]
+    assert means["cascade"]["psnr"] > means["view_sharing"]["psnr"]
+    best = ckpt.load_checkpoint(tmp_path / "run" / ckpt.BEST)
+    assert best["scores"]["held_out"] == best["best_psnr"] == pytest.approx(max(held_out))
+    text = (tmp_path / "run" / "output.txt").read_text()
+    assert "chosen by held-out lines of the validation part" in " ".join(text.split())
+    assert "validation/held_out" in text
+    with pytest.raises(Interrupted):
+        train(tmp_path / "broken", **given, max_steps=4)
+    assert train(tmp_path / "broken", resume=True) == means
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"loss": "l1"}, "--supervision self has its own loss, of hidden lines: leave --loss out"),
+        ({"augment": ("flips", "blur")}, "--augment blur changes what would have been measured"),
+        ({"phase": True}, "gives magnitudes of images with a phase: add --data-consistency"),
+        ({"supervision": "half"}, "--supervision is 'half', expected one of full, self"),
+    ],
+)
+def test_what_needs_the_truth_is_refused(tmp_path, tiny_npz, settings, message):
+    with pytest.raises(InputError, match=message):
+        train(tmp_path / "run", data=tiny_npz, **TINY | {"supervision": "self"} | settings)
+    assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())
+
+
+def test_coils_train_without_truth(tmp_path, tiny_npz):
+    changed = {"coils": 3, "noise": 0.01, "num_epochs": 1, "supervision": "self"}
+    train(tmp_path / "run", data=tiny_npz, **CASCADE | {"loss": "mse"} | changed)
+    assert read_history(tmp_path / "run")[0]["validation/held_out"] > 0

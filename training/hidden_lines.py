@@ -1,0 +1,124 @@
+"""Supervision by hidden lines: training and validation on undersampled k-space, without the truth.
+
+Every sample is measured once, with one mask, phase and noise. In each draw some of its measured
+lines are hidden from the network, which is trained to predict them (see `methods/held_out.py`).
+Only moves that commute with the sampling augment a measurement. The best epoch is the one that
+predicts held-out lines of the validation part best.
+
+References:
+  B. Yaman et al., "Self-supervised learning of physics-guided reconstruction neural networks
+    without fully sampled reference data", Magn Reson Med 84:3172-3191, 2020.
+  C. Millard and M. Chiew, IEEE Trans Comput Imaging 9:707-720, 2023 (see `methods/held_out.py`).
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from CS_mask import evaluation_masks, training_masks
+from data.augmentation import Moves
+from data.batches import Batch, Draws, Starts, TrainingDraws, joined, training_batch
+from methods.held_out import HELD_OUT, Hiding, hidden_error, of_coils
+from physics.fourier import undersample
+from physics.sense import seen_by
+from training.run import Run
+from util.random_streams import Stream, generator
+
+SHARE = 0.25  # of the measured lines outside the centre that a draw hides
+
+
+class HiddenLines:
+    """Makes training batches of samples that are measured once, each with hidden lines; called with
+    the draws of a step. Those of a pool repeat their moves and hidden lines, not their strips."""
+
+    def __init__(self, run: Run, starts: Starts | None):
+        """`starts`: see `training_batch`."""
+        self.run, self.starts = run, starts
+        s, (n_frames, ny, _) = run.settings, run.cine.shape
+        once = [(0, sample) for sample in run.parts["train"]]
+        masks = training_masks(once, (n_frames, ny), run.acquisition.sampling, s.seed)
+        self.hiding = Hiding.of(torch.from_numpy(masks), SHARE, s.real_image)
+        self.once = TrainingDraws(s.seed, mask_pool=1, augment=(), strip=None)
+
+    def __call__(self, draws: Draws) -> Batch:
+        return joined([self.of_draw(*draw) for draw in draws]).to(self.run.device)
+
+    def of_draw(self, number: int, sample: int) -> Batch:
+        """A sample with the lines hidden that a round hides; a strip of it."""
+        run, s = self.run, self.run.settings
+        pool = s.mask_pool
+        key = (number % pool if pool else number, sample)
+        rng = generator(Stream.HIDDEN, s.seed, *key)
+        whole = moved(self.once_measured(sample), s.augment, rng)
+        batch = with_hidden_lines(whole, self.hiding, rng)
+        if self.starts is not None:
+            batch.start = self.starts(key, batch)
+        if not s.strip:
+            return batch
+        place = generator(Stream.TRAINING_STRIP, s.seed, number, sample)
+        first = int(place.integers(max(1, run.cine.shape[-1] - s.strip + 1)))
+        return batch.columns([slice(first, first + s.strip)])
+
+    def once_measured(self, sample: int) -> Batch:
+        """A sample as it is measured, once."""
+        run, once = self.run, [(0, sample)]
+        return training_batch(run.cine.images, once, run.acquisition, self.once, device="cpu")
+
+
+def moved(batch: Batch, kinds: Iterable[str], rng: np.random.Generator) -> Batch:
+    """A measured sample with random moves of these kinds: what would have been measured of a moved
+    heart with moved lines."""
+    moves = Moves.draw(tuple(kinds), batch.mask.shape[1], rng)
+    return dataclasses.replace(
+        batch,
+        mask=moves.of_lines(batch.mask[0])[None],
+        aliased=moves.of_images(batch.aliased[0])[None],
+        maps=None if batch.maps is None else moves.of_maps(batch.maps[0])[None],
+    )
+
+
+def with_hidden_lines(batch: Batch, hiding: Hiding, rng: np.random.Generator) -> Batch:
+    """A measured sample without some of its lines, which are its target; the truth is left out."""
+    seen, weight = hiding.draw(batch.mask, rng)
+    given = undersample(batch.aliased, of_coils(seen, batch.maps))
+    return dataclasses.replace(
+        batch, image=batch.aliased, mask=seen, aliased=given, hidden=weight, start=None
+    )
+
+
+def batch_error(images: Tensor, batch: Batch) -> Tensor:
+    """The weighted error of the hidden lines of a batch, (B,), in reconstructions (B, T, Y, X)."""
+    assert batch.hidden is not None
+    weight = of_coils(batch.hidden, batch.maps)
+    return hidden_error(seen_by(images, batch.maps), batch.truth, weight)
+
+
+def held_out_batches(run: Run, batches: Iterable[Batch]) -> list[Batch]:
+    """The samples of validation batches, each with a share of its lines held out."""
+    samples, (n_frames, ny, _) = run.parts["validation"], run.cine.shape
+    a = run.acquisition
+    masks = evaluation_masks(samples, (n_frames, ny), a.sampling, a.data_seed)
+    hiding = Hiding.of(torch.from_numpy(masks), HELD_OUT, run.settings.real_image)
+    held = []
+    for batch in batches:
+        for i, sample in enumerate(batch.samples):
+            rng = generator(Stream.HIDDEN, a.data_seed, sample)
+            one = batch.sample(i).to("cpu")
+            held.append(with_hidden_lines(one, hiding, rng).to(run.device))
+    return held
+
+
+@torch.no_grad()
+def held_out_psnr(network: Callable[..., Tensor], batches: Iterable[Batch]) -> list[float]:
+    """How well a method predicts the held-out lines of each batch: -10 log10 of their weighted
+    error, in dB (peak 1). Without noise this estimates the PSNR of the lines that were not
+    measured; noise in the held-out lines lowers it for all methods alike."""
+    errors = []
+    for batch in batches:
+        start = {} if batch.start is None else {"start": batch.start}
+        errors += batch_error(network(*batch.measured, **start), batch).tolist()
+    return [-10 * math.log10(max(error, 1e-12)) for error in errors]
