@@ -31,8 +31,9 @@ from util.world import World
 
 OfBatch = TypeVar("OfBatch", bound="Batch")
 Draws = Sequence[tuple[int, int]]  # (round, sample) pairs
-# the start (1, T, Y, X) of a sample alone, with its key (place in the pool, sample)
-Starts = Callable[[tuple[int, int], "Batch"], Tensor]
+# the start (1, T, Y, X) of a sample, with its key (place in the pool, sample); the function makes
+# its batch, of whole images, if that is needed
+Starts = Callable[[tuple[int, int], Callable[[], "Batch"]], Tensor]
 TENSORS = ("image", "mask", "aliased", "maps", "start", "hidden")  # of a batch
 
 
@@ -168,30 +169,49 @@ def training_batch(
         starts: gives the starts of whole images, from a pool; None: networks make their own.
     """
     n_frames, *_, ny, nx = images.shape[1:]
-    pool, strip = training.mask_pool, training.strip
+    pool, seed, n = training.mask_pool, training.seed, len(draws)
     keys = [(number % pool if pool else number, sample) for number, sample in draws]
-    masks = training_masks(keys, (n_frames, ny), acquisition.sampling, training.seed)
-    acquisitions, strips = [], []
-    for draw, (number, sample), mask in zip(draws, keys, masks, strict=True):
-        rng = generator(Stream.TRAINING_SAMPLE, training.seed, number, sample)
+    masks = training_masks(keys, (n_frames, ny), acquisition.sampling, seed)
+
+    def acquire(i: int, columns: slice | None) -> tuple[Tensor, ...]:
+        """The i-th sample; `columns`: None: a strip that is drawn with all the rest."""
+        sample, rng = keys[i][1], generator(Stream.TRAINING_SAMPLE, seed, *keys[i])
         image = images[sample]
         if training.augment:
             image = augment(image, training.augment, rng)
-        columns = slice(None)
-        if strip is not None:
-            place = generator(Stream.TRAINING_STRIP, training.seed, *draw) if pool else rng
-            first = int(place.integers(max(1, nx - strip + 1)))
-            columns = slice(first, first + strip)
-        strips.append(columns)
-        taken = slice(None) if pool else columns
-        acquisitions.append(acquired(image, sample, mask, taken, acquisition, rng))
-    batch = _batch([sample for _, sample in draws], acquisitions, masks, acquisition, device)
+        if columns is None:
+            columns = random_strip(nx, training.strip, rng)
+        return acquired(image, sample, masks[i], columns, acquisition, rng)
+
+    def batch_of(places: Sequence[int], columns: Sequence[slice | None]) -> Batch:
+        measured = [acquire(i, one) for i, one in zip(places, columns, strict=True)]
+        samples = [keys[i][1] for i in places]
+        return _batch(samples, measured, masks[list(places)], acquisition, device)
+
     if not pool:
-        return batch
+        return batch_of(range(n), [None] * n)
+    strips = [
+        random_strip(nx, training.strip, generator(Stream.TRAINING_STRIP, seed, *draw))
+        for draw in draws
+    ]
+    if acquisition.is_noisy:  # all of the noise is drawn, so that strips have parts of the same
+        batch = batch_of(range(n), [slice(None)] * n).columns(strips)
+    else:
+        batch = batch_of(range(n), strips)
     if starts is not None:
-        made = [starts(key, batch.sample(i)) for i, key in enumerate(keys)]
-        batch.start = to_device(torch.cat(made), device)
-    return batch.columns(strips)
+        whole = [partial(batch_of, [i], [slice(None)]) for i in range(n)]
+        made = [starts(key, make) for key, make in zip(keys, whole, strict=True)]
+        parts = [start[..., strip] for start, strip in zip(made, strips, strict=True)]
+        batch.start = to_device(torch.cat(parts), device)
+    return batch
+
+
+def random_strip(nx: int, width: int | None, rng: np.random.Generator) -> slice:
+    """Adjoining columns of an image; all if `width` is None."""
+    if width is None:
+        return slice(None)
+    first = int(rng.integers(max(1, nx - width + 1)))
+    return slice(first, first + width)
 
 
 def prepared(

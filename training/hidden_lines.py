@@ -21,7 +21,7 @@ from torch import Tensor
 
 from CS_mask import evaluation_masks, training_masks
 from data.augmentation import Moves
-from data.batches import Batch, Draws, Starts, TrainingDraws, joined, training_batch
+from data.batches import Batch, Draws, Starts, TrainingDraws, joined, random_strip, training_batch
 from methods.held_out import HELD_OUT, Hiding, hidden_error, of_coils
 from physics.fourier import undersample
 from physics.sense import seen_by
@@ -49,19 +49,18 @@ class HiddenLines:
 
     def of_draw(self, number: int, sample: int) -> Batch:
         """A sample with the lines hidden that a round hides; a strip of it."""
-        run, s = self.run, self.run.settings
-        pool = s.mask_pool
-        key = (number % pool if pool else number, sample)
+        s = self.run.settings
+        key = (number % s.mask_pool if s.mask_pool else number, sample)
         rng = generator(Stream.HIDDEN, s.seed, *key)
         whole = moved(self.once_measured(sample), s.augment, rng)
-        batch = with_hidden_lines(whole, self.hiding, rng)
-        if self.starts is not None:
-            batch.start = self.starts(key, batch)
-        if not s.strip:
-            return batch
+        lines = self.hiding.draw(whole.mask, rng)
         place = generator(Stream.TRAINING_STRIP, s.seed, number, sample)
-        first = int(place.integers(max(1, run.cine.shape[-1] - s.strip + 1)))
-        return batch.columns([slice(first, first + s.strip)])
+        strip = random_strip(self.run.cine.shape[-1], s.strip or None, place)
+        batch = with_hidden_lines(whole.columns([strip]), *lines)
+        if self.starts is not None:
+            start = self.starts(key, lambda: with_hidden_lines(whole, *lines))
+            batch.start = start[..., strip]
+        return batch
 
     def once_measured(self, sample: int) -> Batch:
         """A sample as it is measured, once."""
@@ -81,9 +80,11 @@ def moved(batch: Batch, kinds: Iterable[str], rng: np.random.Generator) -> Batch
     )
 
 
-def with_hidden_lines(batch: Batch, hiding: Hiding, rng: np.random.Generator) -> Batch:
-    """A measured sample without some of its lines, which are its target; the truth is left out."""
-    seen, weight = hiding.draw(batch.mask, rng)
+def with_hidden_lines(batch: Batch, seen: Tensor, weight: Tensor) -> Batch:
+    """A measured sample without some of its lines, which are its target; the truth is left out.
+
+    `seen`, `weight`: see `Hiding.draw`.
+    """
     given = undersample(batch.aliased, of_coils(seen, batch.maps))
     return dataclasses.replace(
         batch, image=batch.aliased, mask=seen, aliased=given, hidden=weight, start=None
@@ -108,7 +109,8 @@ def held_out_batches(run: Run, batches: Iterable[Batch]) -> list[Batch]:
         for i, sample in enumerate(batch.samples):
             rng = generator(Stream.HIDDEN, a.data_seed, sample)
             one = batch.sample(i).to("cpu")
-            held.append(with_hidden_lines(one, hiding, rng).to(run.device))
+            lines = hiding.draw(one.mask, rng)
+            held.append(with_hidden_lines(one, *lines).to(run.device))
     return held
 
 

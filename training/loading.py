@@ -53,10 +53,10 @@ class KeptStarts:
         needed = n * math.prod(run.cine.shape) * (REAL_BYTES if s.real_image else PIXEL_BYTES)
         require_memory(needed, f"training keeps the starts of {n} masks", "lower --mask-pool")
 
-    def __call__(self, key: tuple[int, int], batch: Batch) -> Tensor:
-        """The start (1, T, Y, X) of the sample of a batch, of whole images; see `Starts`."""
+    def __call__(self, key: tuple[int, int], make_batch: Callable[[], Batch]) -> Tensor:
+        """The start (1, T, Y, X) of a sample, of whole images; see `Starts`."""
         if key not in self.kept:
-            self.kept[key] = start_of(self.run, batch).cpu()
+            self.kept[key] = start_of(self.run, make_batch()).cpu()
         return self.kept[key]
 
 

@@ -117,8 +117,9 @@ def test_a_pool_repeats_all_draws_but_the_strips(settings):
 def test_a_start_is_that_of_the_whole_image():
     asked = []
 
-    def starts(key, batch):
+    def starts(key, make_batch):
         asked.append(key)
+        batch = make_batch()
         assert batch.image.shape == (1, 8, 32, 36)
         return batch.image.clone()
 
