@@ -3,7 +3,8 @@
 The dimensions have fixed meanings: 0 readout, 1 phase encoding, 3 coil, 10 time, 13 slice (or 11,
 a second time, where 10 has length 1). Whether the values are k-space or images is not stated, and
 is measured. Reconstructions are written in the same dimensions. The meanings: `src/misc/mri.h` in
-https://github.com/mrirecon/bart. BART's transforms are centred and, with `-u`, orthonormal, as here.
+https://github.com/mrirecon/bart. BART's transforms are centred and, with `-u`, orthonormal, as
+here.
 
 M. Uecker et al., "Berkeley Advanced Reconstruction Toolbox", Proc Intl Soc Mag Reson Med 23:2486,
 2015.
