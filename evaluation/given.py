@@ -57,8 +57,7 @@ class Measured:
     sample: int
     as_it_is: float  # correlation of the means over time
     turned: dict[str, tuple[float, tuple[int, int]]]  # the best one with a shift, and this, by turn
-    moving: float | None  # correlation of what moves; None: nothing does
-    frames: tuple[float, bool, int]  # the best one, whether with frames reversed, and shifted by
+    frames: Tensor | None  # (2, T), of `over_frames`
     factor: float  # that brings it nearest to the truth
     to_truth: float  # normalised squared difference at the best factor
     to_aliased: float
@@ -103,7 +102,7 @@ def measure(images: Tensor, batch: Batch) -> Measured:
         batch.samples[0],
         correlation(mean, wanted),
         {name: best_shift(turn(mean), wanted) for name, turn in turns.items()},
-        *best_frames(found - mean, target - wanted, target),
+        over_frames(found - mean, target - wanted, target),
         ((found * target).sum() / found.square().sum()).item(),
         difference(found, target),
         difference(found, aliased),
@@ -137,27 +136,16 @@ def best_shift(image: Tensor, wanted: Tensor) -> tuple[float, tuple[int, int]]:
     return (product.flatten()[at] / norms).item(), (at // len(image[0]), at % len(image[0]))
 
 
-def best_frames(
-    found: Tensor, wanted: Tensor, target: Tensor
-) -> tuple[float | None, tuple[float, bool, int]]:
-    """The correlation of what moves (T, Y, X), found and wanted: as it is, and the best one with
-    frames in reverse or not, and rolled by so many. None if nothing moves."""
+def over_frames(found: Tensor, wanted: Tensor, target: Tensor) -> Tensor | None:
+    """The correlation of what moves (T, Y, X), found and wanted, (2, T): rolled by each number of
+    frames, as they are and in reverse. None if nothing moves."""
     norms = (found.norm() * wanted.norm()).item()
     if norms <= MOVES * target.square().sum().item():
-        return None, (0.0, False, 0)
+        return None
     spectrum = torch.fft.fft(wanted.flatten(1), dim=0)
-    best = (-1.0, False, 0)
-    as_it_is = 0.0
-    for reverse in (False, True):
-        frames = found.flip(0) if reverse else found
-        product = spectrum * torch.fft.fft(frames.flatten(1), dim=0).conj()
-        values = torch.fft.ifft(product.sum(dim=1)).real / norms
-        at = int(values.argmax())
-        if not reverse:
-            as_it_is = values[0].item()
-        if values[at].item() > best[0]:
-            best = values[at].item(), reverse, at
-    return as_it_is, best
+    others = (torch.fft.fft(frames.flatten(1), dim=0) for frames in (found, found.flip(0)))
+    products = torch.stack([(spectrum * other.conj()).sum(dim=1) for other in others])
+    return (torch.fft.ifft(products, dim=1).real / norms).cpu()
 
 
 def thumbnail(image: Tensor) -> Tensor:
@@ -170,8 +158,12 @@ def thumbnail(image: Tensor) -> Tensor:
 def findings(
     measured: Sequence[Measured], label: str, scale_matched: bool = False
 ) -> list[Finding]:
-    """The mistakes of a reconstruction of all test samples, those that are refused first."""
-    found = [*of_place(measured, label), *of_values(measured, label)]
+    """The mistakes of a reconstruction of all test samples, those that are refused first; values
+    are looked at where they are in their place."""
+    found = [*of_place(measured, label)]
+    if found:
+        return found
+    found = [*of_values(measured, label)]
     if not scale_matched:
         found += of_scale([one.factor for one in measured], label)
     return sorted(found, key=lambda one: not one.refused)
@@ -186,7 +178,7 @@ def of_place(measured: Sequence[Measured], label: str) -> Iterable[Finding]:
     turn, gain = best_turn(measured)
     if moved and alike.amax(dim=1).mean() > mean_of(measured, turn):
         samples = [m.sample for m in measured]
-        pairs = ", ".join(f"{samples[i]} is like {samples[best[i]]}" for i in moved[:4])
+        pairs = ", ".join(f"that of {samples[i]} is like {samples[best[i]]}" for i in moved[:4])
         yield Finding(
             f"{label}: {len(moved)} of {len(samples)} images are more like the truth of other"
             f" samples ({pairs}); expected the order of the test part, {name_list(samples)}: save"
@@ -238,22 +230,20 @@ def shared(values: Sequence) -> tuple | None:
 
 def of_frames(measured: Sequence[Measured], label: str) -> Iterable[Finding]:
     """Frames that are shifted or in reverse."""
-    moving = [m for m in measured if m.moving is not None]
-    if not moving or (change := shared([m.frames[1:] for m in moving])) is None:
+    curves = [m.frames for m in measured if m.frames is not None]
+    if not curves:
         return
-    is_reversed, shift = change
-    as_it_is = sum(m.moving or 0.0 for m in moving) / len(moving)
-    best = sum(m.frames[0] for m in moving) / len(moving)
-    if not (is_reversed or shift) or best - as_it_is <= FRAMES:
+    known = torch.stack(curves)  # (N, 2, T)
+    mean = known.mean(dim=0)
+    is_reversed, shift = divmod(int(mean.argmax()), mean.shape[1])
+    better = (known[:, is_reversed, shift] > known[:, 0, 0]).float().mean()
+    if better < AGREEING or mean.max() - mean[0, 0] <= FRAMES:
         return
-    how = "in reverse" if is_reversed else "shifted"
-    steps = (["[:, ::-1]"] if is_reversed else []) + (
-        [f"np.roll by {shift} along time"] if shift else []
-    )
+    steps = ["[:, ::-1]"] * is_reversed + [f"np.roll by {shift} along time"] * (shift > 0)
     yield Finding(
-        f"{label}: the frames are {how} (what moves correlates with the truth by {best:.2f} after"
-        f" {' and '.join(steps)}, and by {as_it_is:.2f} as it is); expected the first frame first:"
-        " put them so",
+        f"{label}: the frames are {'in reverse' if is_reversed else 'shifted'} (what moves"
+        f" correlates with the truth by {mean.max():.2f} after {' and '.join(steps)}, and by"
+        f" {mean[0, 0]:.2f} as it is); expected the first frame first: put them so",
         True,
     )
 
