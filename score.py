@@ -17,7 +17,6 @@ intervals, pictures and page of a run. Data and masks are those of `train.py` wi
 
 import dataclasses
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -34,7 +33,7 @@ from evaluation.given import Measured, check_finite, findings, measure
 from evaluation.scoring import Scored, ScoreRow, score_images
 from evaluation.summary import mean_scores
 from formats.arrays import as_numbers
-from formats.exchange import KINDS, as_stack, read_reconstruction, write_test_part
+from formats.exchange import KINDS, PATTERN, as_stack, read_reconstruction, write_test_part
 from methods.baselines import BASELINES
 from metrics import psnr
 from model import about_models
@@ -89,20 +88,21 @@ def export(
     Raises:
         InputError: a setting, the data or the folder cannot be used.
     """
+    files = typed(export, {"files": files})["files"]
     require_choices({"files": files}, {"files": KINDS})
+    if not files:
+        raise InputError(f"--files names none, expected some of {', '.join(KINDS)}")
     with claimed_folder(os.fspath(output_folder), lambda path: require_only((), path)) as folder:
         run, condition = test_of(folder, like, settings)
         batches = batches_of(run, condition)
         masks_file = checks.mask_file(run.settings.pattern)
-        if masks_file is not None:
-            shutil.copyfile(masks_file, folder / masks_file.name)
         shown = progress(batches, f"exporting to {folder}", len(batches), lambda batch: 1)
-        write_test_part(folder, shown, len(batches), files)
+        write_test_part(folder, shown, len(batches), files, masks_file)
         of_test = {name: getattr(run.settings, name) for name in OF_THE_TEST}
         # without places on this machine
         of_test |= {"data": Path(run.settings.data).name, "in_channels": run.cine.shape[0]}
         if masks_file is not None:
-            of_test["pattern"] = masks_file.name
+            of_test["pattern"] = f"{PATTERN}/{masks_file.name}"
         sheet = sheet_of(run, condition, of_test, files)
         write_sheet(folder, sheet)
         say(f"{folder} has {counted(len(batches), 'test sample')}; {README} describes the files")

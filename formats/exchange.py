@@ -37,7 +37,7 @@ from util.errors import InputError
 from util.files import write_bytes
 from util.progress import name_list
 
-ARRAYS = "test.npz"
+ARRAYS, PATTERN = "test.npz", "pattern"
 KINDS = ("npz", "mat", "cfl")
 READ = "expected a reconstruction as .npz, .npy, .mat, HDF5, .cfl or NIfTI, or a folder of these"
 NAMES = (OWN_NAME, f"{OWN_NAME}s", "recon", "rec", *IMAGE_NAMES)  # the first comes first
@@ -66,9 +66,17 @@ def exported_arrays(batch: Batch) -> dict[str, np.ndarray]:
     return {name: array.cpu().numpy() for name, array in arrays.items()}
 
 
-def write_test_part(folder: Path, batches: Iterable[Batch], n: int, kinds: Sequence[str]) -> None:
+def write_test_part(
+    folder: Path,
+    batches: Iterable[Batch],
+    n: int,
+    kinds: Sequence[str],
+    masks: Path | None = None,
+) -> None:
     """Write the `n` samples of `batches` as files of these `kinds`: `test.npz`, and
     `mat/sample_0003.mat` and `cfl/sample_0003_kspace.cfl`, `_maps` and `_mask` for each sample.
+
+    `masks`: a file of masks, which is copied to `pattern/`; None: there is none.
 
     Raises:
         InputError: a file could not be written, or scipy is needed and not installed.
@@ -86,6 +94,8 @@ def write_test_part(folder: Path, batches: Iterable[Batch], n: int, kinds: Seque
             for name, content in bart_files(stem, one).items() if "cfl" in kinds else ():
                 write_bytes(folder / "cfl" / name, content)
     arrays.close()
+    if masks is not None:
+        write_bytes(folder / PATTERN / masks.name, masks.read_bytes())
 
 
 def bart_files(stem: str, arrays: Mapping[str, np.ndarray]) -> dict[str, bytes]:

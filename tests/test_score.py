@@ -11,7 +11,9 @@ from helpers import report_of, rows_of
 
 from formats.bart import bart_pair, in_dimensions
 from methods.baselines import baseline
+from physics.fourier import ifftc
 from score import export, score, score_files
+from tables import run_tables
 from train import train
 from training.run_folder import read_config
 from util.command_line import as_flags
@@ -129,9 +131,33 @@ def test_masks_of_a_file_travel_with_the_folder(tiny_npz, tmp_path):
     part = tmp_path / "part"
     export(part, data=tiny_npz, pattern=str(tmp_path / "lines.npy"), device="cpu", files=("npz",))
     (tmp_path / "lines.npy").unlink()
+    assert (part / "pattern" / "lines.npy").exists()
     images = by("view_sharing", part).numpy()
     means = score({"theirs": images}, tmp_path / "out", like=part, data=tiny_npz, **SHOWN)
     assert means["theirs"] == means["view_sharing"]
+
+
+def test_coils_come_back_from_exported_kspace_and_maps(tiny_npz, tmp_path):
+    part, test = tmp_path / "part", {"data": tiny_npz, "coils": 3, "phase": True, "noise": 0.005}
+    export(part, **TEST | test | {"sample_n": 6}, files=("npz",))
+    with np.load(part / "test.npz") as file:
+        kspace, lines, maps = (torch.from_numpy(file[name]) for name in ("kspace", "mask", "maps"))
+    images = baseline("view_sharing", real_image=False)(
+        ifftc(kspace), lines[..., None].float(), maps
+    )
+    given = {"like": part, "data": tiny_npz, **SHOWN}
+    means = score({"theirs": images.numpy()}, tmp_path / "out", **given)
+    assert means["theirs"] == pytest.approx(means["view_sharing"], rel=1e-4)
+    with pytest.raises(InputError, match="like the real or the imaginary part of the truth, not"):
+        score({"theirs": images.real.numpy()}, tmp_path / "real", **given)
+
+
+def test_runs_and_scored_reconstructions_have_one_table(scored, tmp_path, tiny_npz):
+    train(tmp_path / "run", data=tiny_npz, num_epochs=0, **TEST | SHOWN | {"arrays": "none"})
+    (table,) = run_tables([tmp_path / "run", scored[0]], ["psnr"])
+    assert {row[0] for row in table.rows} == {
+        "`Theirs, complex`, out", "`BART ESPIRiT`, out", "`zero_filled`", "`view_sharing`",
+    }  # fmt: skip
 
 
 def test_the_scale_is_matched_if_asked_and_the_report_says_so(part, tiny_npz, tmp_path):
@@ -167,6 +193,7 @@ def test_what_the_checks_find_is_refused_or_told(part, tiny_npz, tmp_path):
         ({" ": 0}, {}, "is empty: give another with --label"),
         ({"a": 0}, {"model": "unet"}, "--model is no setting of score.py"),
         ({"a": 0}, {"baselines": ()}, "--baselines names no method"),
+        ({"a": 0}, {"pattern": "gausian"}, "--pattern is 'gausian', expected one of"),
         (
             {"a": 0},
             {"acc": (4, 6)},
@@ -184,6 +211,14 @@ def test_refusals(tiny_npz, tmp_path, reconstructions, settings, message):
     with pytest.raises(InputError, match=message):
         score(reconstructions, tmp_path / "out", data=tiny_npz, **TEST | settings)
     assert not (tmp_path / "out").exists()
+
+
+def test_files_of_other_kinds_are_refused(tiny_npz, tmp_path):
+    with pytest.raises(InputError, match="--files is 'png', expected one of npz, mat, cfl"):
+        export(tmp_path / "part", data=tiny_npz, files=["png"], **TEST)
+    with pytest.raises(InputError, match="--files names none"):
+        export(tmp_path / "part", data=tiny_npz, files=(), **TEST)
+    assert not (tmp_path / "part").exists()
 
 
 def test_nothing_is_overwritten(part, scored, tiny_npz):
