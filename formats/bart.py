@@ -3,7 +3,8 @@
 The dimensions have fixed meanings: 0 readout, 1 phase encoding, 3 coil, 10 time, 13 slice (or 11,
 a second time, where 10 has length 1). Whether the values are k-space or images is not stated, and
 is measured. Reconstructions are written in the same dimensions. The meanings: `src/misc/mri.h` in
-https://github.com/mrirecon/bart.
+https://github.com/mrirecon/bart. BART's transforms are centred and, with `-u`, orthonormal, as
+here.
 
 M. Uecker et al., "Berkeley Advanced Reconstruction Toolbox", Proc Intl Soc Mag Reson Med 23:2486,
 2015.
@@ -51,12 +52,27 @@ def read_bart(path: Path, axes: str | None) -> Scan:
     Raises:
         InputError: the header is missing or damaged, a dimension has no use, or there is no cine.
     """
+    variable, known = bart_variable(path, axes is not None)
+    form = FileLayout("BART file", (), lambda variable, is_kspace: known)
+    scan, choice = scan_of_arrays(path, form, [variable], axes)
+    scan.write = partial(bart_files, path.stem, tuple(scan.names), choice.axes, scan.left_out)
+    return scan
+
+
+def bart_variable(path: Path, any_dimension: bool = False) -> tuple[Variable, str]:
+    """The array in a `.cfl` file, and the order of its axes.
+
+    `any_dimension`: those without a use may be longer than 1.
+
+    Raises:
+        InputError: the header is missing or damaged, or a dimension has no use.
+    """
     shape = bart_shape(path)
     order = list(DIMENSIONS)
     if len(shape) > SECOND_TIME and shape[TIME] == 1:
         order[TIME], order[SECOND_TIME] = "-", "t"
     longer = [i for i, n in enumerate(shape) if n > 1 and order[i : i + 1] in ([], ["-"])]
-    if longer and axes is None:
+    if longer and not any_dimension:
         i = longer[0]
         name = NAMES[i] if i < len(NAMES) else "unknown"
         raise InputError(
@@ -64,17 +80,13 @@ def read_bart(path: Path, axes: str | None) -> Scan:
             f" encoding, coils, time and slices: take one with 'bart slice {i} 0', or name the"
             " axes with --axes"
         )
-    known = "".join(order[: len(shape)])
 
     def take(part: tuple[slice, ...]) -> np.ndarray:
         with damage_explained(path):
             return np.array(np.memmap(path, TYPE, "r", 0, shape, "F")[part])
 
-    form = FileLayout("BART file", (), lambda variable, is_kspace: known)
     name = OWN_NAME if CREATOR in path.with_suffix(HEADER).read_text() else "array"
-    scan, choice = scan_of_arrays(path, form, [Variable(name, shape, TYPE, take)], axes)
-    scan.write = partial(bart_files, path.stem, tuple(scan.names), choice.axes, scan.left_out)
-    return scan
+    return Variable(name, shape, TYPE, take), "".join(order[: len(shape)])
 
 
 def bart_shape(path: Path) -> tuple[int, ...]:
@@ -111,9 +123,27 @@ def bart_files(
 ) -> dict[str, bytes]:
     """The contents of a `.cfl` file and its header by name; frames that were left out are zero."""
     array = from_frames(in_order(names, reconstructions, left_out), axes)
-    text = f"{HEADER_START.decode()}\n{' '.join(map(str, array.shape))}\n{CREATOR}\n"
-    name = f"{stem}_reconstruction"
+    return bart_pair(f"{stem}_reconstruction", array, CREATOR)
+
+
+def bart_pair(name: str, array: np.ndarray, creator: str = "") -> dict[str, bytes]:
+    """The contents of a `.cfl` file and its header by name, of an array in BART's dimensions.
+
+    `creator`: lines at the end of the header.
+    """
+    lines = [HEADER_START.decode(), " ".join(map(str, array.shape)), *filter(None, [creator])]
     return {
         name + DATA: array.astype(TYPE).tobytes(order="F"),
-        name + HEADER: text.encode(),
+        name + HEADER: "".join(f"{line}\n" for line in lines).encode(),
     }
+
+
+def in_dimensions(array: np.ndarray, axes: str) -> np.ndarray:
+    """An array of axes such as "tcyx" in BART's 16 dimensions."""
+    ordered = sorted(axes, key=DIMENSIONS.index)
+    lengths = dict(zip(axes, array.shape, strict=True))
+    turned = array.transpose([axes.index(axis) for axis in ordered])
+    shape = [1] * len(DIMENSIONS)
+    for axis in axes:
+        shape[DIMENSIONS.index(axis)] = lengths[axis]
+    return turned.reshape(shape)

@@ -104,11 +104,21 @@ def mat_file(
 ) -> dict[str, bytes]:
     """The content of a `.mat` file by its name; frames that were left out are zero."""
     images = from_frames(in_order(names, reconstructions, left_out), axes)
-    if images.nbytes >= LARGEST:
-        raise InputError(
-            f"the reconstruction has {images.nbytes / 1e9:.1f} GB, and a variable of a .mat file at"
-            " most 2 GB: use the .npz file"
-        )
+    return {f"{stem}_reconstruction.mat": mat_content({OWN_NAME: images})}
+
+
+def mat_content(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """The content of a `.mat` file of arrays.
+
+    Raises:
+        InputError: scipy is not installed, or an array is too large.
+    """
+    for name, array in arrays.items():
+        if array.nbytes >= LARGEST:
+            raise InputError(
+                f"the {name} has {array.nbytes / 1e9:.1f} GB, and a variable of a .mat file at most"
+                " 2 GB: use the .npz file"
+            )
     file = io.BytesIO()
-    optional("scipy.io", "scipy").savemat(file, {OWN_NAME: images}, do_compression=True)
-    return {f"{stem}_reconstruction.mat": file.getvalue()}
+    optional("scipy.io", "scipy").savemat(file, dict(arrays), do_compression=True)
+    return file.getvalue()

@@ -41,20 +41,14 @@ def read_nifti(path: Path, axes: str | None) -> Scan:
     Raises:
         InputError: nibabel is not installed, the file is damaged or no cine.
     """
-    with damage_explained(path), opened(path) as image:
-        shape, dtype = tuple(image.shape), image.get_data_dtype()
-        header = image.header.copy()
-        order = nifti_axes(header, shape)
-    if dtype.names is not None:
-        raise InputError(f"{path} is a colour image; expected gray images: export it as such")
+    variable, header, order = nifti_variable(path)
+    shape = variable.shape
     if order is None and axes is None and len(shape) > 4:
         raise InputError(
             f"{path} is {shape}, five axes or more, of which not all are places or times; expected"
             " (x, y, s, t): name their order with --axes, such as --axes 'x y s t c', or export"
             " images alone"
         )
-    single = np.dtype(np.complex64 if dtype.kind == "c" else np.float32)
-    variable = Variable("image", shape, single, partial(part_of, path))
     form = FileLayout("NIfTI file", ("xyst",), lambda variable, is_kspace: order)
     scan, choice = scan_of_arrays(path, form, [variable], axes)
     if axes is None and "-t" in choice.axes:
@@ -65,6 +59,23 @@ def read_nifti(path: Path, axes: str | None) -> Scan:
     scan.load = partial(described, scan.load, header, choice.axes)
     scan.write = partial(nifti_file, path, tuple(scan.names), choice)
     return scan
+
+
+def nifti_variable(path: Path) -> tuple[Variable, Any, str | None]:
+    """The array in a NIfTI file, its header, and the order of axes that this means; None: it cannot
+    tell.
+
+    Raises:
+        InputError: nibabel is not installed, the file is damaged, or a colour image.
+    """
+    with damage_explained(path), opened(path) as image:
+        shape, dtype = tuple(image.shape), image.get_data_dtype()
+        header = image.header.copy()
+        order = nifti_axes(header, shape)
+    if dtype.names is not None:
+        raise InputError(f"{path} is a colour image; expected gray images: export it as such")
+    single = np.dtype(np.complex64 if dtype.kind == "c" else np.float32)
+    return Variable("image", shape, single, partial(part_of, path)), header, order
 
 
 @contextlib.contextmanager

@@ -132,6 +132,11 @@ def run_summary(run: Run, n_epochs: int) -> str:
     """What was done, in two sentences; `n_epochs` that were trained."""
     s, parts = run.settings, run.parts
     done = "Training-free methods were compared; there was no network."
+    if run.reconstructions:
+        done = (
+            f"Images of other programs ({', '.join(run.reconstructions)}) were scored beside"
+            " training-free methods."
+        )
     if run.has_network:
         network = f"{s.model}, a network of {run.step_cost.parameters:,} parameters,"
         origin = (

@@ -146,6 +146,8 @@ class Gallery:
         num_pictures: int,
         arrays: str,
         n_samples: int,
+        role: str = "network",
+        beside: Sequence[str] = ALSO_SHOWN,
     ):
         """
         Args:
@@ -155,12 +157,15 @@ class Gallery:
             num_pictures: samples to draw.
             arrays: which arrays of all samples to keep: "all", "small" or "none".
             n_samples: of the test part.
+            role: what it is that is neither the truth nor training-free, in a word.
+            beside: methods that are shown beside, if they are there, and the best training-free.
         """
         self.folder = folder
         self.shown, self.methods, self.num_pictures = shown, methods, num_pictures
         self.drawn: list[tuple[Batch, dict[str, Tensor]]] = []  # a sample, and what is known of it
         self.kept = arrays
         self.arrays = GrowingArrays(folder / ARRAYS, n_samples)
+        self.role, self.beside = role, beside
 
     @torch.no_grad()
     def add(self, scored: Scored) -> None:
@@ -209,8 +214,9 @@ class Gallery:
             drawn["maps"] = figures.maps_figure(first.maps[0].cpu().numpy(), form.width)
         for name, figure in drawn.items():
             write_figure(folder / f"{name}.{form.format}", figure, form.dpi)
-        names = [best, *ALSO_SHOWN] if best else list(ALSO_SHOWN)
-        beside = [name for name in names if name in self.methods and name != self.shown]
+        names = dict.fromkeys([best, *self.beside] if best else self.beside)
+        there = {*self.methods, *self.drawn[0][1]}
+        beside = [name for name in names if name in there and name != self.shown]
         for number, (batch, images) in enumerate(self.drawn):
             target = batch.target[0].cpu()
             made = {"zero_filled": batch.combined[0].abs().cpu().numpy()}
@@ -239,6 +245,6 @@ class Gallery:
         """What each of the series shown is, in a few words."""
         known = {GROUND_TRUTH: "fully sampled", "zero_filled": "undersampled", best: BEST}
         return {
-            name: known.get(name, "training-free method" if name in BASELINES else "network")
+            name: known.get(name, "training-free method" if name in BASELINES else self.role)
             for name in names
         }

@@ -46,6 +46,7 @@ class Results:
     rows: list[ScoreRow]  # of `metrics.csv`
     lesions: list[dict[str, Any]]  # of `lesions.csv`; none if not tested
     times: list[str]  # the time that the parts of the run took
+    notes: Sequence[str] = ()  # what the verdict says before the scores
 
 
 class Report:
@@ -166,8 +167,9 @@ class Report:
             return
         run, s, folder, groups = self.run, self.run.settings, self.run.folder, self.run.cine.groups
         rows, lesions = results.rows, results.lesions
-        origin = [*run.cine.origin, *outside_the_training(run)]
-        verdict = verdict_lines(rows, groups, remedies(s, run.n_coils), origin)
+        origin = [*run.cine.origin, *outside_the_training(run), *results.notes]
+        helping = remedies(s, run.n_coils) if run.has_network else []
+        verdict = verdict_lines(rows, groups, helping, origin)
         tables = result_tables(rows, lesions, groups, all_scores=True)
         parts: dict[str, Sequence[str | Table]] = {
             "Test": [*test_lines(n_samples_of(rows), self.history), *tables],

@@ -35,6 +35,7 @@ from data.batches import Batch, EvaluationBatches
 from data.split import split_samples
 from dataset import PHANTOM, load_cine
 from evaluation.tuning import N_TUNING, tune
+from formats.bart import TIME, bart_pair, bart_variable, in_dimensions
 from methods.baselines import baseline, temporal_tv
 from metrics import moving_psnr, psnr, ssim
 from phantom.cached import load_phantom
@@ -52,31 +53,12 @@ RULES = {  # of BART: its regularisation, and its weights
     "wavelets in space": ("-R W:3:0:{}", (0.0005, 0.002, 0.008)),
     "wavelets in space and time": ("-R W:1027:0:{}", (0.0005, 0.002, 0.008)),
 }
-TIME, COIL = 10, 3  # of BART's 16 dimensions; readout and line are the first two
 
 
-def save(path: Path, array: np.ndarray) -> None:
-    """A BART file of an array, which has BART's dimensions."""
-    dims = " ".join(map(str, array.shape))
-    path.with_suffix(".hdr").write_text(f"# Dimensions\n{dims}\n")
-    array.astype(np.complex64).ravel(order="F").tofile(path.with_suffix(".cfl"))
-
-
-def load(path: Path) -> np.ndarray:
-    """The array of a BART file."""
-    dims = [int(n) for n in path.with_suffix(".hdr").read_text().splitlines()[1].split()]
-    return np.fromfile(path.with_suffix(".cfl"), np.complex64).reshape(dims, order="F")
-
-
-def as_bart(array: Tensor, axes: str) -> np.ndarray:
-    """An array with axes such as "tcyx" in BART's dimensions."""
-    places = {"x": 0, "y": 1, "c": COIL, "t": TIME}
-    ordered = sorted(axes, key=lambda axis: places[axis])
-    values = array.numpy().transpose([axes.index(axis) for axis in ordered])
-    shape = [1] * 16
-    for axis, n in zip(ordered, values.shape, strict=True):
-        shape[places[axis]] = n
-    return values.reshape(shape)
+def save(path: Path, array: np.ndarray, axes: str) -> None:
+    """A BART file of an array with axes such as "tcyx"."""
+    for name, content in bart_pair(path.name, in_dimensions(array, axes)).items():
+        path.with_name(name).write_bytes(content)
 
 
 def bart_tv(batch: Batch, weight: float) -> Tensor:
@@ -94,13 +76,13 @@ def pics(batch: Batch, options: list[str]) -> Tensor:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         kspace = fftc(aliased)[0] * batch.mask[0, :, None]
-        save(folder / "kspace", as_bart(kspace, "tcyx"))
-        save(folder / "maps", as_bart(maps[0], "cyx"))
+        save(folder / "kspace", kspace.numpy(), "tcyx")
+        save(folder / "maps", maps[0].numpy(), "cyx")
         subprocess.run(
             ["bart", "pics", "-w", "1", *options, "kspace", "maps", "images"],
             cwd=folder, check=True, stdout=subprocess.DEVNULL,
         )  # fmt: skip
-        images = load(folder / "images").squeeze()  # (X, Y, T)
+        images = bart_variable(folder / "images.cfl")[0].whole().squeeze()  # (X, Y, T)
     return torch.from_numpy(np.ascontiguousarray(images.transpose(2, 1, 0)))[None]
 
 

@@ -19,7 +19,7 @@ from util.stop import recorded_signals
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTEXT = get_context("forkserver")
-CONTEXT.set_forkserver_preload(["train", "reconstruct", "tables", "forked"])
+CONTEXT.set_forkserver_preload(["train", "reconstruct", "score", "tables", "forked"])
 
 
 class Command:

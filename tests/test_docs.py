@@ -12,6 +12,7 @@ from experiments import GROUP_NAMES, experiments
 from methods.baselines import BASELINES
 from model import about_models
 from reconstruct import reconstruct_scan
+from score import export, score_files
 from train import train
 from util.command_line import parse_command_line
 from util.settings import flag, settings_of
@@ -88,7 +89,7 @@ def test_every_group_and_every_pattern_is_described():
     assert {*GROUP_NAMES, *PATTERNS} <= described
 
 
-@pytest.mark.parametrize("function", [train, reconstruct_scan])
+@pytest.mark.parametrize("function", [train, reconstruct_scan, export, score_files])
 def test_every_comment_of_a_setting_is_one_short_line(function):
     for setting in settings_of(function):
         assert 0 < len(setting.help) <= 70, setting.name

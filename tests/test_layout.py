@@ -23,7 +23,7 @@ FLOORS = [
     {"scan"},
     {"report"},
     {"ablation", "timing", "train", "tables", "reconstruct"},
-    {"experiments", "benchmark"},
+    {"experiments", "benchmark", "score"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 SOURCES = sorted(

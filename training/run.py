@@ -46,6 +46,7 @@ class Run:
     trained: Sampling | None = None
     trained_noise: float = 0.0
     masks: tuple[tuple[str, ...], ...] = ()  # given in a file, as `Sampling.given`
+    reconstructions: tuple[str, ...] = ()  # labels of those of other programs, if they are scored
 
     @property
     def has_network(self) -> bool:
