@@ -254,6 +254,8 @@ class Sampling:
     partial_fourier: tuple[float, ...] = (1.0,)  # share of k-space, from one side on, with lines
     # masks of which one is drawn; a word of zeros and ones, centred, for each frame; (): by pattern
     given: tuple[tuple[str, ...], ...] = ()
+    # the given masks are those that the samples were measured with, one each, in their order
+    measured: bool = False
 
     def __str__(self) -> str:
         low, high = self.acc
@@ -285,7 +287,9 @@ class Sampling:
         """The samplings of one pattern, one number of centre lines and one share."""
         several = itertools.product(self.patterns, self.centre_lines, self.partial_fourier)
         return [
-            Sampling((pattern,), self.acc, (centre_lines,), (share,), self.given)
+            dataclasses.replace(
+                self, patterns=(pattern,), centre_lines=(centre_lines,), partial_fourier=(share,)
+            )
             for pattern, centre_lines, share in several
         ]
 
@@ -419,6 +423,8 @@ def training_masks(
 
     `draws`: (round, sample) of each mask, which depends on `(seed, round, sample)` alone.
     """
+    if sampling.measured:
+        return _measured_masks([sample for _, sample in draws], sampling)
     generators = [generator(Stream.TRAINING_MASK, seed, *draw) for draw in draws]
     return np.stack([sampling.draw(shape, rng) for rng in generators])
 
@@ -430,5 +436,13 @@ def evaluation_masks(
 
     Each depends on `(data_seed, sample)` and the sampling alone, and so never changes.
     """
+    if sampling.measured:
+        return _measured_masks(samples, sampling)
     generators = [generator(Stream.EVALUATION_MASK, data_seed, 0, sample) for sample in samples]
     return np.stack([sampling.draw(shape, rng) for rng in generators])
+
+
+def _measured_masks(samples: Sequence[int], sampling: Sampling) -> np.ndarray:
+    """The masks that samples were measured with, (B, T, Y, 1) float32."""
+    masks = np.stack([given_lines(sampling.given[sample]) for sample in samples])
+    return masks[..., None].astype(np.float32)

@@ -4,7 +4,8 @@ A data file is an `.npz` with the key `dataset` (or a plain `.npy`): fully sampl
 [n_samples, n_frames, ny, nx] in [0, 1], or complex ones of such magnitude, and optionally
 `groups` [n_samples], the patient of each sample. A sample is one slice over one heartbeat: time is
 cyclic, and the last frame is followed by the first. In place of `dataset` it may have `kspace`,
-fully sampled k-space of several coils (`data/coil_data.py`), and HDF5 files may have that too.
+k-space of several coils (`data/coil_data.py`), and HDF5 files may have that too. Undersampled
+k-space, each sample with its own lines, is for training without the truth.
 
 Headers and sizes are compared with the file and the memory before anything is allocated.
 Samples are then read one at a time. Those of a compressed file, or of a small one, are held in
@@ -29,6 +30,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 
+from CS_mask import given_lines
 from data.coil_data import (
     AXES,
     CoilFindings,
@@ -89,6 +91,18 @@ class Cine:
     source: str  # the file's name, or "phantom"
     notices: list[str]  # warnings and notes about the data, one per line
     quality: Quality  # measured properties of all samples
+    # of undersampled k-space: the measured lines of each, as `CS_mask.Sampling.given` has them
+    lines: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def is_undersampled(self) -> bool:
+        """Whether there is no truth: only some lines of k-space were measured."""
+        return bool(self.lines)
+
+    @property
+    def measured(self) -> np.ndarray:
+        """The measured lines of undersampled k-space, (n_samples, T, Y) bool."""
+        return np.stack([given_lines(lines) for lines in self.lines])
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -182,7 +196,8 @@ def read_data_file(path: Path, n_samples: int | None, complex_pairs: bool, norma
     groups = None if groups is None else groups[:n_samples]
     notices = [*contents.notices, *result.notices]
     quality = Quality.of(result.measured)
-    return Cine(result.images, groups, result.hashes, path.name, notices, quality)
+    lines = tuple(result.lines)
+    return Cine(result.images, groups, result.hashes, path.name, notices, quality, lines)
 
 
 @dataclass
@@ -262,6 +277,7 @@ class ReadSamples:
     hashes: list[str]
     measured: list[Any]  # properties of each sample
     notices: list[str] = field(default_factory=list)
+    lines: list[tuple[str, ...]] = field(default_factory=list)  # see `CoilFindings`
 
 
 def read_images(
@@ -342,7 +358,7 @@ def read_kspace(
     else:
         images = torch.empty(n_samples, n_frames, n_coils, ny, nx, dtype=torch.complex64)
         result = read_coils(stored, noise, n_samples, images, where)
-    return ReadSamples(images, result.hashes, result.measured, result.notices)
+    return ReadSamples(images, result.hashes, result.measured, result.notices, result.lines)
 
 
 def take(samples: Iterable[np.ndarray], images: np.ndarray | None) -> tuple[list[str], list[Any]]:

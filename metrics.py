@@ -12,6 +12,7 @@ with which both SSIMs agree.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -98,7 +99,7 @@ def ssim_2d(reconstruction: Tensor, target: Tensor) -> Tensor:
 class Score:
     """A score, and how it is shown: all tables, pages, logs and files follow from this."""
 
-    function: Callable[[Tensor, Tensor], Tensor]  # of (reconstruction, target)
+    function: Callable[..., Any]  # of (reconstruction, target); its docstring is the definition
     title: str  # with its unit
     digits: int  # after the decimal point
     higher_is_better: bool = True
@@ -124,6 +125,26 @@ SCORES = {
 }
 
 
+def held_out(*_: Any) -> float:
+    """-10 log10 of the mean squared error, in dB (peak of the images 1), of a tenth of the measured
+    lines outside the centre, which are held out of what a method gets, weighted by how rarely their
+    frequencies are measured. It includes the noise of these lines, which is the same for all
+    methods. Not comparable with a PSNR against a ground truth.
+
+    Computed by `evaluation/held_out.py`.
+    """
+    raise NotImplementedError  # it is no function of images and truth
+
+
+HELD_OUT = "held_out"  # the score where there is no ground truth
+WITHOUT_TRUTH = {HELD_OUT: Score(held_out, "held-out score (dB)", 2, compared=True, logged=True)}
+
+
+def score_named(name: str) -> Score:
+    """The definition of a score of either kind."""
+    return SCORES[name] if name in SCORES else WITHOUT_TRUTH[name]
+
+
 def scores_of(
     reconstruction: Tensor, target: Tensor, names: Iterable[str] | None = None
 ) -> dict[str, Tensor]:
@@ -136,13 +157,13 @@ def best_of(means: Mapping[str, float], score: str) -> str | None:
     """The name with the best value of a score; values that are absent (NaN) are left out, and None
     is returned if none is left."""
     known = {name: value for name, value in means.items() if value == value}
-    choose = max if SCORES[score].higher_is_better else min
+    choose = max if score_named(score).higher_is_better else min
     return choose(known, key=lambda name: known[name], default=None)
 
 
-def definitions() -> list[str]:
+def definitions(scores: Mapping[str, Score] = SCORES) -> list[str]:
     """The definition of each score, one per line."""
-    return [f"{one.title} ({name}): {one.definition}" for name, one in SCORES.items()]
+    return [f"{one.title} ({name}): {one.definition}" for name, one in scores.items()]
 
 
 def _decibel(error: Tensor) -> Tensor:

@@ -221,6 +221,11 @@ def test_of(
     settings = typed(train, settings)
     checks.check_settings(settings)
     run = prepare(folder, checks.with_own_values(settings), None, ALONE)
+    if run.cine.is_undersampled:
+        raise InputError(
+            f"{run.cine.source} is undersampled k-space, and scores compare with a ground truth:"
+            " name fully sampled data"
+        )
     conditions = run.test_conditions
     if len(conditions) > 1:
         listed = ", ".join(condition.title(with_pattern=True) for condition in conditions)

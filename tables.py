@@ -22,7 +22,7 @@ import numpy as np
 from CS_mask import Condition
 from evaluation.summary import Columns, by_condition, columns_of, n_samples_of, titles_of
 from methods.baselines import BASELINES
-from metrics import SCORES
+from metrics import HELD_OUT, SCORES
 from report.chart import N_COLOURS, Chart, Line
 from report.page import Link, Page, write_page
 from report.run_page import PSNR_CURVE, score_line
@@ -98,9 +98,10 @@ def run_tables(folders: Sequence[Path], scores: Sequence[str] | None = None) -> 
             methods.items(), key=lambda item: (item[0].pattern or "", item[0].acc or 0)
         ):
             whole = "; ".join(filter(None, (title, titles[condition])))
+            main = "psnr" if "psnr" in next(iter(columns.values())) else HELD_OUT
             ranked = sorted(
                 columns.items(),
-                key=lambda item: -np.nan_to_num(item[1]["psnr"].mean(), nan=-np.inf),
+                key=lambda item: -np.nan_to_num(item[1][main].mean(), nan=-np.inf),
             )
             tables.append(score_table(dict(ranked), scores, whole[:1].upper() + whole[1:]))
     return tables
@@ -191,7 +192,7 @@ def equal_scores(first: Columns, second: Columns) -> bool:
     return all(
         first[name].shape == second[name].shape
         and np.allclose(first[name], second[name], rtol=1e-4, equal_nan=True)
-        for name in SCORES
+        for name in first
     )
 
 

@@ -129,7 +129,7 @@ def train(
     strip: int | None = None,  # columns of a training strip; 0: whole images; None: network's own
     precision: str | None = None,  # of the networks: 'float32' or 'bfloat16'; None: the faster here
     compile: bool = False,  # compile U-Nets and refiners before the first step
-    cuda_graph: bool = False,  # on a GPU: launch each training step at once, for small networks
+    cuda_graph: bool | None = None,  # on a GPU: launch each step at once; None: of small networks
     gradient_checkpointing: bool = False,  # recompute activations in the backward pass
     seed: int = 0,  # seed of weights, dropout, order, training masks and augmentation
     device: str | None = None,  # 'cpu', 'cuda', 'cuda:1', 'mps'; None: the best available
@@ -240,7 +240,10 @@ def prepare(
     if initial is None:
         s = SimpleNamespace(**checks.with_channels(vars(s), explicit.get(), cine))
     masks: tuple[tuple[str, ...], ...] = ()
-    if (file := checks.mask_file(s.pattern)) is not None:
+    if cine.is_undersampled:
+        checks.check_undersampled(vars(s), explicit.get(), cine)
+        s = SimpleNamespace(**checks.with_given_masks(vars(s), explicit.get(), cine.measured))
+    elif (file := checks.mask_file(s.pattern)) is not None:
         given = read_masks(file, cine.shape)
         s = SimpleNamespace(**checks.with_given_masks(vars(s), explicit.get(), given))
         masks = as_given(given)
@@ -362,7 +365,8 @@ def score_test(
     if s.lesions:
         lesions = lesion_rows(methods, one_by_one, bench.stop, journal, run.world)
     if journal is not None:  # the first process does the rest
-        if network is not None and hasattr(network, "by_stage"):
+        knows_truth = not run.cine.is_undersampled
+        if knows_truth and network is not None and hasattr(network, "by_stage"):
             stages = psnr_by_stage(network, bench.batches("test", first), s.precision)
             report.say("Stages", stage_lines(stages, bench.title(first)))
         spent = time.perf_counter() - started

@@ -291,8 +291,9 @@ def _batch(
     images, sources, *maps = (torch.stack(parts) for parts in zip(*acquired, strict=True))
     image, mask = to_device(images, device), to_device(torch.from_numpy(masks), device)
     if maps:
+        known = None if acquisition.sampling.measured else image
         return Batch(
-            samples, condition, image, mask, to_device(sources, device), to_device(maps[0], device)
+            samples, condition, known, mask, to_device(sources, device), to_device(maps[0], device)
         )
     source = to_device(sources, device) if acquisition.is_noisy else image
     return Batch(samples, condition, image, mask, undersample(source, mask))

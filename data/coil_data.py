@@ -1,8 +1,10 @@
-"""Training data of several coils: fully sampled k-space, a sample at a time.
+"""Training data of several coils, or one: k-space, a sample at a time.
 
 An array `kspace` [n_samples, n_frames, n_coils, ny, nx], complex and centred, and optionally
 `noise` [n_coils, n] or [n_samples, n_coils, n], scans of noise alone. Each sample is checked, its
-noise whitened, and scaled so that the largest magnitude of its combined image is 1.
+noise whitened, and scaled so that the largest magnitude of its combined image is 1. Samples are all
+fully sampled, or all undersampled, each with its own lines; others are zero. The missing lines of
+an undersampled one are taken from its time average for the image that is scaled and measured.
 """
 
 import hashlib
@@ -15,10 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from CS_mask import as_given
 from data.coils import coil_images, combined, require_coils, require_noise, whitened
 from data.kspace import is_full, measured_lines
 from data.quality import measure
 from data.samples import SampleSource
+from physics.coils import average_lines
+from physics.fourier import undersample
 from util.errors import InputError
 from util.progress import progress
 
@@ -27,7 +32,7 @@ AXES = "[n_samples, n_frames, n_coils, ny, nx]"
 
 
 def require_kspace(shape: Sequence[int], dtype: np.dtype, where: str) -> None:
-    """Raise InputError unless an array can be fully sampled k-space of several coils."""
+    """Raise InputError unless an array can be k-space of coils."""
     if len(shape) != 5 or 0 in shape or dtype.kind != "c":
         raise InputError(
             f"{where} is {tuple(shape)} {dtype}; expected complex k-space {AXES}, no axis of length"
@@ -50,6 +55,8 @@ class CoilFindings:
     hashes: list[str] = field(default_factory=list)
     measured: list[Any] = field(default_factory=list)  # of the combined images
     notices: list[str] = field(default_factory=list)
+    # the measured lines of each, as `CS_mask.Sampling.given` has them; empty: fully sampled
+    lines: list[tuple[str, ...]] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """The same in numbers, texts, lists and dicts."""
@@ -62,7 +69,9 @@ class CoilFindings:
             np.frombuffer(bytearray.fromhex(text), np.complex64) for text in stored["whiten"]
         ]
         n_coils = math.isqrt(matrices[0].size)
-        return cls(**stored | {"whiten": [matrix.reshape(-1, n_coils) for matrix in matrices]})
+        lines = [tuple(frames) for frames in stored["lines"]]
+        whiten = [matrix.reshape(-1, n_coils) for matrix in matrices]
+        return cls(**stored | {"whiten": whiten, "lines": lines})
 
 
 def read_coils(
@@ -87,15 +96,19 @@ def read_coils(
         of_sample = f"{where}, sample {i}"
         kspace = np.array(sample, dtype=np.complex64, order="C")
         require_coils(kspace, of_sample)
-        if not is_full(measured_lines(kspace, of_sample)):
+        measured = measured_lines(kspace, of_sample)
+        of_lines = () if is_full(measured) else as_given(measured[None])
+        if i and bool(of_lines) != bool(result.lines):
+            kinds = ("fully sampled", "undersampled")[:: 1 if of_lines else -1]
             raise InputError(
-                f"{of_sample} is undersampled; expected fully sampled k-space, which training"
-                " undersamples itself: reconstruct.py takes undersampled scans"
+                f"{of_sample} is {kinds[1]}, and those before are {kinds[0]}; expected samples of"
+                " one kind: make two files of them"
             )
+        result.lines += of_lines
         scan = noise if noise is None or noise.ndim == 2 else noise[i]
         matrix, note = whitened(kspace, scan, of_sample)
         coils = coil_images(kspace, matrix)
-        image = combined(coils)
+        image = combined(with_average(coils, measured) if of_lines else coils)
         scale = 1 / image.abs().max().item()
         result.whiten.append(matrix)
         result.scales.append(scale)
@@ -103,12 +116,23 @@ def read_coils(
         if scan is not None:
             digest.update(scan.tobytes())  # which decides how it is whitened
         result.hashes.append(digest.hexdigest()[:16])
-        result.measured.append(measure(scale * image))
+        of_image = measure(scale * image)
+        if of_lines:  # empty lines tell nothing of the image
+            of_image["band"] = [0, kspace.shape[2]]
+        result.measured.append(of_image)
         if images is not None:
             torch.mul(coils, scale, out=images[i])
         if note not in result.notices:
             result.notices.append(note)
     return result
+
+
+def with_average(coils: Tensor, lines: np.ndarray) -> Tensor:
+    """Aliased coil images (T, C, Y, X), whose lines (T, Y) that were not measured are those of the
+    time average."""
+    mask = torch.from_numpy(lines.astype(np.float32))[None, ..., None]
+    average = average_lines(coils.sum(dim=0)[None], mask)
+    return coils + undersample(average.expand(coils.shape), 1 - mask[0, :, None])
 
 
 def require_noise_of(noise: np.ndarray | None, n_samples: int, n_coils: int, where: str) -> None:

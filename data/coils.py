@@ -98,8 +98,8 @@ def whitened(kspace: np.ndarray, noise: np.ndarray | None, where: str) -> tuple[
         noise, origin = corners(kspace, CORNER, 1), "the corners of k-space"
         if noise.shape[1] >= FEWEST * n_coils:
             energy = np.square(np.abs(noise)).mean()
-            inside = np.square(np.abs(corners(kspace, CORNER - 0.1, CORNER))).mean()
-            if inside > FLAT * energy:
+            inside = np.square(np.abs(corners(kspace, CORNER - 0.1, CORNER)))
+            if inside.size and inside.mean() > FLAT * energy:
                 return identity, f"{not_whitened}: {origin} hold signal, too"
     if noise.shape[1] < FEWEST * n_coils or not noise.any():
         return identity, f"{not_whitened}: {origin} has too few samples"

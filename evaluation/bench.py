@@ -4,6 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -13,8 +14,9 @@ from CS_mask import Condition
 from data.acquisition import Acquisition
 from data.batches import EvaluationBatches
 from dataset import Cine
-from evaluation.scoring import Scored, ScoreRow, score_batches
-from evaluation.summary import best_baseline, mean_scores
+from evaluation.held_out import with_held_out
+from evaluation.scoring import HoldOut, Scored, ScoreRow, score_batches
+from evaluation.summary import best_baseline, main_score, mean_scores
 from evaluation.tuning import N_TUNING, Parameters, beyond_grid, tune
 from methods.baselines import BASELINES, Method, baseline
 from metrics import SCORES
@@ -41,7 +43,13 @@ class Reference(NamedTuple):
     """The best training-free method on the validation part, with which training is compared."""
 
     method: str
-    psnr: float  # in dB
+    value: float  # in dB
+    score: str = "psnr"
+
+    @property
+    def column(self) -> str:
+        """That of the history which is compared."""
+        return f"validation/{self.score}"
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,14 @@ class Bench:
     tuned: dict[Condition, dict[str, Parameters]] = field(default_factory=dict)
     # on the "search" of parameters, and on the scores of each part
     spent: dict[str, Effort] = field(default_factory=lambda: defaultdict(Effort))
+
+    @property
+    def hold_out(self) -> HoldOut | None:
+        """What holds lines out for a score, if the truth is not known."""
+        if not self.cine.is_undersampled:
+            return None
+        data_seed = self.acquisition.data_seed
+        return partial(with_held_out, real_image=self.real_image, data_seed=data_seed)
 
     def batches(
         self,
@@ -87,7 +103,7 @@ class Bench:
     def parameters(self, name: str, condition: Condition) -> Parameters:
         """The parameters of a training-free method, cached or searched on training samples."""
         batches = self.batches("train", condition, size=1, n_samples=N_TUNING)
-        if not BASELINES[name].grid or not len(batches):
+        if not BASELINES[name].grid or not len(batches) or self.hold_out is not None:
             return dict(BASELINES[name].usual)
         if not self.world.is_first:
             return self.world.from_first({})
@@ -120,14 +136,14 @@ class Bench:
         return self.world.from_first(parameters)
 
     def reference(self) -> Reference | None:
-        """The training-free method of the highest PSNR on the validation part; None if there is
-        none, or if every validation mask has its own pattern or acceleration."""
+        """The best training-free method on the validation part; None if there is none, or if every
+        validation mask has its own pattern or acceleration."""
         condition = self.acquisition.sampling.condition
         if not self.tuned.get(condition):
             return None
         rows = self.score({}, condition, "validation")
-        best = best_baseline(rows)
-        return None if best is None else Reference(best, mean_scores(rows)[best]["psnr"])
+        best, score = best_baseline(rows), main_score(rows)
+        return None if best is None else Reference(best, mean_scores(rows)[best][score], score)
 
     def title(self, condition: Condition) -> str:
         """A condition in words, with its pattern if there are several."""
@@ -201,7 +217,7 @@ class Bench:
                 scored = Scored(batches[i], {}, of_batch)
             else:
                 self.stop.check("while testing" if part == "test" else f"in {part}")
-                (scored,) = score_batches(methods, [batches[i]])
+                (scored,) = score_batches(methods, [batches[i]], self.hold_out)
             if on_batch is None:
                 return scored.rows, None
             return scored.rows, scored if self.world.is_first else scored.to("cpu")

@@ -10,15 +10,15 @@ Reference: Student, "The probable error of a mean", Biometrika 6:1-25, 1908.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from CS_mask import Condition
-from evaluation.summary import Rows, best_baseline, by_condition, networks_of
-from metrics import SCORES
+from evaluation.summary import Rows, best_baseline, by_condition, networks_of, scores_in
+from metrics import SCORES, Score
 
 LEVEL = 0.95
 FEWEST = 3  # patients for an interval
@@ -105,15 +105,15 @@ def advantages(rows: Rows, groups: Sequence | np.ndarray | None = None) -> list[
         difference
         for own in by_condition(rows).values()
         for network in networks_of(own)
-        for score in compared_scores()
+        for score in compared_scores(scores_in(own))
         if (best := best_baseline(own, score)) is not None
         for difference in paired_differences(own, network, best, groups, (score,))
     ]
 
 
-def compared_scores() -> list[str]:
+def compared_scores(scores: Mapping[str, Score] = SCORES) -> list[str]:
     """The scores in which networks are compared with training-free methods."""
-    return [name for name, score in SCORES.items() if score.compared]
+    return [name for name, score in scores.items() if score.compared]
 
 
 def mean_interval(values: np.ndarray, groups: Sequence | np.ndarray | None = None) -> Interval:

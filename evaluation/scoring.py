@@ -16,12 +16,14 @@ from torch import Tensor, nn
 
 from CS_mask import Condition
 from data.batches import Batch
+from evaluation.held_out import held_out_psnr
 from methods.baselines import Method
-from metrics import SCORES, psnr, scores_of
+from metrics import HELD_OUT, SCORES, psnr, scores_of
 from model import run_stages
 from util.world import ALONE, World
 
 ScoreRow = dict[str, Any]
+HoldOut = Callable[[Batch], Sequence[Batch]]  # each sample with some of its lines held out
 
 
 @dataclass
@@ -44,12 +46,32 @@ def score(methods: Mapping[str, Method], batches: Iterable[Batch]) -> list[Score
 
 
 @torch.no_grad()
-def score_batches(methods: Mapping[str, Method], batches: Iterable[Batch]) -> Iterator[Scored]:
-    """Each batch with its reconstructions and scores, computed one batch at a time."""
+def score_batches(
+    methods: Mapping[str, Method], batches: Iterable[Batch], hold_out: HoldOut | None = None
+) -> Iterator[Scored]:
+    """Each batch with its reconstructions and scores, computed one batch at a time.
+
+    `hold_out`: holds lines of each sample out, which are predicted, where the truth is not known;
+    then there are no reconstructions.
+    """
     for batch in batches:
+        if hold_out is not None:
+            yield Scored(batch, {}, held_out_rows(methods, batch, hold_out(batch)))
+            continue
         images = {name: _magnitude(name, method, batch) for name, method in methods.items()}
         rows = score_images(images, batch.target, batch.samples, batch.condition)
         yield Scored(batch, images, rows)
+
+
+def held_out_rows(
+    methods: Mapping[str, Method], batch: Batch, held: Sequence[Batch]
+) -> list[ScoreRow]:
+    """How well each method predicts the held-out lines of each sample of a batch."""
+    return [
+        {"sample": sample, **batch.condition._asdict(), "method": name, HELD_OUT: value}
+        for name, method in methods.items()
+        for sample, value in zip(batch.samples, held_out_psnr(method, held), strict=True)
+    ]
 
 
 def score_images(
@@ -94,7 +116,7 @@ class Example:
     sample: int
     aliased: Tensor
     reconstruction: Tensor
-    target: Tensor
+    target: Tensor | None  # None: the truth is not known
 
 
 @torch.no_grad()
@@ -104,7 +126,8 @@ def validate(
     n_examples: int,
     world: World = ALONE,
 ) -> tuple[dict[str, float], list[Example]]:
-    """Means over all samples of the scores that are logged, and the first `n_examples` samples.
+    """Means over all samples of the scores that are logged, and the first `n_examples` samples. No
+    scores if the truth is not known.
 
     `network`: called as in `model.py`, with the start of a batch if that was made. `batches`: the
     share of this process, of whose samples the examples are.
@@ -112,17 +135,25 @@ def validate(
     values: dict[str, list[Tensor]] = {k: [] for k, one in SCORES.items() if one.logged}
     examples: list[Example] = []
     for batch in batches:
-        images, target = network(*batch.measured, start=batch.start).abs(), batch.target
-        for name, column in scores_of(images, target, values).items():
-            values[name].append(column)
-        if shown := batch.samples[: n_examples - len(examples)]:
+        shown = batch.samples[: n_examples - len(examples)]
+        if batch.image is None and not shown:
+            continue
+        images = network(*batch.measured, start=batch.start).abs()
+        target = None if batch.image is None else batch.target
+        if target is not None:
+            for name, column in scores_of(images, target, values).items():
+                values[name].append(column)
+        if shown:
             aliased = batch.combined.abs()
-            examples += [Example(k, aliased[i], images[i], target[i]) for i, k in enumerate(shown)]
+            examples += [
+                Example(k, aliased[i], images[i], None if target is None else target[i])
+                for i, k in enumerate(shown)
+            ]
     share = {
         name: torch.cat(columns).tolist() if columns else [] for name, columns in values.items()
     }
     scores = {name: torch.tensor(world.merged(share[name])) for name in values}
-    return {name: column.mean().item() for name, column in scores.items()}, examples
+    return {k: column.mean().item() for k, column in scores.items() if len(column)}, examples
 
 
 @torch.no_grad()

@@ -12,10 +12,20 @@ import numpy as np
 
 from CS_mask import Condition
 from methods.baselines import BASELINES
-from metrics import SCORES, best_of
+from metrics import HELD_OUT, SCORES, WITHOUT_TRUTH, Score, best_of, score_named
 
 Rows = Sequence[Mapping[str, Any]]
 Columns = dict[str, np.ndarray]  # values of the samples by score
+
+
+def scores_in(rows: Rows) -> Mapping[str, Score]:
+    """The scores that rows have: those against the truth, or those without it."""
+    return WITHOUT_TRUTH if rows and HELD_OUT in rows[0] else SCORES
+
+
+def main_score(rows: Rows) -> str:
+    """The score by which methods are ranked: "psnr", or that of held-out lines."""
+    return HELD_OUT if scores_in(rows) is WITHOUT_TRUTH else "psnr"
 
 
 def columns_of(rows: Rows) -> dict[str, Columns]:
@@ -24,7 +34,7 @@ def columns_of(rows: Rows) -> dict[str, Columns]:
     for row in rows:
         by_method.setdefault(row["method"], []).append(row)
     return {
-        method: {name: np.array([row[name] for row in group]) for name in SCORES}
+        method: {name: np.array([row[name] for row in group]) for name in scores_in(rows)}
         for method, group in by_method.items()
     }
 
@@ -58,16 +68,19 @@ def mean_scores(rows: Rows) -> dict[str, dict[str, float]]:
     }
 
 
-def means_of(rows: Rows, score: str = "psnr") -> dict[str, float]:
-    """{method: mean of a score}, the best first and absent ones last."""
+def means_of(rows: Rows, score: str | None = None) -> dict[str, float]:
+    """{method: mean of a score}, the best first and absent ones last; None: the main score."""
+    score = score or main_score(rows)
     means = {method: scores[score] for method, scores in mean_scores(rows).items()}
-    sign = -1 if SCORES[score].higher_is_better else 1
+    sign = -1 if score_named(score).higher_is_better else 1
     ranked = sorted(means, key=lambda name: np.nan_to_num(sign * means[name], nan=np.inf))
     return {name: means[name] for name in ranked}
 
 
-def best_baseline(rows: Rows, score: str = "psnr") -> str | None:
-    """The training-free method with the best mean of a score; None if there is none."""
+def best_baseline(rows: Rows, score: str | None = None) -> str | None:
+    """The training-free method with the best mean of a score; None if there is none. Of the main
+    score, if none is named."""
+    score = score or main_score(rows)
     means = means_of(rows, score)
     return best_of({name: means[name] for name in means if name in BASELINES}, score)
 

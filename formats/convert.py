@@ -112,7 +112,7 @@ def convert(
             images = full_images(series, keep_phase)
             require_new(images, f"{source} ({series.name})", known)
             return sample_of(images, (n_frames, size[0], size[-1]), may_pad)
-        sample = full_coils(series)
+        sample = kspace_of_coils(series)
         require_new(sample, f"{source} ({series.name})", known)
         if groups and sample.shape != shape:
             raise InputError(f"its shape is not {' x '.join(map(str, shape))}, as of the first")
@@ -311,18 +311,18 @@ def require_new(values: np.ndarray, name: str, known: dict[bytes, str]) -> None:
     known[digest] = name
 
 
-def full_coils(series: Series) -> np.ndarray:
-    """The k-space (T, C, Y, X) of a series.
+def kspace_of_coils(series: Series) -> np.ndarray:
+    """The k-space (T, C, Y, X) of a series, fully sampled or not.
 
     Raises:
-        InputError: it has no coils, or is undersampled.
+        InputError: it has no k-space of coils.
     """
     kspace = series.values
     if not series.is_kspace or kspace.ndim != 4:
         raise InputError("no k-space of several coils (--keep-coils)")
     require_coils(kspace, series.name)
     if not is_full(measured_lines(kspace, series.name)):
-        raise InputError("undersampled k-space, where training needs full k-space")
+        series.notes.append("undersampled: for train.py --supervision self")
     if series.noise is not None:
         require_noise(series.noise, kspace.shape[1], series.name)
     return np.ascontiguousarray(kspace)

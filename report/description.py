@@ -103,9 +103,7 @@ def describe(run: Run) -> dict[str, list[str]]:
                     *(f"WARNING: {warning}" for warning in mask_warnings(masks)),
                 )
             ),
-            f"training masks ({run.acquisition.sampling}) are drawn "
-            + pool_line(s.supervision, s.mask_pool)
-            + f" (seed {s.seed}), validation and test masks once (data_seed {s.data_seed})",
+            origin_of_masks(run),
             "real-image prior (a sampled line gives its conjugate-symmetric partner): "
             + ("on" if s.real_image else f"off; {PHASE_REMOVED}"),
         ],
@@ -114,7 +112,9 @@ def describe(run: Run) -> dict[str, list[str]]:
         whole = count_cost(s.model, 1, cine.shape, run.n_coils, **run.architecture)
         lines["Model"] = [*model_lines(run, whole, run.step_cost), *seen_samples(run)]
     if s.num_epochs:
-        lines["Optimisation"] = optimisation_lines(s, run.n_steps, run.device)
+        lines["Optimisation"] = optimisation_lines(
+            s, run.n_steps, run.device, not cine.is_undersampled
+        )
     libraries = ", ".join(f"{name} {version}" for name, version in versions().items())
     lines["Machine"] = [f"{machine_of(run)}, {libraries}"]
     if command := given_command("train.py"):
@@ -153,6 +153,12 @@ def run_summary(run: Run, n_epochs: int) -> str:
     accelerations = [acc for _, acc in run.test_conditions if acc is not None]
     synthetic = "".join(f" ({line})" for line in run.cine.origin)
     tested = counted(len(parts["test"]), "test sample")
+    if run.cine.is_undersampled:
+        return (
+            f"{done} The test is of {tested} of {counted(n_frames, 'frame')}, {ny} x {nx} pixels,"
+            " without a ground truth: of the lines that were measured a tenth are held out, the"
+            " same for all methods, which predict them."
+        )
     return (
         f"{done} The test is of {tested}{synthetic} of {counted(n_frames, 'frame')}, {ny} x {nx}"
         f" pixels, undersampled to {sampling.text(accelerations)}, with the same masks for all"
@@ -192,10 +198,13 @@ def coil_lines(run: Run) -> list[str]:
             f", compressed to {counted(run.n_coils, 'virtual coil')}, with {kept:.1%} of the energy"
             f" (mean of {counted(len(some), 'test sample')})"
         )
+    of_maps = "sensitivity maps are estimated from the measured lines of each sample"
+    if run.cine.is_undersampled:
+        return [f"{coils}{compressed}, undersampled, without a ground truth; {of_maps}"]
     truth = "fully sampled image, with the noise of the scan," if measured else "noiseless image"
     return [
-        f"{coils}{compressed}; sensitivity maps are estimated from the measured lines of each"
-        f" sample, and the ground truth is the {truth} that these maps combine"
+        f"{coils}{compressed}; {of_maps}, and the ground truth is the {truth} that these maps"
+        " combine"
     ]
 
 
@@ -207,6 +216,18 @@ def test_masks(run: Run) -> dict[Condition, np.ndarray]:
         condition: evaluation_masks(samples, (n_frames, ny), a.sampling.at(condition), a.data_seed)
         for condition in run.test_conditions
     }
+
+
+def origin_of_masks(run: Run) -> str:
+    """Where the lines of training, validation and test come from."""
+    s = run.settings
+    if run.cine.is_undersampled:
+        return "all samples have the lines that were measured of them"
+    return (
+        f"training masks ({run.acquisition.sampling}) are drawn"
+        f" {pool_line(s.supervision, s.mask_pool)} (seed {s.seed}), validation and test masks once"
+        f" (data_seed {s.data_seed})"
+    )
 
 
 def pool_line(supervision: str, mask_pool: int) -> str:
@@ -294,7 +315,9 @@ def model_lines(run: Run, whole: Cost, step: Cost) -> list[str]:
     return lines
 
 
-def optimisation_lines(s: SimpleNamespace, n_steps: int, device: torch.device) -> list[str]:
+def optimisation_lines(
+    s: SimpleNamespace, n_steps: int, device: torch.device, knows_truth: bool
+) -> list[str]:
     """How the network is trained."""
     loss = "hidden-line" if s.supervision == SELF else loss_text(s.loss)
     return [
@@ -306,15 +329,15 @@ def optimisation_lines(s: SimpleNamespace, n_steps: int, device: torch.device) -
         + (f", gradient norm at most {s.clip_gradient:g}" if s.clip_gradient else "")
         + (f", augmentation {' and '.join(s.augment)}" if s.augment else "")
         + (f", moving average of the weights {s.ema:g}" if s.ema else ""),
-        f"train/loss is the {loss} loss of the training images; validation/loss is the mean"
-        " squared error of magnitudes",
-        *supervision_lines(s.supervision, s.mask_pool),
+        f"train/loss is the {loss} loss of the training images"
+        + ("; validation/loss is the mean squared error of magnitudes" if knows_truth else ""),
+        *supervision_lines(s.supervision, s.mask_pool, knows_truth),
         *decay_warning(s.model, s.weight_decay),
     ]
 
 
-def supervision_lines(supervision: str, mask_pool: int) -> list[str]:
-    """How a network is trained without the truth."""
+def supervision_lines(supervision: str, mask_pool: int, knows_truth: bool) -> list[str]:
+    """How a network is trained without the truth, which scores may know."""
     if supervision != SELF:
         return []
     choices = counted(mask_pool, "choice") if mask_pool else "new choices in every round"
@@ -323,9 +346,13 @@ def supervision_lines(supervision: str, mask_pool: int) -> list[str]:
         f" lines outside the centre {SHARE:.0%} are hidden from the network and are its target, by"
         f" {choices}, weighted by how rarely they are measured (C. Millard and M. Chiew, 2023)",
         f"validation/held_out: -10 log10 of the weighted squared error of {HELD_OUT:.0%} of the"
-        " lines of the validation part, which are held out, in dB; the best epoch is chosen by it."
-        " The ground truth serves for scores alone, and for the parameters of the training-free"
-        " methods",
+        " lines of the validation part, which are held out, in dB; the best epoch is chosen by it"
+        + (
+            ". The ground truth serves for scores alone, and for the parameters of the"
+            " training-free methods"
+            if knows_truth
+            else ""
+        ),
     ]
 
 
@@ -384,6 +411,15 @@ def baseline_lines(
 def caveats(run: Run) -> list[str]:
     """The limits of the scores, one per line."""
     s = run.settings
+    if run.cine.is_undersampled:
+        return [
+            "There is no ground truth: the score tells how well lines that were measured are"
+            " predicted, not those that were not, and nothing of the images is compared with"
+            " fully sampled ones.",
+            "Training-free methods have their usual parameters, which the truth of other images"
+            " chose. Held-out lines favour no method that was trained on hidden ones of the same"
+            " sample: the test part was not trained on.",
+        ]
     lines = [
         "The images were undersampled retrospectively: no scanner measured these lines.",
         "The global PSNR is dominated by tissue that does not move; see moving_psnr for the heart.",

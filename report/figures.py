@@ -16,7 +16,7 @@ import numpy as np
 
 from evaluation.bench import Reference
 from evaluation.heart_view import HeartView
-from metrics import SCORES
+from metrics import SCORES, WITHOUT_TRUTH
 from report.names import in_words
 from util.plotting import (
     Axes,
@@ -246,9 +246,14 @@ def curves_figure(
 ) -> Figure:
     """The loss, the other scores that are logged, and the learning rate by epoch; the PSNR of the
     reference is drawn as a line."""
-    logged = {k: score.title for k, score in SCORES.items() if score.logged and k != "loss"}
     panels: dict[str, tuple[str, ...]] = {"loss": ("train/loss", "validation/loss")}
-    panels |= {title: (f"validation/{name}",) for name, title in logged.items()}
+    columns = {f"validation/{k}": score for k, score in {**WITHOUT_TRUTH, **SCORES}.items()}
+    del columns["validation/loss"]
+    there = {name for entry in history for name in entry} & columns.keys()
+    for column, score in columns.items():
+        known = column in there if there else column.removeprefix("validation/") in SCORES
+        if known and score.logged:
+            panels[score.title] = (column,)
     panels["learning rate"] = ("learning_rate",)
     rows = math.ceil(len(panels) / 2)
     figure = Figure(figsize=(width, (0.8 + 0.22 * width) * rows), layout="constrained")
@@ -259,9 +264,9 @@ def curves_figure(
                 axis.plot(
                     *zip(*points, strict=True), label=name, marker="." if len(points) < 50 else ""
                 )
-        if reference and names == ("validation/psnr",):
+        if reference and names == (reference.column,):
             name = in_words(reference.method)
-            axis.axhline(reference.psnr, color="0.4", linestyle="--", label=name)
+            axis.axhline(reference.value, color="0.4", linestyle="--", label=name)
         axis.xaxis.set_major_locator(whole_ticks(width / 3))
         axis.set(
             xlabel="epoch", ylabel=label, yscale="log" if label.startswith("loss") else "linear"
@@ -375,18 +380,21 @@ def draw_place(axis: Axes, frame: np.ndarray, view: HeartView) -> None:
 
 
 @letters(THUMBNAIL_POINTS)
-def progress_figure(series: Mapping[str, np.ndarray], view: HeartView, title: str) -> Figure:
+def progress_figure(
+    series: Mapping[str, np.ndarray], view: HeartView, title: str, compared: bool = True
+) -> Figure:
     """The heart while a network is trained: two frames, its motion over two beats, the error.
 
     The scales are the same for every epoch.
 
     Args:
-        series: (T, Y, X) by name: the truth first, the reconstruction last.
-        view: of the truth.
+        series: (T, Y, X) by name: the truth first, if they are `compared`, the reconstruction last.
+        view: of the truth, or of the reconstruction.
     """
     truth, *_, reconstruction = (view.crop(images) for images in series.values())
     panels = {name: view.crop(images) for name, images in series.items()}
-    panels["error"] = np.abs(reconstruction - truth)
+    if compared:
+        panels["error"] = np.abs(reconstruction - truth)
     figure = Figure(figsize=(1.3 * len(panels) + 1.3, 4.8))
     axes = figure.subplots(3, len(panels), squeeze=False)
     # by hand: a layout engine takes as long as the rest

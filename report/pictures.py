@@ -61,7 +61,7 @@ def write_figure(path: Path, figure: Figure, dpi: int) -> None:
 def write_pictures(
     folder: Path,
     sample: int,
-    target: np.ndarray,
+    target: np.ndarray | None,
     reconstructions: Mapping[str, np.ndarray],
     shown: str,
     form: FigureForm,
@@ -69,19 +69,22 @@ def write_pictures(
     """The pictures of one test sample, in a folder for each kind; those of all frames are PNG.
 
     Args:
-        target: (T, Y, X).
+        target: (T, Y, X); None: the truth is not known, and there are no errors and profiles.
         reconstructions: (T, Y, X) by method; "zero_filled" is the aliased magnitude.
         shown: the method whose reconstruction and error are drawn.
     """
     kinds = {
         "under_sampling": (reconstructions["zero_filled"], in_words("zero_filled")),
-        "full_sampling": (target, GROUND_TRUTH),
         "reconstruction": (reconstructions[shown], in_words(shown)),
     }
+    if target is not None:
+        kinds["full_sampling"] = target, GROUND_TRUTH
     name = f"sample_{sample:04d}"
     for kind, (images, title) in kinds.items():
         figure = figures.frames_figure(images, title=f"sample {sample}: {title}")
         write_figure(folder / kind / f"{name}.png", figure, form.dpi)
+    if target is None:
+        return
     error = np.abs(reconstructions[shown] - target)
     title = f"sample {sample}: error |{in_words(shown)} - {GROUND_TRUTH}|"
     write_figure(folder / "error" / f"{name}.png", figures.error_figure(error, title), form.dpi)
@@ -135,7 +138,7 @@ class Gallery:
 
     `add` collects while the methods are scored, arrays on disk; `write` draws when the scores are
     on disk. `reconstructions.npz` has index, target, mask, aliased and reconstruction of the test
-    samples; no aliased images if they are to be small.
+    samples; no aliased images if they are to be small, no target if it is not known.
     """
 
     def __init__(
@@ -184,13 +187,14 @@ class Gallery:
             return
         known = {
             "index": torch.tensor(batch.samples),
-            "target": batch.target,
             "mask": batch.mask[..., 0].to(torch.uint8),
             "aliased": batch.combined,
             "reconstruction": shown,
         }
+        if batch.image is not None:
+            known["target"] = batch.target
         if self.kept == "small":
-            known |= {name: known[name].half() for name in ("target", "reconstruction")}
+            known |= {k: known[k].half() for k in ("target", "reconstruction") if k in known}
             del known["aliased"]  # of images of one coil, target and mask give it
         if batch.maps is not None:
             known["maps"] = batch.maps
@@ -208,7 +212,7 @@ class Gallery:
         folder = self.folder
         self.arrays.close()
         first = self.drawn[0][0]
-        lines, nx = first.mask[0, ..., 0].cpu().numpy().astype(np.uint8), first.target.shape[-1]
+        lines, nx = first.mask[0, ..., 0].cpu().numpy().astype(np.uint8), first.aliased.shape[-1]
         drawn = {"mask": figures.mask_figure(lines, nx, form.width)}
         if first.maps is not None:
             drawn["maps"] = figures.maps_figure(first.maps[0].cpu().numpy(), form.width)
@@ -218,7 +222,7 @@ class Gallery:
         there = {*self.methods, *self.drawn[0][1]}
         beside = [name for name in names if name in there and name != self.shown]
         for number, (batch, images) in enumerate(self.drawn):
-            target = batch.target[0].cpu()
+            target = None if batch.image is None else batch.target[0].cpu().numpy()
             made = {"zero_filled": batch.combined[0].abs().cpu().numpy()}
             pictured = number < self.num_pictures  # else it is for the film alone
             for name in dict.fromkeys([*(beside if pictured else beside[:1]), self.shown]):
@@ -226,19 +230,21 @@ class Gallery:
                     images[name] = self.methods[name](*batch.measured).abs()
                 made[name] = images[name][0].cpu().numpy()
             chosen = dict.fromkeys(("zero_filled", *beside[:1], self.shown))
-            series = {GROUND_TRUTH: target.numpy(), **{name: made[name] for name in chosen}}
-            sample = batch.samples[0]
-            roles = self.roles(series, best)
-            view = view_series(f"test sample {sample}", series, roles, GROUND_TRUTH)
+            series = {name: made[name] for name in chosen}
+            if target is not None:
+                series = {GROUND_TRUTH: target, **series}
+            sample, compared = batch.samples[0], target is not None
+            roles, truth = self.roles(series, best), GROUND_TRUTH if compared else None
+            view = view_series(f"test sample {sample}", series, roles, truth)
             if number == 0:
-                write_film(folder, series, view.heart)
+                write_film(folder, series, view.heart, compared)
             if pictured:
                 views[sample] = view
                 title = f"sample {sample}"
-                figure = figures.heart_figure(series, view.heart, title, form.width)
+                figure = figures.heart_figure(series, view.heart, title, form.width, compared)
                 path = folder / "heart" / f"sample_{sample:04d}.{form.format}"
                 write_figure(path, figure, form.dpi)
-                write_pictures(folder, sample, target.numpy(), made, self.shown, form)
+                write_pictures(folder, sample, target, made, self.shown, form)
         return views
 
     def roles(self, names: Collection[str], best: str | None) -> dict[str, str]:

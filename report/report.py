@@ -94,7 +94,7 @@ class Report:
             bar_format=BAR,
         )  # fmt: skip
         if len(history) < run.settings.num_epochs:
-            say(epoch_header(self.reference, self.run.by_hidden_lines))
+            say(epoch_header(self.reference, self.run.validation_scores))
 
     def step(self, n: int, loss: float, seconds: float) -> None:
         if self.bar is None:
@@ -124,7 +124,7 @@ class Report:
         if examples:
             page = progress_page(self.run, self.history, self.reference, self.facts, examples)
             write_page(self.run.folder / run_folder.REPORT, page)
-        say(epoch_line(entry, self.reference, self.run.by_hidden_lines))
+        say(epoch_line(entry, self.reference, self.run.validation_scores))
 
     def close(self) -> None:
         """Close bar and logs."""
@@ -154,7 +154,7 @@ class Report:
         text = as_text({"Verdict": verdict, **self.facts})
         if self.history:
             write_csv(folder / run_folder.HISTORY, self.history)
-            columns = self.reference, self.run.by_hidden_lines
+            columns = self.reference, self.run.validation_scores
             epochs = [epoch_line(entry, *columns) for entry in self.history]
             text += "\n".join(["", "Training", epoch_header(*columns), *epochs, ""])
         if results:
@@ -176,7 +176,9 @@ class Report:
             "Time": results.times,
             "Warnings about these scores": score_notices(run.cine.quality, run.parts["test"]),
         }
-        self.write(verdict, {**parts, "Definitions": definitions(), "Caveats": caveats(run)})
+        self.write(
+            verdict, {**parts, "Definitions": definitions(run.test_scores), "Caveats": caveats(run)}
+        )
         if lesions:
             write_csv(folder / run_folder.LESIONS, lesions)
         run_folder.write_metrics(folder, rows)

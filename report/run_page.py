@@ -8,19 +8,20 @@ from evaluation.bench import Reference
 from evaluation.scoring import Example
 from evaluation.series_view import SeriesView, view_series
 from evaluation.summary import Rows, best_baseline, by_condition, means_of, networks_of, titles_of
-from metrics import SCORES, definitions
+from metrics import HELD_OUT, SCORES, WITHOUT_TRUTH, definitions
 from report.chart import Chart, Line
 from report.description import caveats, run_summary
 from report.names import GROUND_TRUTH
 from report.page import BEST, NETWORK, Page
-from report.tables import ABSENT, Groups, Table, psnr_difference
-from report.text import History
+from report.tables import ABSENT, Groups, Table, main_difference
+from report.text import History, chosen_by
 from training.run import Run
 from util.progress import counted
 
 VALIDATION = 4  # number of the colour of its loss
 RELOAD_SECONDS = 30  # of the page while a run is trained
 PSNR_CURVE = "PSNR on the validation part"
+HELD_OUT_CURVE = "Held-out lines of the validation part"
 
 
 def run_page(
@@ -57,7 +58,7 @@ def run_page(
         tables=tables,
         curves=charts,
         caveats=[*score_notices(run.cine.quality, test), *caveats(run)],
-        details={**facts, "Definitions": definitions(), "Settings": settings},
+        details={**facts, "Definitions": definitions(run.test_scores), "Settings": settings},
     )
 
 
@@ -71,9 +72,10 @@ def progress_page(
     """`report.html` while a run is trained: the curves so far, and the heart of the `examples`."""
     n_epochs, entry = len(history), history[-1]
     score = f"epoch {n_epochs} of {run.settings.num_epochs}: "
-    score += f"{decibel(entry['validation/psnr'])} on the validation part"
+    by = chosen_by(history)
+    score += f"{decibel(entry[by])} on the validation part"
     if reference is not None:
-        score += f", {decibel(reference.psnr)} without training ({reference.method})"
+        score += f", {decibel(reference.value)} without training ({reference.method})"
     return Page(
         title=f"In training: {run.folder.resolve().name}",
         score=score,
@@ -89,14 +91,15 @@ def progress_page(
 
 def example_view(example: Example, model: str) -> SeriesView:
     """A validation sample for the player."""
-    images = {
-        GROUND_TRUTH: example.target, "zero_filled": example.aliased, model: example.reconstruction
-    }  # fmt: skip
+    images = {"zero_filled": example.aliased, model: example.reconstruction}
+    truth = None
+    if example.target is not None:
+        truth, images = GROUND_TRUTH, {GROUND_TRUTH: example.target, **images}
     return view_series(
         f"validation sample {example.sample}",
         {name: series.cpu().numpy() for name, series in images.items()},
         {GROUND_TRUTH: "fully sampled", "zero_filled": "undersampled", model: "network"},
-        GROUND_TRUTH,
+        truth,
     )
 
 
@@ -114,7 +117,7 @@ def score_line(rows: Rows, groups: Groups) -> str:
         return f"{network}: {decibel(means[network])}"
     return (
         f"{network}: {decibel(means[network])},"
-        f" {psnr_difference(at_first, network, best, groups)} dB against the best training-free"
+        f" {main_difference(at_first, network, best, groups)} dB against the best training-free"
         f" method ({best}, {decibel(means[best])})"
     )
 
@@ -132,20 +135,24 @@ def training_charts(history: History, reference: Reference | None) -> list[Chart
 
     if not history:
         return []
-    psnr = [line("validation/psnr")]
+    main = "psnr" if any("validation/psnr" in entry for entry in history) else HELD_OUT
+    psnr = [line(f"validation/{main}")]
     if reference is not None:
         ends = [history[0]["epoch"], history[-1]["epoch"]]
-        psnr.append(Line(f"{reference.method}, training-free", ends, [reference.psnr] * 2, BEST))
+        psnr.append(Line(f"{reference.method}, training-free", ends, [reference.value] * 2, BEST))
     losses = [line("train/loss"), line("validation/loss", VALIDATION)]
-    others = [name for name in SCORES if SCORES[name].logged and name not in ("psnr", "loss")]
+    logged = {name.removeprefix("validation/") for entry in history for name in entry}
+    known = {**WITHOUT_TRUTH, **SCORES}
+    others = [name for name in known if name in logged and name not in (main, "loss")]
+    title = known[main].title
     return [
-        Chart(PSNR_CURVE, "epoch", "PSNR (dB)", psnr),
+        Chart(PSNR_CURVE if main == "psnr" else HELD_OUT_CURVE, "epoch", title, psnr),
         Chart("Loss", "epoch", "loss", losses, log=True),
         *(
             Chart(
-                f"{SCORES[name].title} on the validation part",
+                f"{known[name].title} on the validation part",
                 "epoch",
-                SCORES[name].title,
+                known[name].title,
                 [line(f"validation/{name}")],
             )
             for name in others

@@ -22,17 +22,18 @@ from evaluation.summary import (
     by_condition,
     columns_of,
     condition_of,
+    main_score,
     means_of,
     n_samples_of,
+    scores_in,
     titles_of,
 )
-from metrics import SCORES
+from metrics import SCORES, Score, score_named
 from util.progress import counted
 
 WIDTH = 100  # columns of text
 ABSENT = "absent"  # a score that could not be computed
-BEST_FIRST = "The best PSNR comes first."
-MEAN_MEANING = f"Mean ± standard deviation over the test samples. {BEST_FIRST}"
+MEAN_MEANING = "Mean ± standard deviation over the test samples. The best PSNR comes first."
 LESION_MEANING = (
     f"A disc of contrast {' or '.join(f'{c:+g}' for c in CONTRASTS)}, with a smooth edge, is added"
     " to each test sample (images are in [0, 1]) at a point of the moving heart and moves with it."
@@ -108,7 +109,8 @@ def result_tables(
 
     `all_scores`: for text, which is not as wide as a page: without differences beside the scores.
     """
-    scores = score_tables(rows, list(SCORES) if all_scores else None, groups, not all_scores)
+    names = list(scores_in(rows)) if all_scores else None
+    scores = score_tables(rows, names, groups, not all_scores)
     more = advantage_table({"": (rows, groups)}), lesion_table(lesions)
     return scores + [table for table in more if table is not None]
 
@@ -134,12 +136,13 @@ def score_tables(
         table = score_table({name: columns[name] for name in means_of(own)}, scores)
         heads, cells = list(table.heads), [list(row) for row in table.rows]
         samples = counted(n_samples_of(own), "test sample")
-        note = f"Mean ± standard deviation over {samples}. {BEST_FIRST}"
+        first = f"The best {main_title(own)} comes first."
+        note = f"Mean ± standard deviation over {samples}. {first}"
         if best is not None:
-            heads.append(f"PSNR minus {best} (dB)")
+            heads.append(f"{main_title(own)} minus {best} (dB)")
             note += f" Differences are paired by sample: {interval_meaning(groups is not None)}."
             for name, line in zip(means_of(own), cells, strict=True):
-                line.append("" if name == best else psnr_difference(own, name, best, groups))
+                line.append("" if name == best else main_difference(own, name, best, groups))
         title = titles[condition]
         tables.append(Table(heads, cells, title[:1].upper() + title[1:], note))
     return tables
@@ -155,33 +158,40 @@ def score_table(
 
     `methods`: the best PSNR first.
     """
-    names = shown_scores() if scores is None else scores
+    known = next(iter(methods.values()))  # other ones if the truth is not known
+    names = [name for name in scores or shown_scores() if name in known] or list(known)
     cells = [
         [
             method,
             *(
                 mean_and_spread(
                     columns[name].mean(),
-                    spread(columns[name]) if SCORES[name].with_spread else math.nan,
-                    SCORES[name].digits,
+                    spread(columns[name]) if score_named(name).with_spread else math.nan,
+                    score_named(name).digits,
                 )
                 for name in names
             ),
         ]
         for method, columns in methods.items()
     ]
-    return Table(["method", *(SCORES[name].title for name in names)], cells, title, note)
+    return Table(["method", *(score_named(name).title for name in names)], cells, title, note)
 
 
-def shown_scores() -> list[str]:
+def shown_scores(scores: Mapping[str, Score] = SCORES) -> list[str]:
     """The scores in the tables of pages and papers."""
-    return [name for name, score in SCORES.items() if score.shown]
+    return [name for name, score in scores.items() if score.shown]
 
 
-def psnr_difference(rows: Rows, first: str, second: str, groups: Groups) -> str:
-    """The paired difference in PSNR, with its interval."""
-    (difference,) = paired_differences(rows, first, second, groups, ("psnr",))
-    return difference_text(difference.interval, SCORES["psnr"].digits)
+def main_title(rows: Rows) -> str:
+    """The title of the main score, without its unit."""
+    return score_named(main_score(rows)).title.removesuffix(" (dB)")
+
+
+def main_difference(rows: Rows, first: str, second: str, groups: Groups) -> str:
+    """The paired difference in the main score, with its interval."""
+    score = main_score(rows)
+    (difference,) = paired_differences(rows, first, second, groups, (score,))
+    return difference_text(difference.interval, score_named(score).digits)
 
 
 def advantage_table(runs: Mapping[str, tuple[Rows, Groups]]) -> Table | None:
@@ -195,7 +205,7 @@ def advantage_table(runs: Mapping[str, tuple[Rows, Groups]]) -> Table | None:
     for run, (rows, groups) in runs.items():
         for one in advantages(rows, groups):
             label = ", ".join(filter(None, (one.first, run, titles[one.condition])))
-            text = difference_text(one.interval, SCORES[one.score].digits)
+            text = difference_text(one.interval, score_named(one.score).digits)
             lines.setdefault(label, {})[one.score] = f"{text} ({one.second})"
     if not lines:
         return None
@@ -207,7 +217,7 @@ def advantage_table(runs: Mapping[str, tuple[Rows, Groups]]) -> Table | None:
         else (f"where patients are known, {interval_meaning(True)}; else over samples")
     )
     return Table(
-        ["", *(SCORES[score].title for score in scores)],
+        ["", *(score_named(score).title for score in scores)],
         [[label, *(cells.get(k, ABSENT) for k in scores)] for label, cells in lines.items()],
         "Minus the best training-free method of each score",
         f"Paired by sample, {units}.",

@@ -21,8 +21,8 @@ from torch.utils.tensorboard.summary import hparams
 from evaluation.bench import Reference
 from evaluation.heart_view import find_heart
 from evaluation.scoring import Example
-from evaluation.summary import Rows, mean_scores
-from metrics import SCORES, psnr
+from evaluation.summary import Rows, mean_scores, scores_in
+from metrics import psnr
 from model import MODELS, architecture_settings
 from report.figures import default_style, progress_figure
 from report.names import GROUND_TRUTH, in_words
@@ -115,23 +115,28 @@ class TensorBoard:
         if mse:
             self.scalars({"Validation/loss": entry["train/loss"]}, epoch, "train")
         if reference:
-            self.scalars({"Validation/psnr": reference.psnr}, epoch, reference.method)
+            name = reference.column.replace("validation/", "Validation/")
+            self.scalars({name: reference.value}, epoch, reference.method)
 
     def examples(self, epoch: int, examples: Sequence[Example]) -> None:
         """The heart in some validation samples, as it is reconstructed after `epoch`."""
         for example in examples:
             target, aliased, reconstruction = (
-                images.cpu() for images in (example.target, example.aliased, example.reconstruction)
+                None if images is None else images.cpu()
+                for images in (example.target, example.aliased, example.reconstruction)
             )
-            scores = [psnr(images, target).item() for images in (aliased, reconstruction)]
+            assert aliased is not None
+            assert reconstruction is not None
+            series = {in_words("zero_filled"): aliased, "network": reconstruction}
+            if target is not None:
+                scores = {k: psnr(images, target).item() for k, images in series.items()}
+                series = {f"{k}\n{scores[k]:.2f} dB": images for k, images in series.items()}
+                series = {GROUND_TRUTH: target, **series}
             figure = progress_figure(
-                {
-                    GROUND_TRUTH: target.numpy(),
-                    f"{in_words('zero_filled')}\n{scores[0]:.2f} dB": aliased.numpy(),
-                    f"network\n{scores[1]:.2f} dB": reconstruction.numpy(),
-                },
-                find_heart(target),
+                {name: images.numpy() for name, images in series.items()},
+                find_heart(reconstruction if target is None else target),
                 f"validation sample {example.sample}, epoch {epoch}",
+                compared=target is not None,
             )
             with self.explained():
                 tag = f"Validation_pictures/sample_{example.sample:04d}"
@@ -146,10 +151,11 @@ class TensorBoard:
             verdict: the results in short, one per line.
         """
         means = mean_scores(rows)[shown]
-        logged = [name for name, score in SCORES.items() if score.logged and score.compared]
+        known = scores_in(rows)
+        logged = [name for name, score in known.items() if score.logged and score.compared]
         self.scalars({f"test/{name}": means[name] for name in logged}, epoch)
         lines = [f"- {line}" for line in verdict]
-        for table in score_tables(rows, list(SCORES), differences=False):
+        for table in score_tables(rows, list(known), differences=False):
             lines += ["", *table.markdown(), "", table.note]
         text = "\n".join(lines)
         with self.explained():

@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 
 from evaluation.bench import Effort, Reference
 from evaluation.intervals import advantages
-from evaluation.summary import Rows, by_condition, means_of, n_samples_of, titles_of
-from metrics import SCORES
-from report.tables import Groups, Table, difference_text, wrapped
+from evaluation.summary import Rows, by_condition, main_score, means_of, n_samples_of, titles_of
+from metrics import HELD_OUT, SCORES, Score, score_named
+from report.tables import Groups, Table, difference_text, main_title, wrapped
 from training.run_folder import highest_peak
 from util.progress import counted, duration
 
 ADVANTAGE = "advantage"  # of the network over the best training-free method, a column
-HELD_OUT = "validation/held_out"  # how well held-out lines are predicted, in dB, a column
 History = Sequence[Mapping[str, float]]  # an entry for each completed epoch
 
 
@@ -30,46 +29,52 @@ def as_text(parts: Mapping[str, Sequence[str | Table]]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def epoch_columns(reference: Reference | None, held_out: bool) -> dict[str, tuple[int, str]]:
-    """The columns of `epoch_line`, with width and format."""
+def epoch_columns(
+    reference: Reference | None, scores: Mapping[str, Score]
+) -> dict[str, tuple[int, str]]:
+    """The columns of `epoch_line`, with width and format; `scores`: those of the validation."""
     columns = {"epoch": (5, "d"), "train/loss": (10, ".3e")}
-    if held_out:
-        columns[HELD_OUT] = (len(HELD_OUT), ".3f")
-    for name, score in SCORES.items():
+    for name, score in scores.items():
         if score.logged:
             title = f"validation/{name}"
             form = f".{score.digits + 1}f" if score.higher_is_better else ".3e"
             columns[title] = (max(15, len(title)), form)
-        if name == "psnr" and reference:
+        if reference and name == reference.score:
             columns[ADVANTAGE] = (9, "+.2f")
     return columns | {"learning_rate": (13, ".3e"), "seconds": (7, ".1f")}
 
 
-def epoch_header(reference: Reference | None, held_out: bool = False) -> str:
+def epoch_header(reference: Reference | None, scores: Mapping[str, Score] = SCORES) -> str:
     """The names above the columns of `epoch_line`."""
-    columns = epoch_columns(reference, held_out)
+    columns = epoch_columns(reference, scores)
     return " ".join(f"{name:>{width}}" for name, (width, _) in columns.items())
 
 
 def epoch_line(
-    entry: Mapping[str, float], reference: Reference | None, held_out: bool = False
+    entry: Mapping[str, float], reference: Reference | None, scores: Mapping[str, Score] = SCORES
 ) -> str:
     """An epoch of the history as a line; "-" if it was not validated. With a reference, a column
-    has the difference to it; `held_out`: another one, how well held-out lines are predicted."""
-    if reference and "validation/psnr" in entry:
-        entry = {**entry, ADVANTAGE: entry["validation/psnr"] - reference.psnr}
+    has the difference to it."""
+    if reference and reference.column in entry:
+        entry = {**entry, ADVANTAGE: entry[reference.column] - reference.value}
     return " ".join(
         f"{format(entry[name], form) if name in entry else '-':>{width}}"
-        for name, (width, form) in epoch_columns(reference, held_out).items()
+        for name, (width, form) in epoch_columns(reference, scores).items()
     )
+
+
+def chosen_by(history: History) -> str:
+    """The column of the history by which the best epoch is chosen."""
+    held_out = f"validation/{HELD_OUT}"
+    return held_out if any(held_out in entry for entry in history) else "validation/psnr"
 
 
 def reference_lines(reference: Reference) -> list[str]:
     """What the epochs are compared with; see `epoch_line`."""
     return [
-        f"validation/psnr of the best training-free method, {reference.method}:"
-        f" {reference.psnr:.3f}",
-        f"{ADVANTAGE}: validation/psnr of the network minus this",
+        f"{reference.column} of the best training-free method, {reference.method}:"
+        f" {reference.value:.3f}",
+        f"{ADVANTAGE}: {reference.column} of the network minus this",
     ]
 
 
@@ -93,12 +98,12 @@ def verdict_lines(
     titles = titles_of(parts)
     for condition, own in parts.items():
         ranked = ", ".join(f"{name} {mean:.2f}" for name, mean in means_of(own).items())
-        lines.append(
-            f"{titles[condition]}, mean PSNR of {counted(n_samples_of(own), unit)} in dB: {ranked}"
-        )
-        differences = [one for one in advantages(own, groups) if one.score == "psnr"]
+        score = main_score(own)
+        title, tested = main_title(own), counted(n_samples_of(own), unit)
+        lines.append(f"{titles[condition]}, mean {title} of {tested} in dB: {ranked}")
+        differences = [one for one in advantages(own, groups) if one.score == score]
         for difference in differences:
-            text = difference_text(difference.interval, SCORES["psnr"].digits)
+            text = difference_text(difference.interval, score_named(score).digits)
             lines.append(f"{difference.first} minus {difference.second}: {text} dB")
         best = max(differences, key=lambda one: one.interval.mean, default=None)
         if best is not None and best.interval.mean < 0:
@@ -114,11 +119,9 @@ def test_lines(n_samples: int, history: History) -> list[str]:
     """What was tested, and the training that led to it."""
     title = f"{counted(n_samples, 'sample')}, mean ± standard deviation over samples"
     if history:
-        validated = [entry for entry in history if "validation/psnr" in entry]
-        by, how = "validation/psnr", "validation PSNR"
-        if HELD_OUT in validated[0]:
-            by, how = HELD_OUT, "held-out lines of the validation part"
-        best = max(validated, key=lambda entry: entry[by])
+        by = chosen_by(history)
+        best = max((entry for entry in history if by in entry), key=lambda entry: entry[by])
+        how = "validation PSNR" if by == "validation/psnr" else "held-out lines in validation"
         title += f"; the network of epoch {best['epoch']:.0f}, chosen by {how}"
     peak = highest_peak(history)
     return [title + (f"; peak memory {peak / 1e9:.2f} GB" if peak else "")]

@@ -142,6 +142,18 @@ def check_supervision(settings: Settings) -> None:
         )
 
 
+def check_undersampled(settings: Settings, named: Collection[str], cine: Cine) -> None:
+    """Raise InputError if something needs the truth, which undersampled data do not have; `named`:
+    settings that were given."""
+    what = f"{cine.source} is undersampled k-space, without a ground truth"
+    if settings["num_epochs"] and settings["supervision"] != SELF:
+        raise InputError(f"{what}: give --supervision self, which trains on the measured lines")
+    simulating = ("phase", "noise", "coils", "pattern", "partial_fourier", "test_acc", "lesions")
+    for name in simulating:
+        if name in named and settings[name]:
+            raise InputError(f"{what}: {flag(name)} is for fully sampled data, leave it out")
+
+
 def check_loss_size(settings: Settings, shape: Sequence[int]) -> None:
     """Raise InputError if training images, of data (T, Y, X), are smaller than a loss's window."""
     n_frames, ny, nx = shape

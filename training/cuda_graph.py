@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from model import run_stages
 
+TOLERANCE = 0.01  # relative difference of gradients, of rounding
 Forward = Callable[..., Sequence[Tensor]]  # (aliased, mask, start=) to images by stage
 
 
@@ -74,3 +75,42 @@ def captured(
         return run_stages(network, batch, lines, precision=precision, start=start)
 
     return forward
+
+
+def gradients_agree(
+    forward: Forward,
+    network: nn.Module,
+    shape: Sequence[int],
+    precision: str,
+    device: torch.device,
+    start: Tensor | None = None,
+) -> bool:
+    """Whether a captured forward and backward pass gives the gradients of a plain one, on an image
+    of noise; the arguments are those of `captured`. Dropout is not compared: it differs by chance.
+
+    Weights and buffers stay as they are, and gradients are removed.
+    """
+    if any(isinstance(part, nn.Dropout) and part.p for part in network.modules()):
+        return True
+    before = [buffer.clone() for buffer in network.buffers()]
+    rng = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, *shape, generator=rng).to(device)
+    aliased = torch.complex(*noise)
+    mask = (torch.rand(*shape[:3], 1, generator=rng) < 0.5).float().to(device)
+    given = None if start is None else noise[0].to(start.dtype)
+
+    def plain(batch: Tensor, lines: Tensor, start: Tensor | None) -> Sequence[Tensor]:
+        return run_stages(network, batch, lines, precision=precision, start=start)
+
+    found = []
+    for run in (forward, plain):
+        network.zero_grad(set_to_none=True)
+        run(aliased, mask, start=given)[-1].abs().square().mean().backward()
+        of_all = [parameter.grad for parameter in network.parameters()]
+        found.append(torch.cat([grad.flatten() for grad in of_all if grad is not None]))
+    network.zero_grad(set_to_none=True)
+    for buffer, value in zip(network.buffers(), before, strict=True):
+        buffer.copy_(value)
+    ours, theirs = found
+    same_size = ours.shape == theirs.shape
+    return same_size and bool((ours - theirs).norm() <= TOLERANCE * theirs.norm())

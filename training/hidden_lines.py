@@ -12,19 +12,16 @@ References:
 """
 
 import dataclasses
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from CS_mask import evaluation_masks, training_masks
+from CS_mask import training_masks
 from data.augmentation import Moves
 from data.batches import Batch, Draws, Starts, TrainingDraws, joined, random_strip, training_batch
-from methods.held_out import HELD_OUT, Hiding, hidden_error, of_coils
-from physics.fourier import undersample
-from physics.sense import seen_by
+from evaluation.held_out import with_hidden_lines
+from methods.held_out import Hiding
 from training.run import Run
 from util.random_streams import Stream, generator
 
@@ -78,49 +75,3 @@ def moved(batch: Batch, kinds: Iterable[str], rng: np.random.Generator) -> Batch
         aliased=moves.of_images(batch.aliased[0])[None],
         maps=None if batch.maps is None else moves.of_maps(batch.maps[0])[None],
     )
-
-
-def with_hidden_lines(batch: Batch, seen: Tensor, weight: Tensor) -> Batch:
-    """A measured sample without some of its lines, which are its target; the truth is left out.
-
-    `seen`, `weight`: see `Hiding.draw`.
-    """
-    given = undersample(batch.aliased, of_coils(seen, batch.maps))
-    return dataclasses.replace(
-        batch, image=batch.aliased, mask=seen, aliased=given, hidden=weight, start=None
-    )
-
-
-def batch_error(images: Tensor, batch: Batch) -> Tensor:
-    """The weighted error of the hidden lines of a batch, (B,), in reconstructions (B, T, Y, X)."""
-    assert batch.hidden is not None
-    weight = of_coils(batch.hidden, batch.maps)
-    return hidden_error(seen_by(images, batch.maps), batch.truth, weight)
-
-
-def held_out_batches(run: Run, batches: Iterable[Batch]) -> list[Batch]:
-    """The samples of validation batches, each with a share of its lines held out."""
-    samples, (n_frames, ny, _) = run.parts["validation"], run.cine.shape
-    a = run.acquisition
-    masks = evaluation_masks(samples, (n_frames, ny), a.sampling, a.data_seed)
-    hiding = Hiding.of(torch.from_numpy(masks), HELD_OUT, run.settings.real_image)
-    held = []
-    for batch in batches:
-        for i, sample in enumerate(batch.samples):
-            rng = generator(Stream.HIDDEN, a.data_seed, sample)
-            one = batch.sample(i).to("cpu")
-            lines = hiding.draw(one.mask, rng)
-            held.append(with_hidden_lines(one, *lines).to(run.device))
-    return held
-
-
-@torch.no_grad()
-def held_out_psnr(network: Callable[..., Tensor], batches: Iterable[Batch]) -> list[float]:
-    """How well a method predicts the held-out lines of each batch: -10 log10 of their weighted
-    error, in dB (peak 1). Without noise this estimates the PSNR of the lines that were not
-    measured; noise in the held-out lines lowers it for all methods alike."""
-    errors = []
-    for batch in batches:
-        start = {} if batch.start is None else {"start": batch.start}
-        errors += batch_error(network(*batch.measured, **start), batch).tolist()
-    return [-10 * math.log10(max(error, 1e-12)) for error in errors]

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from data.batches import Batch, Draws, EvaluationBatches, training_batch
 from data.stored import require_memory
+from evaluation.held_out import with_held_out
 from methods.start import initial_images
 from physics.sense import measurement_of
-from training.hidden_lines import HiddenLines, held_out_batches
+from training.hidden_lines import HiddenLines
 from training.run import Run
 from util.machine import free_memory
 
@@ -76,9 +77,10 @@ def held_out_validation(run: Run) -> Sequence[Batch]:
     is known."""
     if not run.by_hidden_lines:
         return ()
-    share = run.world.share(run.parts["validation"])
-    one_by_one = EvaluationBatches(run.cine.images, share, run.acquisition, 1, run.device)
-    return with_starts(run, held_out_batches(run, one_by_one))
+    share, s = run.world.share(run.parts["validation"]), run.settings
+    batches = EvaluationBatches(run.cine.images, share, run.acquisition, 1, run.device)
+    held = [one for batch in batches for one in with_held_out(batch, s.real_image, s.data_seed)]
+    return with_starts(run, held)
 
 
 def with_starts(run: Run, batches: list[Batch]) -> list[Batch]:

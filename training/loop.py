@@ -1,21 +1,22 @@
 """The training loop: epochs of optimiser steps, each followed by validation and a checkpoint."""
 
 import copy
+import itertools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
 from torch import nn
 
 from data.batches import Batch, Draws, epoch_draws
+from evaluation.held_out import held_out_psnr
 from evaluation.scoring import Example, validate
 from methods.baselines import Method
 from model import compile_parts, run_network
 from training import checkpoint as ckpt
 from training import checks
-from training.hidden_lines import held_out_psnr
 from training.loading import batch_maker, held_out_validation, validation_batches
 from training.optimisation import learning_rate, make_optimizer
 from training.run import Run, Training, restore, save
@@ -67,17 +68,18 @@ def fit(
     validation, held_out = validation_batches(run), held_out_validation(run)
     first = len(training.history)
     report.begin(training.history, first * run.n_steps + training.step)
-    for epoch in range(first, s.num_epochs):
-        train_epoch(run, training, stepper, report, stop)
-        examples: Sequence[Example] = ()
-        if validated := (epoch + 1) % s.validate_every == 0 or epoch + 1 == s.num_epochs:
-            examples = validate_epoch(
-                run, training, validation, held_out, report.n_examples(epoch + 1)
-            )
-        entry = close_epoch(run, training, validated)
-        report.epoch(entry, examples)
-        if log is not None:
-            call_log(run, training, log, entry)
+    steps = (draws for epoch in range(first, s.num_epochs) for draws in steps_of(run, epoch))
+    with stepper.batches(itertools.islice(steps, training.step, None)) as batches:
+        for epoch in range(first, s.num_epochs):
+            train_epoch(run, training, stepper, batches, report, stop)
+            examples: Sequence[Example] = ()
+            if validated := (epoch + 1) % s.validate_every == 0 or epoch + 1 == s.num_epochs:
+                n_shown = report.n_examples(epoch + 1)
+                examples = validate_epoch(run, training, validation, held_out, n_shown)
+            entry = close_epoch(run, training, validated)
+            report.epoch(entry, examples)
+            if log is not None:
+                call_log(run, training, log, entry)
     run.world.wait()  # until the checkpoint is written
     best = ckpt.load_checkpoint(run.folder / ckpt.BEST)
     ckpt.load_weights(training.evaluated, best, run.folder / ckpt.BEST)
@@ -85,34 +87,36 @@ def fit(
 
 
 def train_epoch(
-    run: Run, training: Training, stepper: Stepper, report: Listener, stop: StopRequest
+    run: Run,
+    training: Training,
+    stepper: Stepper,
+    batches: Iterator[Batch],
+    report: Listener,
+    stop: StopRequest,
 ) -> None:
-    """Train for the rest of an epoch; save and raise `Interrupted` if asked to stop."""
+    """Train for the rest of an epoch, on the next of the `batches`; save and raise `Interrupted` if
+    asked to stop."""
     s, epoch = run.settings, len(training.history)
-    steps = steps_of(run, epoch)[training.step :]
     training.network.train()
     started, n_read = time.perf_counter(), training.step
-    with stepper.batches(steps) as batches:
-        for draws in steps:
-            if asked_to_stop(run, training, stop):
-                stepper.read_losses()
-                save(run, training, ckpt.LAST)
-                report.write()
-                run.world.wait()  # torchrun stops all when the first of them ends
-                stop.end(f"in epoch {epoch + 1}, after {training.step} of {run.n_steps} steps")
-            position = epoch + (training.step + 0.5) / run.n_steps
-            rate = learning_rate(
-                position, s.initial_lr, s.lr_schedule, s.warmup_epochs, s.num_epochs
-            )
-            for group in training.optimizer.param_groups:
-                group["lr"] = rate
-            stepper.done(draws, stepper.step(draws, batches))
-            stop.progressed(step=True)
-            if stepper.losses_are_due():
-                loss, seconds = stepper.read_losses(), time.perf_counter() - started
-                training.epoch_seconds += seconds
-                report.step(training.step - n_read, loss, seconds)
-                started, n_read = time.perf_counter(), training.step
+    for draws in steps_of(run, epoch)[training.step :]:
+        if asked_to_stop(run, training, stop):
+            stepper.read_losses()
+            save(run, training, ckpt.LAST)
+            report.write()
+            run.world.wait()  # torchrun stops all when the first of them ends
+            stop.end(f"in epoch {epoch + 1}, after {training.step} of {run.n_steps} steps")
+        position = epoch + (training.step + 0.5) / run.n_steps
+        rate = learning_rate(position, s.initial_lr, s.lr_schedule, s.warmup_epochs, s.num_epochs)
+        for group in training.optimizer.param_groups:
+            group["lr"] = rate
+        stepper.done(draws, stepper.step(draws, batches))
+        stop.progressed(step=True)
+        if stepper.losses_are_due():
+            loss, seconds = stepper.read_losses(), time.perf_counter() - started
+            training.epoch_seconds += seconds
+            report.step(training.step - n_read, loss, seconds)
+            started, n_read = time.perf_counter(), training.step
 
 
 def steps_of(run: Run, epoch: int) -> list[Draws]:
@@ -151,7 +155,8 @@ def validate_epoch(
         training.scores["held_out"] = sum(of_lines) / len(of_lines)
     training.epoch_seconds += time.perf_counter() - started
     where = f"after epoch {epoch}, in validation"
-    checks.check_finite(training.scores["loss"], where, run.folder, run.settings.initial_lr)
+    judged = training.scores["held_out" if run.cine.is_undersampled else "loss"]
+    checks.check_finite(judged, where, run.folder, run.settings.initial_lr)
     return examples
 
 

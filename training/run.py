@@ -17,6 +17,7 @@ from data.acquisition import Acquisition, Noise
 from data.batches import TrainingDraws
 from dataset import Cine
 from methods.start import PATCH, ZERO_FILLED
+from metrics import SCORES, WITHOUT_TRUTH, Score
 from model import Cost, architecture_settings, count_cost
 from training import checkpoint as ckpt
 from training.run_folder import of_the_run
@@ -24,6 +25,7 @@ from util.errors import InputError
 from util.machine import versions
 from util.world import ALONE, World
 
+MEASURED = "measured"  # the pattern of lines that come with the data
 FULL, SELF = SUPERVISIONS = ("full", "self")  # by the truth, or by hidden lines
 
 
@@ -59,12 +61,25 @@ class Run:
         s = self.settings
         alone = self.device.type == "cuda" and self.world.size == 1
         simple = not self.n_coils and (s.start != PATCH or self.keeps_starts)
-        return s.cuda_graph and alone and simple
+        wanted = s.cuda_graph
+        if wanted is None:  # networks with stages are thousands of short kernels
+            wanted = "stages" in self.architecture and not (s.gradient_checkpointing or s.compile)
+        return bool(wanted and alone and simple)
 
     @property
     def by_hidden_lines(self) -> bool:
         """Whether training takes hidden lines for its target, not the truth."""
         return self.settings.supervision == SELF
+
+    @property
+    def test_scores(self) -> Mapping[str, Score]:
+        """The scores of the test part."""
+        return WITHOUT_TRUTH if self.cine.is_undersampled else SCORES
+
+    @property
+    def validation_scores(self) -> Mapping[str, Score]:
+        """The scores of which those that are logged are computed after an epoch."""
+        return {**(WITHOUT_TRUTH if self.by_hidden_lines else {}), **self.test_scores}
 
     @property
     def keeps_starts(self) -> bool:
@@ -82,7 +97,8 @@ class Run:
     def acquisition(self) -> Acquisition:
         """How its images are undersampled."""
         s = self.settings
-        sampling = sampling_of(vars(s), self.masks)
+        masks = self.cine.lines or self.masks
+        sampling = sampling_of(vars(s), masks, measured=self.cine.is_undersampled)
         return Acquisition(sampling, s.phase, s.noise, s.data_seed, s.coils, s.virtual_coils)
 
     @property
@@ -165,14 +181,16 @@ def pass_size(batch_size: int, accumulation: int, parts: Mapping[str, Sequence[i
     return math.ceil(min(batch_size, max(map(len, parts.values()))) / accumulation)
 
 
-def sampling_of(settings: Mapping[str, Any], given: tuple[tuple[str, ...], ...] = ()) -> Sampling:
-    """The sampling of a run with these settings and the `given` masks of a file; the settings of
-    older weights have no pattern."""
+def sampling_of(
+    settings: Mapping[str, Any], given: tuple[tuple[str, ...], ...] = (), measured: bool = False
+) -> Sampling:
+    """The sampling of a run with these settings and the `given` masks of a file, or those that its
+    samples were `measured` with; the settings of older weights have no pattern."""
     s = {"pattern": UNNAMED, "partial_fourier": 1.0, **settings}
-    patterns = tuple(Path(name).name for name in several(s["pattern"]))
+    patterns = tuple(Path(name).name for name in several(MEASURED if measured else s["pattern"]))
     acc = tuple(map(float, several(s["acc"])))
     centre_lines, shares = several(s["sample_n"]), several(s["partial_fourier"])
-    return Sampling(patterns, (acc[0], acc[-1]), centre_lines, shares, given)
+    return Sampling(patterns, (acc[0], acc[-1]), centre_lines, shares, given, measured)
 
 
 def trained_sampling(checkpoint: Mapping[str, Any]) -> Sampling:
@@ -222,7 +240,7 @@ def snapshot(run: Run, training: Training, inference_only: bool) -> dict[str, An
         "data": {
             "hash": run.cine.hash,
             "shape": list(run.cine.shape),
-            "masks": run.masks,  # of a file
+            "masks": run.cine.lines or run.masks,  # of the data, or of a file
             "seen": {
                 role: sorted(run.seen[role] | {hashes[i] for i in run.parts[part]})
                 for role, part in {"trained": "train", "selected": "validation"}.items()

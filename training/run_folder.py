@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from CS_mask import UNNAMED
-from metrics import SCORES
+from metrics import SCORES, WITHOUT_TRUTH
 from model import MODELS, architecture_settings
 from util.command_line import as_argument_file
 from util.errors import InputError
@@ -168,9 +168,10 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The rows of `metrics.csv`, scores as float, all else as text. A score that the file does not
     have, because it is newer, is NaN: absent; a pattern is that of older runs."""
     absent = {"pattern": UNNAMED, **dict.fromkeys(SCORES, math.nan)}
+    known = {**SCORES, **WITHOUT_TRUTH}
     try:
         rows: list[dict[str, Any]] = [
-            absent | {k: float(v) if k in SCORES else v for k, v in row.items()}
+            absent | {k: float(v) if k in known else v for k, v in row.items()}
             for row in read_csv(folder / METRICS)
         ]
         complete = bool(rows) and rows[0].keys() >= {"sample", "acc", "method"}

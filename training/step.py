@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import torch
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from data.batches import Batch, Draws, divided, prepared, shared
+from evaluation.held_out import batch_error
 from model import run_stages
 from training import checks
-from training.cuda_graph import Forward, captured
-from training.hidden_lines import batch_error
+from training.cuda_graph import Forward, captured, gradients_agree
 from training.losses import training_loss
 from training.optimisation import update_average
 from training.run import Run, Training
-from util.progress import name_list
+from util.progress import name_list, say
 
 # by type of device, for those that work on while the CPU does something else
 N_AHEAD = {"cuda": 6}  # batches made ahead, in threads; else none
@@ -53,9 +53,17 @@ def training_forward(run: Run, network: nn.Module) -> Forward:
     start = None
     if run.keeps_starts:
         start = torch.zeros(shape, dtype=torch.float32 if s.real_image else torch.complex64)
-    return captured(
-        network, shape, s.precision, s.stage_loss > 0, run.device, start, s.accumulation > 1
-    )
+    try:
+        forward = captured(
+            network, shape, s.precision, s.stage_loss > 0, run.device, start, s.accumulation > 1
+        )
+        if gradients_agree(forward, network, shape, s.precision, run.device, start):
+            return forward
+        reason = "its gradients are not those of plain steps"
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+    say(f"NOTICE: training steps are not recorded as a CUDA graph: {reason}")
+    return partial(run_stages, network, precision=s.precision)
 
 
 class Stepper:
@@ -66,11 +74,11 @@ class Stepper:
         self.run, self.training, self.make_batch = run, training, make_batch
         self.forward = training_forward(run, training.network)
 
-    def batches(self, steps: Sequence[Draws]) -> contextlib.closing:
+    def batches(self, steps: Iterable[Draws]) -> contextlib.closing:
         """This process's batches for all forward passes of some steps, to be closed at the end;
         where the device works on its own, a few are made ahead."""
         n_parts, world = self.run.settings.accumulation, self.run.world
-        parts = [shared(part, world)[0] for draws in steps for part in divided(draws, n_parts)]
+        parts = (shared(part, world)[0] for draws in steps for part in divided(draws, n_parts))
         n_ahead = N_AHEAD.get(self.run.device.type, 0)
         return contextlib.closing(prepared(self.make_batch, parts, n_ahead))
 

@@ -142,7 +142,8 @@ def test_whatever_changes_the_measurement_has_numbers_of_its_own(bench):
     """Every field of the acquisition and of its sampling, those to come included."""
     others = {"noise": 0.1, "phase": True, "data_seed": 1, "coils": 8, "virtual_coils": 4,
               "patterns": ("uniform",), "acc": (5.0, 5.0), "centre_lines": (2,),
-              "partial_fourier": (0.75,), "given": (("0110" * 8,) * 8,)}  # fmt: skip
+              "partial_fourier": (0.75,), "given": (("0110" * 8,) * 8,),
+              "measured": True}  # fmt: skip
     acquisition = bench.acquisition.at(AT_4)
     before = bench.identity("zero_filled", bench.batches("test", AT_4, size=1))
 
@@ -157,6 +158,8 @@ def test_whatever_changes_the_measurement_has_numbers_of_its_own(bench):
             assert identity_with(replace(acquisition, **change)) != before, field.name
     for field in fields(acquisition.sampling):
         change = replace(acquisition.sampling, **{field.name: others[field.name]})
+        if change.measured:  # each sample has its own
+            change = replace(change, given=others["given"] * len(bench.cine.images))
         assert identity_with(replace(acquisition, sampling=change)) != before, field.name
 
 

@@ -1,12 +1,16 @@
 import copy
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import STAGES, UNET, randomised
+from helpers import CASCADE, STAGES, UNET, randomised
 
 from model import MODELS, architecture_settings, build_model, run_stages
-from training.cuda_graph import captured
+from train import train
+from training.cuda_graph import captured, gradients_agree
+from training.run import Run
+from util.settings import defaults_of
 
 
 def graphed_as_cuda_does(module, inputs):
@@ -52,3 +56,79 @@ def test_gradients_of_several_replayed_passes_add_up(monkeypatch, model):
             run(aliased, mask)[-1].abs().square().mean().backward()
     for (name, ours), theirs in zip(network.named_parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, msg=name)
+
+
+def without_gradients(module, inputs):
+    """A recording that is wrong: it leaves the gradients as they are, zero."""
+    return lambda *given: tuple(image.detach() * zero(module) for image in module(*given))
+
+
+def zero(module):
+    """1, with a gradient of 0 for every parameter."""
+    return 1 + sum((0 * parameter).sum() for parameter in module.parameters())
+
+
+def failing(module, inputs):
+    raise RuntimeError("CUDA error: operation not permitted\nCompile with ...")
+
+
+@pytest.mark.parametrize("model", ["cascade", "unet_resnet"])
+def test_a_recording_is_compared_with_a_plain_step(monkeypatch, model):
+    given = UNET | STAGES | {"init_features": 2, "features": 4, "start": "kt_sparse"}
+    architecture = {name: given[name] for name in architecture_settings(model)}
+    network, shape = randomised(build_model(model, **architecture)), (1, 8, 32, 32)
+    before = copy.deepcopy(network.state_dict())
+    for recording, right in ((graphed_as_cuda_does, True), (without_gradients, False)):
+        monkeypatch.setattr(torch.cuda, "make_graphed_callables", recording)
+        for start in (None, torch.zeros(shape)):
+            forward = captured(network, shape, "float32", False, torch.device("cpu"), start)
+            where = torch.device("cpu")
+            assert gradients_agree(forward, network, shape, "float32", where, start) is right
+    assert all(parameter.grad is None for parameter in network.parameters())
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize(
+    ("recording", "reason"),
+    [
+        (graphed_as_cuda_does, None),
+        (without_gradients, "its gradients are not those of plain steps"),
+        (failing, "CUDA error: operation not permitted"),
+    ],
+)
+def test_a_recording_that_is_wrong_or_fails_is_not_used(
+    tmp_path, tiny_npz, monkeypatch, capsys, recording, reason
+):
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", recording)
+    monkeypatch.setattr(Run, "records_steps", True)
+    settings = CASCADE | {"data": tiny_npz, "num_epochs": 1, "batch_size": 1}
+    recorded = train(tmp_path / "recorded", **settings)
+    notice = "NOTICE: training steps are not recorded as a CUDA graph: "
+    assert (notice + str(reason) in capsys.readouterr().out) is (reason is not None)
+    monkeypatch.setattr(Run, "records_steps", False)
+    assert recorded == train(tmp_path / "plain", **settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "recorded"),
+    [
+        ({}, True),
+        ({"cuda_graph": False}, False),
+        ({"gradient_checkpointing": True}, False),
+        ({"compile": True}, False),
+        ({"coils": 3}, False),
+        ({"start": "patch", "mask_pool": 0}, False),
+        ({"start": "patch", "mask_pool": 2}, True),
+        ({"model": "unet_resnet"}, False),
+        ({"model": "unet_resnet", "cuda_graph": True}, True),
+    ],
+)
+def test_small_networks_are_recorded_on_one_gpu(changes, recorded):
+    cine = SimpleNamespace(n_coils=None)
+    for device, expected in (("cuda", recorded), ("cpu", False), ("mps", False)):
+        settings = SimpleNamespace(**defaults_of(train) | {"model": "cascade", "mask_pool": 0})
+        settings.start = "kt_sparse"
+        vars(settings).update(changes)
+        run = Run(None, settings, torch.device(device), cine, {})  # type: ignore[arg-type]
+        assert run.records_steps is expected

@@ -1,27 +1,31 @@
 """Training on undersampled k-space alone."""
 
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from helpers import CASCADE, TINY, make_images, quality_of, random_complex, sampling
+from helpers import CASCADE, ROOT, TINY, load, make_images, quality_of, random_complex, sampling
 
 from CS_mask import evaluation_masks, hermitian_mirror
 from data.augmentation import MOVES, Moves
 from dataset import Cine
+from evaluation.held_out import batch_error, held_out_psnr
 from methods.held_out import Hiding, hidden_error
 from metrics import psnr
-from physics.fourier import undersample
+from physics.fourier import fftc, undersample
 from train import train
 from training import checkpoint as ckpt
-from training.hidden_lines import HiddenLines, batch_error, held_out_batches, held_out_psnr
-from training.loading import validation_batches
+from training.hidden_lines import HiddenLines
+from training.loading import held_out_validation
 from training.run import Run
 from training.run_folder import read_history
 from util.errors import InputError, Interrupted
 from util.settings import defaults_of
 
+PLACES = ((-1, -1), (1, -1), (0, 1))
 SELF = {"supervision": "self", "loss": "mse"}
 SETTINGS = defaults_of(train) | SELF | {
     "acc": 4, "sample_n": 4, "batch_size": 2, "num_epochs": 1, "mask_pool": 2, "real_image": False,
@@ -108,7 +112,7 @@ def test_lines_are_hidden_anew_but_for_those_of_a_pool():
 def test_held_out_lines_tell_the_error_of_what_is_missing():
     images = torch.from_numpy(make_images()).to(torch.complex64)
     given = run(images)
-    batches = held_out_batches(given, validation_batches(given))
+    batches = held_out_validation(given)
     assert [batch.samples for batch in batches] == [[6], [7], [8]]
     by_lines = held_out_psnr(lambda aliased, mask: aliased, batches)
     for batch, told in zip(batches, by_lines, strict=True):
@@ -127,7 +131,7 @@ def test_training_without_truth_learns_and_is_chosen_by_held_out_lines(tmp_path,
     best = ckpt.load_checkpoint(tmp_path / "run" / ckpt.BEST)
     assert best["scores"]["held_out"] == best["best_psnr"] == pytest.approx(max(held_out))
     text = (tmp_path / "run" / "output.txt").read_text()
-    assert "chosen by held-out lines of the validation part" in " ".join(text.split())
+    assert "chosen by held-out lines in validation" in " ".join(text.split())
     assert "validation/held_out" in text
     with pytest.raises(Interrupted):
         train(tmp_path / "broken", **given, max_steps=4)
@@ -153,3 +157,75 @@ def test_coils_train_without_truth(tmp_path, tiny_npz):
     changed = {"coils": 3, "noise": 0.01, "num_epochs": 1, "supervision": "self"}
     train(tmp_path / "run", data=tiny_npz, **CASCADE | {"loss": "mse"} | changed)
     assert read_history(tmp_path / "run")[0]["validation/held_out"] > 0
+
+
+def kspace_of(n_coils: int, undersampled: bool = True) -> np.ndarray:
+    """K-space (9, 8, C, 32, 36), with noise; undersampled, each sample with its own lines."""
+    images = torch.from_numpy(make_images()).to(torch.complex64)
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 32), torch.linspace(-1, 1, 36), indexing="ij")
+    coils = torch.stack(
+        [torch.exp(-((y - a) ** 2 + (x - b) ** 2) + 1j * (a * x + b * y)) for a, b in PLACES]
+    )[:n_coils]
+    kspace = fftc(images[:, :, None] * coils)
+    kspace += 0.003 * random_complex(*kspace.shape)
+    if undersampled:
+        masks = evaluation_masks(range(9), (8, 32), sampling(3, 6), 0)  # (9, 8, 32, 1)
+        kspace *= torch.from_numpy(masks)[:, :, None]
+    return kspace.numpy().astype(np.complex64)
+
+
+@pytest.mark.parametrize("n_coils", [1, 3])
+def test_undersampled_kspace_is_trained_on_and_scored_by_held_out_lines(tmp_path, n_coils):
+    kspace = kspace_of(n_coils)
+    np.savez(tmp_path / "scans.npz", kspace=kspace)
+    given = CASCADE | {
+        "data": str(tmp_path / "scans.npz"), "loss": "mse", "num_epochs": 2, "num_pictures": 1,
+        "baselines": ("zero_filled", "view_sharing", "patch_low_rank"),
+    }  # fmt: skip
+    del given["acc"], given["sample_n"]
+    with pytest.raises(InputError, match="without a ground truth: give --supervision self"):
+        train(tmp_path / "refused", **given)
+    given["supervision"] = "self"
+    with pytest.raises(InputError, match="--noise is for fully sampled data, leave it out"):
+        train(tmp_path / "refused", **given, noise=0.01)
+    means = train(tmp_path / "run", **given)
+    assert means.keys() == {"cascade", "zero_filled", "view_sharing", "patch_low_rank"}
+    assert all(scores.keys() == {"held_out"} for scores in means.values())
+    assert means["view_sharing"]["held_out"] > means["zero_filled"]["held_out"] + 3
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        assert file.readline().strip() == "sample,pattern,acc,method,held_out"
+    text = " ".join((tmp_path / "run" / "output.txt").read_text().split())
+    assert "PSNR (dB)" not in text
+    for part in (
+        "undersampled, without a ground truth; sensitivity maps",
+        "all samples have the lines that were measured of them",
+        "mean held-out score of 3 test samples in dB",
+        "There is no ground truth: the score tells",
+        "held-out score (dB) (held_out): -10 log10 of the mean squared error, in dB",
+    ):
+        assert part in text, part
+    with np.load(tmp_path / "run" / "reconstructions.npz") as arrays:
+        assert arrays.keys() == {"index", "mask", "maps", "aliased", "reconstruction"}
+        for i, sample in enumerate(arrays["index"]):
+            assert np.array_equal(arrays["mask"][i], kspace[sample].any(axis=(1, 3)))
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "held-out score" in page
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"heart", "cine.gif", "reconstruction", "curves.png"} <= names
+    assert not {"error", "full_sampling", "profiles"} & names
+    with pytest.raises(Interrupted):
+        train(tmp_path / "broken", **given, max_steps=3)
+    assert train(tmp_path / "broken", resume=True) == means
+    tables = subprocess.run(
+        [sys.executable, ROOT / "tables.py", tmp_path / "run"], capture_output=True, text=True
+    )
+    assert tables.returncode == 0, tables.stderr
+    assert "held-out score (dB)" in tables.stdout
+
+
+def test_full_and_undersampled_samples_do_not_mix(tmp_path):
+    kspace = kspace_of(2)
+    kspace[4] = kspace_of(2, undersampled=False)[4]
+    np.savez(tmp_path / "scans.npz", kspace=kspace)
+    with pytest.raises(InputError, match="sample 4 is fully sampled, and those before are under"):
+        load(tmp_path / "scans.npz")

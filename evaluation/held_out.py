@@ -1,0 +1,63 @@
+"""How well a method predicts measured lines that are held out: a score without the truth.
+
+A share of the lines outside the centre is held out of each sample, the same for all methods; see
+`methods/held_out.py`.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from data.batches import Batch
+from methods.held_out import hidden_error, hold_out, line_weights, of_coils
+from physics.fourier import undersample
+from physics.sense import seen_by
+from util.random_streams import Stream, generator
+
+LEAST_ERROR = 1e-12  # of what is predicted exactly: 120 dB
+
+
+def with_hidden_lines(batch: Batch, seen: Tensor, weight: Tensor) -> Batch:
+    """Measured samples without some of their lines, which are the target; the truth is left out.
+
+    `seen`: the other lines, (B, T, Y, 1). `weight`: of the error of each hidden line, 0 elsewhere.
+    """
+    given = undersample(batch.aliased, of_coils(seen, batch.maps))
+    return dataclasses.replace(
+        batch, image=batch.aliased, mask=seen, aliased=given, hidden=weight, start=None
+    )
+
+
+def with_held_out(batch: Batch, real_image: bool, data_seed: int) -> list[Batch]:
+    """Each sample of a batch with a share of its lines held out, the same in every call.
+
+    Their weights are such that the error is that of a mean line, per pixel.
+    """
+    held = []
+    for i, sample in enumerate(batch.samples):
+        one, rng = batch.sample(i), generator(Stream.HIDDEN, data_seed, sample)
+        lines = hold_out(one.aliased, one.mask, one.maps, real_image, rng)
+        weight = lines.lines * line_weights(lines.often)
+        weight = weight * (weight.numel() / weight.sum().clamp(min=1e-9))
+        held.append(with_hidden_lines(one, lines.seen, weight))
+    return held
+
+
+def batch_error(images: Tensor, batch: Batch) -> Tensor:
+    """The weighted error of the hidden lines of a batch, (B,), in reconstructions (B, T, Y, X)."""
+    assert batch.hidden is not None
+    weight = of_coils(batch.hidden, batch.maps)
+    return hidden_error(seen_by(images, batch.maps), batch.truth, weight)
+
+
+@torch.no_grad()
+def held_out_psnr(method: Callable[..., Tensor], batches: Iterable[Batch]) -> list[float]:
+    """-10 log10 of the error of the held-out lines of each sample, in dB (`metrics.HELD_OUT`)."""
+    errors = []
+    for batch in batches:
+        start = {} if batch.start is None else {"start": batch.start}
+        errors += batch_error(method(*batch.measured, **start), batch).tolist()
+    return [-10 * math.log10(max(error, LEAST_ERROR)) for error in errors]
