@@ -94,7 +94,7 @@ def train(
     partial_fourier: float | tuple[float, ...] = 1.0,  # share of k-space with lines, or several
     mask_pool: int | None = None,  # masks of a sample; 0: new ones; None: 4 for the patch start
     # -- model
-    model: str = "unet_resnet",  # 'unet', 'unet_resnet', 'cnn3d' or 'cascade' (the best)
+    model: str = "unet_resnet",  # a network, such as 'cascade' (the best): docs/settings.md
     in_channels: int = 20,  # frames of the input; not given: those of the data
     out_channels: int = 20,  # frames of the output, the same number
     init_features: int = 64,  # channels at full resolution, doubled per level
@@ -104,8 +104,8 @@ def train(
     start: str | None = None,  # corrected image, such as 'patch'; None: zero_filled, cascade: patch
     branches: str = "separate",  # U-Nets of the two parts: 'separate', 'shared' or 'stacked'
     attention: bool = False,  # channel and spatial attention at the bottom
-    stages: int = 4,  # number of stages
-    features: int = 16,  # channels of a stage at its highest resolution
+    stages: int | None = None,  # number of stages; None: the network's own
+    features: int | None = None,  # channels at the highest resolution; None: the network's own
     dc_weight: float | None = None,  # weight of noisy measured lines; None: kept exactly
     learn_dc_weight: bool = False,  # train dc_weight, one for each stage
     real_image: bool | None = None,  # assume real-valued images; None: if the data allow it
