@@ -105,7 +105,7 @@ def train(
     branches: str = "separate",  # U-Nets of the two parts: 'separate', 'shared' or 'stacked'
     attention: bool = False,  # channel and spatial attention at the bottom
     stages: int | None = None,  # number of stages; None: the network's own
-    features: int | None = None,  # channels at the highest resolution; None: the network's own
+    features: int | None = None,  # channels of a stage; None: the network's own
     dc_weight: float | None = None,  # weight of noisy measured lines; None: kept exactly
     learn_dc_weight: bool = False,  # train dc_weight, one for each stage
     real_image: bool | None = None,  # assume real-valued images; None: if the data allow it

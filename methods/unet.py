@@ -13,6 +13,7 @@ References:
     Image Process 26:4509-4522, 2017 (a residual U-Net).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -88,7 +89,7 @@ class UNet(nn.Module):
         batch_norm: bool,
         attention: bool = False,
         dims: int = 2,
-        block: type[nn.Sequential] = ConvBlock,
+        block: Callable[..., nn.Module] = ConvBlock,
     ):
         super().__init__()
         widths = [init_features * 2**level for level in range(LEVELS + 1)]  # 64, ..., 1024

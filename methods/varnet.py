@@ -27,6 +27,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from methods.baselines import Measured
 from methods.layers import set_zero
@@ -35,6 +36,16 @@ from methods.unrolled import Unrolled
 
 SLOPE = 0.2  # of leaky ReLU
 LEAST_SCALE = 1e-3  # of the peak
+
+
+class OverFrames(nn.Conv3d):
+    """A convolution over the frames of (B, C, T, Y, X), which wrap around; computed in two
+    dimensions, where it is several times as fast on CPUs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        wrapped = torch.cat((x[:, :, -1:], x, x[:, :, :1]), dim=2)  # (B, C, T + 2, Y, X)
+        y = F.conv2d(wrapped.flatten(3), self.weight.squeeze(-1))  # (B, C, T, Y X)
+        return y.unflatten(3, x.shape[3:])
 
 
 class SeriesBlock(nn.Sequential):
@@ -48,13 +59,10 @@ class SeriesBlock(nn.Sequential):
         for channels in (in_channels, out_channels):
             layers += [
                 nn.Conv3d(channels, out_channels, (1, 3, 3), padding=(0, 1, 1), bias=False),
-                nn.Conv3d(
-                    out_channels, out_channels, (3, 1, 1),
-                    padding=(1, 0, 0), padding_mode="circular", bias=False,
-                ),
+                OverFrames(out_channels, out_channels, (3, 1, 1), bias=False),
                 nn.InstanceNorm3d(out_channels),
                 nn.LeakyReLU(SLOPE, inplace=True),
-            ]  # fmt: skip
+            ]
         super().__init__(*layers)
 
 

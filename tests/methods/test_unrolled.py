@@ -1,15 +1,16 @@
 """The field's networks: `dc_cnn`, `crnn`, `varnet` and `modl`."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
-from helpers import TINY, make_images, random_complex, randomised, sampling
+from helpers import TINY, make_images, random_complex, randomised, report_of, sampling
 
 from CS_mask import evaluation_masks
 from methods.crnn import CRNN
-from methods.dc_cnn import DCCNN, shared_lines
-from methods.modl import MoDL
-from methods.start import KT_SPARSE, ZERO_FILLED, initial_images
+from methods.dc_cnn import shared_lines
+from methods.start import KT_SPARSE, ZERO_FILLED, ignores_prior, initial_images
 from methods.unrolled import Unrolled
 from methods.varnet import VarNet
 from metrics import psnr
@@ -19,6 +20,7 @@ from physics.consistency import DataConsistency
 from physics.fourier import fftc, undersample
 from physics.sense import CoilConsistency
 from train import train
+from training.checkpoint import load_network
 from util.errors import InputError
 
 NETWORKS = [name for name, network in MODELS.items() if issubclass(network, Unrolled)]
@@ -80,7 +82,7 @@ def test_parameters_and_arithmetic_are_those_of_the_papers():
     assert costs["modl"].macs == 10 * 27 * pixels * (2 * 64 + 3 * 64**2 + 64 * 2)
 
     widths = [18 * 2**level for level in range(5)]
-    pairs = [(2, 18), *zip(widths, widths[1:], strict=False)]
+    pairs = [(2, 18), *itertools.pairwise(widths)]
     pairs += [(2 * width, width) for width in widths[:-1]]
     frames = sum(9 * (before + after) * after for before, after in pairs)
     up = sum(4 * 2 * width * width for width in widths[:-1])
@@ -176,31 +178,30 @@ def test_the_physics_stays_in_single_precision(model):
         torch.testing.assert_close(lines, fftc(target, axes=(-2,)) * mask, atol=1e-4, rtol=1e-4)
 
 
-OVERFIT = {  # learning rate and steps
-    "dc_cnn": (3e-3, 150),
-    "crnn": (3e-3, 150),
-    "varnet": (3e-3, 150),
-    "modl": (3e-3, 150),
-}
-
-
-@pytest.mark.parametrize("model", NETWORKS)
-def test_one_sample_is_learnt_above_45_db(model):
+@pytest.mark.parametrize(
+    ("model", "steps"), [("dc_cnn", 110), ("crnn", 50), ("varnet", 30), ("modl", 60)]
+)
+def test_one_sample_is_learnt_above_45_db(model, steps):
+    """A beating disc with a phase, under two masks: CPUs are slow on batches of one."""
+    y, x = torch.meshgrid(*2 * [torch.linspace(-1, 1, 32)], indexing="ij")
+    radius = 0.5 + 0.1 * torch.linspace(0, 2 * torch.pi, 7)[:6, None, None].cos()
+    heart = torch.sigmoid(15 * (radius - torch.hypot(x, 1.3 * y - 0.1)))
+    body = torch.sigmoid(15 * (0.9 - torch.hypot(x, y)))
+    target = ((0.7 * heart + 0.2 * body) * torch.exp(1j * x)).expand(2, -1, -1, -1)
+    mask = torch.from_numpy(evaluation_masks([0, 1], (6, 32), sampling(2), data_seed=0))
+    aliased = undersample(target, mask)
     torch.manual_seed(0)
-    target, mask, aliased = measured(ny=32, nx=32)
     network = build_model(model, **architecture(model, features=16))
-    rate, steps = OVERFIT[model]
-    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
-    before = psnr(aliased.abs(), target.abs()).item()
+    optimizer = torch.optim.Adam(network.parameters())
     for n in range(steps):
-        optimizer.param_groups[0]["lr"] = rate * (1 - n / steps)
+        optimizer.param_groups[0]["lr"] = 3e-3 * (1 - n / steps)
         optimizer.zero_grad()
         (network(aliased, mask) - target).abs().square().mean().backward()
         optimizer.step()
     with torch.no_grad():
-        after = psnr(network(aliased, mask).abs(), target.abs()).item()
-    assert before < 30
-    assert after > 45
+        images = network(aliased, mask)
+    assert psnr(aliased.abs(), target.abs()).max() < 36
+    assert psnr(images.abs(), target.abs()).min() > 45
 
 
 def test_shared_lines_are_the_mean_over_the_frames_that_measured_them():
@@ -286,7 +287,7 @@ def test_solution_of_modl_is_the_minimum(n_coils):
     assert gradient.abs().max() < 1e-3
 
 
-def test_implicit_gradient_of_the_solver_is_that_of_its_iterations(monkeypatch):
+def test_implicit_gradient_of_the_solver_is_that_of_a_long_one():
     target, mask, _ = measured(n_frames=2, ny=16, nx=4)
     maps = maps_of(3, 16, 4)
     lines = CoilConsistency(undersample(expand(target, maps), mask[:, :, None]), mask, maps)
@@ -305,33 +306,37 @@ def test_implicit_gradient_of_the_solver_is_that_of_its_iterations(monkeypatch):
 
 
 def test_modl_shares_one_network_and_crnn_one_iteration():
-    for network, parameters in ((MoDL, 2), (CRNN, 0)):
-        more = {"batch_norm": False} if network is MoDL else {}
-        two, four = (
-            sum(
-                p.numel()
-                for p in network(n, 8, real_image=True, start=ZERO_FILLED, **more).parameters()
-            )
-            for n in (2, 4)
-        )
-        assert two == four
-    two, four = (
-        sum(p.numel() for p in DCCNN(n, 8, True, ZERO_FILLED).parameters()) for n in (2, 4)
-    )
-    assert four == 2 * two
+    def count(model, stages):
+        network = build_model(model, **architecture(model, stages=stages))
+        return sum(p.numel() for p in network.parameters())
+
+    for model in NETWORKS:
+        times = 1 if model in ("modl", "crnn") else 2
+        assert count(model, 4) == times * count(model, 2)
 
 
 @pytest.mark.parametrize("model", NETWORKS)
-def test_a_run_of_each_with_a_table_by_stage_and_weights_to_go_on_from(model, tmp_path, tiny_npz):
-    settings = TINY | {"model": model, "stages": 2, "features": 4, "num_epochs": 1}
+def test_a_run_of_each_has_a_table_by_stage_and_weights_of_the_network(model, tmp_path, tiny_npz):
+    settings = TINY | {"model": model, "stages": 2, "features": 2, "num_epochs": 1}
     settings |= {"weight_decay": 0.0, "strip": 16, "baselines": ("zero_filled",)}
     returned = train(tmp_path / "run", data=tiny_npz, **settings)
     assert returned[model]["psnr"] > returned["zero_filled"]["psnr"] - 0.5
-    text = (tmp_path / "run" / "output.txt").read_text()
+    text = report_of(tmp_path / "run")
     assert "Stages" in text
-    weights = str(tmp_path / "run" / "checkpoint_best.pt")
-    again = TINY | {"num_epochs": 0, "initial_weights": weights, "baselines": ("zero_filled",)}
-    assert train(tmp_path / "again", data=tiny_npz, **again)[model] == returned[model]
+    assert "strips of 16 columns" in text
+    assert "zero-filled image, as the reference's" not in text
+    network = load_network(tmp_path / "run" / "checkpoint_best.pt")
+    assert network.real_image
+    assert (network.start, network.n_stages) == (ZERO_FILLED, 2)
+    _, mask, aliased = measured(phase=False)
+    assert network(aliased, mask).dtype == torch.float32
+
+
+def test_weights_say_whether_they_assume_real_images():
+    of_model = {"start": ZERO_FILLED, "real_image": True}
+    assert not ignores_prior(of_model)
+    assert ignores_prior(of_model | {"data_consistency": True})
+    assert not ignores_prior(of_model | {"data_consistency": True, "start": KT_SPARSE})
 
 
 def test_a_single_frame_is_refused_by_a_recurrent_network(tmp_path):
