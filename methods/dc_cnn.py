@@ -71,7 +71,7 @@ def shared_lines(measured: Measured, farthest: int) -> Shared:
     total, count = lines, known.float()
     n_frames, seen, shared = lines.shape[1], {0}, []
     for distance in range(1, farthest + 1):
-        for shift in {distance % n_frames, -distance % n_frames} - seen:
+        for shift in sorted({distance % n_frames, -distance % n_frames} - seen):
             seen.add(shift)
             total = total + lines.roll(shift, dims=1)
             count = count + known.float().roll(shift, dims=1)

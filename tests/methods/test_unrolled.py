@@ -18,9 +18,10 @@ from model import MODELS, architecture_settings, build_model, count_cost, own_se
 from physics.coils import expand
 from physics.consistency import DataConsistency
 from physics.fourier import fftc, undersample
-from physics.sense import CoilConsistency
+from physics.sense import CoilConsistency, measurement_of
 from train import train
 from training.checkpoint import load_network
+from training.optimisation import make_optimizer
 from util.errors import InputError
 
 NETWORKS = [name for name, network in MODELS.items() if issubclass(network, Unrolled)]
@@ -227,6 +228,25 @@ def test_shared_lines_are_the_mean_over_the_frames_that_measured_them():
     assert not known[0, :, [k for k in range(5) if k not in (first, second)]].any()
 
 
+@pytest.mark.parametrize("n_coils", [None, 3])
+def test_the_physics_of_a_strip_is_that_of_the_whole_image(n_coils):
+    target, mask, aliased = measured()
+    given, strip = [aliased, mask], slice(5, 13)
+    if n_coils:
+        maps = maps_of(n_coils, 32, 24)
+        given = [undersample(expand(target, maps), mask[:, :, None]), mask, maps]
+    cut = [x if x is mask else x[..., strip] for x in given]
+    whole, part = measurement_of(*given), measurement_of(*cut)
+    images, weight = random_complex(1, 6, 32, 24), torch.tensor(20.0)
+    solved = whole.solve(images, weight, 5)[..., strip]
+    torch.testing.assert_close(part.solve(images[..., strip], weight, 5), solved)
+    for (lines, known), (of_strip, known_of_strip) in zip(
+        shared_lines(whole, 5), shared_lines(part, 5), strict=True
+    ):
+        torch.testing.assert_close(of_strip, lines[..., strip])
+        assert torch.equal(known_of_strip, known)
+
+
 def test_the_views_of_a_static_image_are_the_image_where_lines_are_known():
     target, mask, _ = measured()
     still = target[:, :1].expand_as(target)
@@ -263,6 +283,14 @@ def test_step_of_varnet_is_that_of_the_gradient():
         start = random_complex(1, 6, 32, 24)
         moved = lines.descend(start, torch.zeros_like(start), 0.3)
         torch.testing.assert_close(network(aliased, mask, maps, start), moved)
+
+
+def test_l2_penalty_leaves_the_weights_of_the_physics_alone():
+    for model, name in (("modl", "log_weight"), ("varnet", "step")):
+        network = build_model(model, **architecture(model))
+        penalised, free = make_optimizer(network, 1e-3, 0.1).param_groups
+        assert (penalised["weight_decay"], free["weight_decay"]) == (0.1, 0)
+        assert [id(p) for p in free["params"]] == [id(getattr(network, name))]
 
 
 def test_regulariser_of_varnet_scales_with_its_images():
