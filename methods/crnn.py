@@ -8,8 +8,7 @@ All are 3 x 3 convolutions of frames, with ReLU. Data consistency is exact for o
 it is a gradient step (see `physics/sense.py`). Hidden states start at zero, also those before the
 first and after the last frame.
 
-The equations of the paper, and the code that its authors published, give 297,794 parameters for two
-channels, as here; the paper's table has 262,020.
+The layers of the authors' published code have 297,794 parameters for two channels, as here.
 
 Reference: C. Qin et al., "Convolutional recurrent neural networks for dynamic MR image
 reconstruction", IEEE Trans Med Imaging 38:280-290, 2019.
