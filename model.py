@@ -17,25 +17,34 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from methods.cascade import Cascade
+from methods.crnn import CRNN
+from methods.dc_cnn import DCCNN
+from methods.modl import MoDL
 from methods.refiner import UNetResNet
 from methods.start import ZERO_FILLED
 from methods.unet import DualUNet, UNet3D
+from methods.varnet import VarNet
 
 # To add a network, add its class here. The arguments of the class must be settings of train(). A
-# class may have OWN, its own values of the settings in NEUTRAL; `by_stage`, a method that
-# returns the images after each of its stages; and parts with `gradient_checkpointing` or
-# `can_compile`, real-valued modules that torch.compile may take.
+# class may have OWN, its own values of the settings in NEUTRAL; LEAST_FRAMES, if one is too few;
+# `by_stage`, a method that returns the images after each of its stages; and parts with
+# `gradient_checkpointing` or `can_compile`, real-valued modules that torch.compile may take.
 MODELS: dict[str, type[nn.Module]] = {
     "unet": DualUNet,
     "unet_resnet": UNetResNet,
     "cnn3d": UNet3D,
     "cascade": Cascade,
+    "dc_cnn": DCCNN,
+    "crnn": CRNN,
+    "varnet": VarNet,
+    "modl": MoDL,
 }
 
 
 # values of settings that are not given, unless the network has its own
 NEUTRAL: dict[str, Any] = {
-    "start": ZERO_FILLED, "strip": 0, "clip_gradient": 0.0, "ema": 0.0, "stage_loss": 0.0
+    "start": ZERO_FILLED, "strip": 0, "clip_gradient": 0.0, "ema": 0.0, "stage_loss": 0.0,
+    "stages": 4, "features": 16, "cuda_graph": False,
 }  # fmt: skip
 
 

@@ -94,7 +94,7 @@ def train(
     partial_fourier: float | tuple[float, ...] = 1.0,  # share of k-space with lines, or several
     mask_pool: int | None = None,  # masks of a sample; 0: new ones; None: 4 for the patch start
     # -- model
-    model: str = "unet_resnet",  # 'unet', 'unet_resnet', 'cnn3d' or 'cascade' (the best)
+    model: str = "unet_resnet",  # a network, such as 'cascade' (the best): docs/settings.md
     in_channels: int = 20,  # frames of the input; not given: those of the data
     out_channels: int = 20,  # frames of the output, the same number
     init_features: int = 64,  # channels at full resolution, doubled per level
@@ -104,8 +104,8 @@ def train(
     start: str | None = None,  # corrected image, such as 'patch'; None: zero_filled, cascade: patch
     branches: str = "separate",  # U-Nets of the two parts: 'separate', 'shared' or 'stacked'
     attention: bool = False,  # channel and spatial attention at the bottom
-    stages: int = 4,  # number of stages
-    features: int = 16,  # channels of a stage at its highest resolution
+    stages: int | None = None,  # number of stages; None: the network's own
+    features: int | None = None,  # channels of a stage; None: the network's own
     dc_weight: float | None = None,  # weight of noisy measured lines; None: kept exactly
     learn_dc_weight: bool = False,  # train dc_weight, one for each stage
     real_image: bool | None = None,  # assume real-valued images; None: if the data allow it
@@ -129,7 +129,7 @@ def train(
     strip: int | None = None,  # columns of a training strip; 0: whole images; None: network's own
     precision: str | None = None,  # of the networks: 'float32' or 'bfloat16'; None: the faster here
     compile: bool = False,  # compile U-Nets and refiners before the first step
-    cuda_graph: bool | None = None,  # on a GPU: launch each step at once; None: of small networks
+    cuda_graph: bool | None = None,  # on a GPU: launch each step at once; None: the network's own
     gradient_checkpointing: bool = False,  # recompute activations in the backward pass
     seed: int = 0,  # seed of weights, dropout, order, training masks and augmentation
     device: str | None = None,  # 'cpu', 'cuda', 'cuda:1', 'mps'; None: the best available
@@ -261,7 +261,7 @@ def prepare(
             "there is nothing to score: --num-epochs is 0, no --initial-weights are given, and"
             f" --baselines is {s.baselines}; name some, or leave it out for all that apply"
         )
-    if s.cuda_graph and not run.records_steps:
+    if "cuda_graph" in explicit.get() and s.cuda_graph and not run.records_steps:
         reason = "; it is for one GPU and one coil, with --start patch for a --mask-pool"
         where = f"{device}{reason if device.type == 'cuda' else ''}"
         say(f"NOTICE: --cuda-graph does nothing on {where}")

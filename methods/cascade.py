@@ -123,6 +123,7 @@ class Cascade(nn.Module):
         "clip_gradient": 0.001,
         "ema": 0.999,
         "stage_loss": 0.1,
+        "cuda_graph": True,  # a step is thousands of short kernels
     }
 
     def __init__(

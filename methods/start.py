@@ -7,6 +7,9 @@ training-free methods of these names (see `methods/baselines.py`), k-t sparse wi
 training makes it once and gives it to them (`training/loading.py`).
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -22,6 +25,12 @@ STARTS = (ZERO_FILLED, VIEW_SHARING, KT_SPARSE, PATCH)
 KT_THRESHOLD, KT_FALL, KT_STEPS = 0.02, 0.25, 6  # of the k-t sparse start
 OF_PATCH = {"first": 0.05, "last": 0.0025, "ratio": 1.4, "n_steps": 100, "exact": 1}
 MAGNITUDE_EPSILON = 1e-12  # (1e-6 of the peak)^2: a finite gradient if both parts are zero
+
+
+def ignores_prior(architecture: Mapping[str, Any]) -> bool:
+    """Whether a network of these settings never assumes real-valued images: a U-Net that corrects
+    the zero-filled image."""
+    return architecture.get("start") == ZERO_FILLED and "data_consistency" in architecture
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ References:
     Image Process 26:4509-4522, 2017 (a residual U-Net).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -73,7 +74,7 @@ class UNet(nn.Module):
 
     `init_features` channels at full resolution, doubled at each of the four 2x2 poolings. With
     `dims` 3, (B, in_channels, T, Y, X) to the same with out_channels: convolutions over frames
-    too, pooling in space only.
+    too, pooling in space only. `block`: a class with the arguments of `ConvBlock`.
     """
 
     gradient_checkpointing = False
@@ -88,6 +89,7 @@ class UNet(nn.Module):
         batch_norm: bool,
         attention: bool = False,
         dims: int = 2,
+        block: Callable[..., nn.Module] = ConvBlock,
     ):
         super().__init__()
         widths = [init_features * 2**level for level in range(LEVELS + 1)]  # 64, ..., 1024
@@ -96,18 +98,17 @@ class UNet(nn.Module):
         )
         pool: Any = (1, 2, 2)[3 - dims :]
         self.encoder = nn.ModuleList(
-            ConvBlock(before, after, dropout, batch_norm, dims)
+            block(before, after, dropout, batch_norm, dims)
             for before, after in zip([in_channels, *widths[:-2]], widths[:-1], strict=True)
         )
-        self.bottom = ConvBlock(widths[-2], widths[-1], dropout, batch_norm, dims)
+        self.bottom = block(widths[-2], widths[-1], dropout, batch_norm, dims)
         self.attention = Attention(widths[-1]) if attention else nn.Identity()
         self.up = nn.ModuleList(
             transposed(2 * width, width, kernel_size=pool, stride=pool)
             for width in reversed(widths[:-1])
         )
         self.decoder = nn.ModuleList(
-            ConvBlock(2 * width, width, dropout, batch_norm, dims)
-            for width in reversed(widths[:-1])
+            block(2 * width, width, dropout, batch_norm, dims) for width in reversed(widths[:-1])
         )
         self.head = conv(init_features, out_channels, kernel_size=1)
 

@@ -65,6 +65,11 @@ class DataConsistency:
         combined = self.lines if weight is None else (lines + weight * self.lines) / (1 + weight)
         return self.inverse(torch.where(self.known, combined, lines))
 
+    def solve(self, images: Tensor, weight: Tensor, n_steps: int) -> Tensor:
+        """`argmin_m weight |A m - y|^2 + |m - z|^2` for images z (B, T, Y, X), differentiable in z
+        and the weight; in closed form. `n_steps`: of `CoilConsistency.solve`."""
+        return self.enforce(images, weight)
+
     def descend(self, images: Tensor, gradient: Tensor, step: float) -> Tensor:
         """A step along the negative gradient of another term, then the projection."""
         return self.enforce(images - step * gradient)

@@ -127,13 +127,24 @@ class CoilConsistency:
             torch.sum(coils, dim=2, out=result[:, frames])
         return result
 
-    def proximal(self, images: Tensor, weight: float, n_steps: int = CG_STEPS) -> Tensor:
+    def proximal(self, images: Tensor, weight: float | Tensor, n_steps: int = CG_STEPS) -> Tensor:
         """`argmin_m weight |A m - y|^2 + |m - z|^2` for images z (B, T, Y, X), without gradient, by
         conjugate gradients for `(1 + v A^H A) (m - z) = v A^H (y - A z)`.
 
         Every column has its own step lengths, so that it does not depend on its neighbours.
         """
         residual = weight * (self.zero_filled - self.apply_normal(images))
+        return self._solved(images, residual, weight, n_steps)
+
+    def solve(self, images: Tensor, weight: Tensor, n_steps: int) -> Tensor:
+        """`proximal`, differentiable in the images and the weight, a tensor of one number: the
+        gradient is that of the minimum itself, and so exact if `n_steps` reach it."""
+        return _Solve.apply(in_single(images), weight, self, n_steps)
+
+    def _solved(
+        self, images: Tensor, residual: Tensor, weight: float | Tensor, n_steps: int
+    ) -> Tensor:
+        """The images plus `(1 + v A^H A)^-1` of the residual, by conjugate gradients."""
         direction, energy = residual, _dot(residual, residual)
         for _ in range(n_steps):
             applied = direction + weight * self.apply_normal(direction)
@@ -161,3 +172,27 @@ class _Normal(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return ctx.measured.apply_normal(gradients[0]), None
+
+
+class _Solve(torch.autograd.Function):
+    """`m = (1 + v A^H A)^-1 (z + v A^H y)`. The inverse is its own adjoint: the backward pass is
+    the same solve, of the gradient, and nothing of the iterations is stored (H. Aggarwal et al.,
+    IEEE Trans Med Imaging 38:394-405, 2019)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, images: Tensor, weight: Tensor, measured: CoilConsistency, n_steps: int
+    ) -> Tensor:
+        ctx.measured, ctx.n_steps = measured, n_steps
+        solution = measured.proximal(images, weight, n_steps)
+        ctx.save_for_backward(solution, weight)
+        return solution
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        (solution, weight), measured = ctx.saved_tensors, ctx.measured
+        (gradient,) = gradients
+        zeros = torch.zeros_like(gradient)
+        of_images = measured._solved(zeros, gradient, weight, ctx.n_steps)
+        change = measured.zero_filled - measured.apply_normal(solution)
+        return of_images, _dot(of_images, change).sum(), None, None

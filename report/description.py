@@ -17,7 +17,7 @@ from methods.averaging import average_name
 from methods.baselines import BASELINES
 from methods.calibration import calibrated_name, can_be_calibrated
 from methods.held_out import HELD_OUT
-from methods.start import PATCH, ZERO_FILLED
+from methods.start import PATCH, ignores_prior
 from model import Cost, architecture_settings, count_cost
 from training.checkpoint import FOR_COILS, FOR_COMPLEX, FOR_REAL
 from training.hidden_lines import SHARE
@@ -306,7 +306,7 @@ def model_lines(run: Run, whole: Cost, step: Cost) -> list[str]:
             f"{average_name(name, s.average)}: the mean of its images of {s.average} mirrored"
             " series, mirrored back; validation is without"
         )
-    if run.architecture.get("start") == ZERO_FILLED and not s.initial_weights:
+    if ignores_prior(run.architecture) and not s.initial_weights:
         lines.append(
             "it corrects the zero-filled image, as the reference's network does, and so ends far"
             " below the training-free methods as a rule; --start patch --data-consistency"

@@ -22,6 +22,10 @@ WORDS = {
     "unet": "U-Net",
     "unet_resnet": "U-Net + refiner",
     "cnn3d": "3-D U-Net",
+    "dc_cnn": "DC-CNN",
+    "crnn": "CRNN",
+    "varnet": "VarNet",
+    "modl": "MoDL",
 }  # of the others, the underscores are spaces
 
 

@@ -11,7 +11,7 @@ from CS_mask import Sampling
 from dataset import PHANTOM, PHANTOM_SIZE
 from evaluation.sampling_shift import outside_lines
 from methods.calibration import can_be_calibrated
-from methods.start import ZERO_FILLED
+from methods.start import ignores_prior
 from scan.measurement import Measurement
 from training import checkpoint as ckpt
 from training.run import trained_noise, trained_sampling
@@ -60,8 +60,7 @@ def load_scan_weights(name: str, device: torch.device) -> Weights:
         network=ckpt.network_of(checkpoint, path, device),
         settings=settings,
         sampling=trained_sampling(checkpoint),
-        needs_real=architecture.get("real_image", False)
-        and architecture.get("start") != ZERO_FILLED,
+        needs_real=architecture.get("real_image", False) and not ignores_prior(architecture),
         gives_magnitude=not architecture.get("data_consistency", True),
         start=architecture["start"] if can_be_calibrated(architecture) else None,
         frames=architecture.get("in_channels"),

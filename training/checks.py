@@ -13,14 +13,14 @@ from CS_mask import PATTERNS, Condition, Sampling
 from data.augmentation import AUGMENTATIONS, MOVES
 from data.coils import require_calibration
 from data.split import PARTS
-from dataset import Cine
+from dataset import PHANTOM, Cine
 from evaluation.sampling_shift import mask_figures
 from methods.averaging import AVERAGES
 from methods.baselines import BASELINES
 from methods.calibration import can_be_calibrated
-from methods.start import PATCH, STARTS, ZERO_FILLED
+from methods.start import PATCH, STARTS, ZERO_FILLED, ignores_prior
 from methods.unet import BRANCHES
-from model import MODELS, architecture_settings, own_settings
+from model import MODELS, NEUTRAL, architecture_settings, own_settings
 from training.checkpoint import architecture_of
 from training.losses import LEAST_SIZE, LOSSES, OF_COMPLEX, loss_terms, loss_text
 from training.optimisation import SCHEDULES
@@ -80,7 +80,11 @@ def check_settings(settings: Settings) -> None:
         if settings[name] is not None and not settings[name].strip():
             raise InputError(f"{flag(name)} is empty text: name a file")
     if settings["model"] == "cascade" and settings["start"] == ZERO_FILLED:
-        raise InputError("--start zero_filled is for U-Nets: leave it out for the cascade's own")
+        raise InputError(
+            "--start zero_filled is not for the cascade: leave it out for the cascade's own"
+        )
+    if settings["data"] == PHANTOM:
+        check_frames(settings["model"], settings["in_channels"], "--data phantom")
     for name in ("acc", "noise"):
         found = several(settings[name])
         if len(found) > 2 or found[0] > found[-1]:
@@ -99,6 +103,16 @@ def check_settings(settings: Settings) -> None:
         raise InputError(
             f"--split is {split}, but with --num-epochs {num_epochs} the parts"
             f" {', '.join(needed)} must not be empty: try 4 1 2"
+        )
+
+
+def check_frames(model: str, n_frames: int, source: str) -> None:
+    """Raise InputError if a source has too few frames for the network."""
+    least = getattr(MODELS[model], "LEAST_FRAMES", 1)
+    if n_frames < least:
+        raise InputError(
+            f"--model {model} needs at least {least} frames, but {source} has {n_frames}: choose"
+            " another network, or data with more"
         )
 
 
@@ -197,7 +211,7 @@ def check_world(settings: Settings, world: World) -> None:
 def with_architecture(settings: Settings, checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     """The settings with the model and architecture of the checkpoint that training starts from."""
     architecture = architecture_of(checkpoint, path)
-    if architecture.get("start") == ZERO_FILLED:
+    if ignores_prior(architecture):
         del architecture["real_image"]  # which such a network does not use: the data decide
     elif settings["start"] not in (None, ZERO_FILLED) and "start" in architecture:
         del architecture["start"]  # weights fit every start but that
@@ -218,7 +232,9 @@ def unused_settings(settings: Settings, defaults: Mapping[str, Any]) -> list[str
     of_any = {name for model in MODELS for name in architecture_settings(model)}
     unused = of_any - set(architecture_settings(settings["model"]))
     unused -= {"in_channels", "real_image"}  # which the phantom and the baselines use too
-    changed = sorted(name for name in unused if settings[name] != defaults[name])
+    changed = sorted(
+        name for name in unused if settings[name] not in (defaults[name], NEUTRAL.get(name))
+    )
     model = settings["model"]
     return [f"NOTICE: {flag(name)} does not apply to the model {model}" for name in changed]
 
@@ -299,6 +315,8 @@ def check_against_data(
 ) -> None:
     """Raise InputError if the network, the loss or the masks do not fit the data."""
     n_frames, ny, _ = cine.shape
+    if has_network:
+        check_frames(settings["model"], n_frames, cine.source)
     if settings["num_epochs"]:
         check_supervision(settings)
         check_loss(settings)  # what `real_image` is, the data have told by now

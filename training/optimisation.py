@@ -6,14 +6,15 @@ import torch
 from torch import nn
 
 SCHEDULES = ("cosine", "constant")
-NO_DECAY = "log_weight"  # the name of a parameter without L2 penalty
+NO_DECAY = ("log_weight", "step")  # names of parameters without L2 penalty
 
 
 def make_optimizer(network: nn.Module, peak: float, weight_decay: float) -> torch.optim.Adam:
     """Adam with this learning rate and L2 penalty; the weight of the data consistency, whose
-    logarithm is trained, has no penalty, which would pull it towards 1."""
-    weights = [value for name, value in network.named_parameters() if name != NO_DECAY]
-    others = [value for name, value in network.named_parameters() if name == NO_DECAY]
+    logarithm is trained, and the length of its step have no penalty, which would pull the one
+    towards 1 and the other towards 0."""
+    weights = [value for name, value in network.named_parameters() if name not in NO_DECAY]
+    others = [value for name, value in network.named_parameters() if name in NO_DECAY]
     groups: list[dict] = [{"params": weights}]
     if others:
         groups.append({"params": others, "weight_decay": 0.0})

@@ -60,11 +60,8 @@ class Run:
         """Whether training steps are CUDA graphs, which some parts cannot be in."""
         s = self.settings
         alone = self.device.type == "cuda" and self.world.size == 1
-        simple = not self.n_coils and (s.start != PATCH or self.keeps_starts)
-        wanted = s.cuda_graph
-        if wanted is None:  # networks with stages are thousands of short kernels
-            wanted = "stages" in self.architecture and not (s.gradient_checkpointing or s.compile)
-        return bool(wanted and alone and simple)
+        simple = not (self.n_coils or s.gradient_checkpointing or s.compile)
+        return s.cuda_graph and alone and simple and (s.start != PATCH or self.keeps_starts)
 
     @property
     def by_hidden_lines(self) -> bool:

@@ -22,8 +22,9 @@ TINY = {"precision": "float32", "init_features": 2, "batch_size": 2, "frames": 4
 def test_costs_are_those_of_a_run(model):
     rows = []
     sender = SimpleNamespace(send=rows.append)
-    speed.send_measurements(sender, Setup(model, **TINY), SETTINGS, CPU, seconds=1e-3)
-    changed = {"init_features": 2, "in_channels": 4, "out_channels": 4, "real_image": True}
+    small = {"stages": 2, "features": 8}
+    speed.send_measurements(sender, Setup(model, **TINY), SETTINGS | small, CPU, seconds=1e-3)
+    changed = {"init_features": 2, "in_channels": 4, "out_channels": 4, "real_image": True, **small}
     changed["start"] = own_settings(model)["start"]
     architecture = {name: (SETTINGS | changed)[name] for name in architecture_settings(model)}
     macs = count_cost(model, 1, (4, 32, 32), **architecture).macs

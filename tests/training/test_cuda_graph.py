@@ -8,6 +8,7 @@ from helpers import CASCADE, STAGES, UNET, randomised
 
 from model import MODELS, architecture_settings, build_model, run_stages
 from train import train
+from training.checks import with_own_values
 from training.cuda_graph import captured, gradients_agree
 from training.run import Run
 from util.settings import defaults_of
@@ -127,8 +128,7 @@ def test_a_recording_that_is_wrong_or_fails_is_not_used(
 def test_small_networks_are_recorded_on_one_gpu(changes, recorded):
     cine = SimpleNamespace(n_coils=None)
     for device, expected in (("cuda", recorded), ("cpu", False), ("mps", False)):
-        settings = SimpleNamespace(**defaults_of(train) | {"model": "cascade", "mask_pool": 0})
-        settings.start = "kt_sparse"
-        vars(settings).update(changes)
+        given = {"model": "cascade", "mask_pool": 0, "start": "kt_sparse"} | changes
+        settings = SimpleNamespace(**with_own_values(defaults_of(train) | given))
         run = Run(None, settings, torch.device(device), cine, {})  # type: ignore[arg-type]
         assert run.records_steps is expected
