@@ -322,7 +322,8 @@ def tune_baselines(run: Run, report: Report, stop: StopRequest) -> Bench:
         stop,
     )  # fmt: skip
     bench.tune(run.test_conditions, baselines_of(run))
-    report.add("Baselines", baseline_lines(bench.tuned, run.parts["train"]))
+    knows_truth = not run.cine.is_undersampled
+    report.add("Baselines", baseline_lines(bench.tuned, run.parts["train"], knows_truth))
     return bench
 
 

@@ -388,9 +388,12 @@ def seen_samples(run: Run) -> list[str]:
 
 
 def baseline_lines(
-    parameters: dict[Condition, dict[str, Parameters]], training_part: list[int]
+    parameters: dict[Condition, dict[str, Parameters]],
+    training_part: list[int],
+    knows_truth: bool = True,
 ) -> list[str]:
-    """The parameters of the training-free methods, by condition and method, one per line."""
+    """The parameters of the training-free methods, by condition and method, one per line; without a
+    truth they were not searched."""
     samples = ", ".join(map(str, training_part[:N_TUNING]))
     lines, titles = [], titles_of(parameters)
     of_all = [(name, condition) for condition, known in parameters.items() for name in known]
@@ -398,8 +401,9 @@ def baseline_lines(
         grid, chosen = BASELINES[name].grid, parameters[condition][name]
         if not grid:
             continue
-        origin = "usual values: there are no training samples to search on"
-        if samples:
+        lacking = "are no training samples to search on" if knows_truth else "is no ground truth"
+        origin = f"usual values: there {lacking}"
+        if samples and knows_truth:
             origin = f"the best that a search on training samples {samples} found"
             if outside := beyond_grid(grid, chosen):
                 origin += f"; beyond its grid in {' and '.join(outside)}"

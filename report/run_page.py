@@ -7,13 +7,21 @@ from data.quality import score_notices
 from evaluation.bench import Reference
 from evaluation.scoring import Example
 from evaluation.series_view import SeriesView, view_series
-from evaluation.summary import Rows, best_baseline, by_condition, means_of, networks_of, titles_of
+from evaluation.summary import (
+    Rows,
+    best_baseline,
+    by_condition,
+    main_score,
+    means_of,
+    networks_of,
+    titles_of,
+)
 from metrics import HELD_OUT, SCORES, WITHOUT_TRUTH, definitions
 from report.chart import Chart, Line
 from report.description import caveats, run_summary
 from report.names import GROUND_TRUTH
 from report.page import BEST, NETWORK, Page
-from report.tables import ABSENT, Groups, Table, main_difference
+from report.tables import ABSENT, Groups, Table, main_difference, main_title
 from report.text import History, chosen_by
 from training.run import Run
 from util.progress import counted
@@ -108,15 +116,16 @@ def score_line(rows: Rows, groups: Groups) -> str:
     at_first = next(iter(by_condition(rows).values()))
     means, best = means_of(at_first), best_baseline(at_first)
     networks = networks_of(at_first)
+    what = "" if main_score(rows) == "psnr" else f"{main_title(rows)} "  # a PSNR needs no name
     if not networks:
         assert best is not None
         n_methods = counted(len(means), "training-free method")
-        return f"{best}: {decibel(means[best])}, the best of {n_methods}"
+        return f"{best}: {what}{decibel(means[best])}, the best of {n_methods}"
     network = networks[-1]  # the one that is shown: averaged, or adapted, if there are two
     if best is None:
-        return f"{network}: {decibel(means[network])}"
+        return f"{network}: {what}{decibel(means[network])}"
     return (
-        f"{network}: {decibel(means[network])},"
+        f"{network}: {what}{decibel(means[network])},"
         f" {main_difference(at_first, network, best, groups)} dB against the best training-free"
         f" method ({best}, {decibel(means[best])})"
     )
