@@ -36,7 +36,8 @@ from ablation.sweep import (
 )
 from model import about_models
 from train import train
-from training.checks import CHOICES, check_settings, unused_settings
+from training.checks import CHOICES, check_settings
+from training.settings import unused_settings
 from util.command_line import main, parse_command_line
 from util.errors import InputError, Interrupted
 from util.files import claimed_folder, require_only

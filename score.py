@@ -45,6 +45,7 @@ from report.text import time_line
 from train import prepare, train, tune_baselines
 from training import checks, run_folder
 from training.run import Run
+from training.settings import with_own_values
 from util.command_line import given_command, main, parse_command_line
 from util.errors import InputError
 from util.files import claimed_folder, require_only
@@ -220,7 +221,7 @@ def test_of(
     settings = defaults_of(train) | known | typed(train, given) | WITHOUT_NETWORK
     settings = typed(train, settings)
     checks.check_settings(settings)
-    run = prepare(folder, checks.with_own_values(settings), None, ALONE)
+    run = prepare(folder, with_own_values(settings), None, ALONE)
     if run.cine.is_undersampled:
         raise InputError(
             f"{run.cine.source} is undersampled k-space, and scores compare with a ground truth:"

@@ -58,6 +58,16 @@ from training import checks, run_folder
 from training.loading import MEMORY_MARGIN
 from training.loop import as_method, fit
 from training.run import Run, trained_noise, trained_sampling
+from training.settings import (
+    architecture_changes,
+    real_image_prior,
+    unused_settings,
+    unused_with_data,
+    with_architecture,
+    with_channels,
+    with_given_masks,
+    with_own_values,
+)
 from util import machine
 from util.cache import source_hash
 from util.command_line import given_command, main, parse_command_line
@@ -183,7 +193,7 @@ def train(
         checks.check_settings(given)
         continues = world.from_first((folder / ckpt.LAST).exists())
         settings, initial, path = with_initial_weights(given, folder, continues)
-        settings = checks.with_own_values(settings)
+        settings = with_own_values(settings)
         with machine.explained_out_of_memory(checks.memory_advice(settings)):
             stop = StopRequest(max_minutes, command, max_steps)
             run = prepare(folder, settings, initial, world)  # load and split
@@ -214,9 +224,9 @@ def with_initial_weights(
     if settings["resume"] and continues:
         path = folder / ckpt.LAST  # it holds everything that came with the initial weights
     initial = ckpt.load_checkpoint(path)
-    for line in checks.architecture_changes(settings, initial, path):
+    for line in architecture_changes(settings, initial, path):
         say(line)
-    settings = typed(train, checks.with_architecture(settings, initial, path))
+    settings = typed(train, with_architecture(settings, initial, path))
     checks.check_settings(settings)
     return settings, initial, path
 
@@ -238,16 +248,16 @@ def prepare(
         )
     check_range(cine.quality, cine.source)
     if initial is None:
-        s = SimpleNamespace(**checks.with_channels(vars(s), explicit.get(), cine))
+        s = SimpleNamespace(**with_channels(vars(s), explicit.get(), cine))
     masks: tuple[tuple[str, ...], ...] = ()
     if cine.is_undersampled:
         checks.check_undersampled(vars(s), explicit.get(), cine)
-        s = SimpleNamespace(**checks.with_given_masks(vars(s), explicit.get(), cine.measured))
+        s = SimpleNamespace(**with_given_masks(vars(s), explicit.get(), cine.measured))
     elif (file := checks.mask_file(s.pattern)) is not None:
         given = read_masks(file, cine.shape)
-        s = SimpleNamespace(**checks.with_given_masks(vars(s), explicit.get(), given))
+        s = SimpleNamespace(**with_given_masks(vars(s), explicit.get(), given))
         masks = as_given(given)
-    s.real_image = checks.real_image_prior(s.real_image, s.phase or s.coils is not None, cine)
+    s.real_image = real_image_prior(s.real_image, s.phase or s.coils is not None, cine)
     parts = split_samples(len(cine.images), s.split, s.data_seed, cine.groups)
     run = Run(folder, s, device, cine, parts, world, masks=masks)
     checks.check_against_data(vars(s), cine, run.acquisition.sampling, run.has_network)
@@ -292,9 +302,9 @@ def make_network(run: Run, initial: dict[str, Any] | None, path: Path) -> nn.Mod
 def announce(run: Run) -> Report:
     """The report, begun with the description of the run; new runs write `config.json`."""
     report, settings = Report(run), vars(run.settings)
-    for line in checks.unused_settings(settings, defaults_of(train)):
+    for line in unused_settings(settings, defaults_of(train)):
         say(line)
-    for line in checks.unused_with_data(settings, run.cine):
+    for line in unused_with_data(settings, run.cine):
         say(line)
     for heading, lines in describe(run).items():
         report.say(heading, lines)

@@ -12,9 +12,9 @@ from typing import Any
 from ablation.groups import MEMORY, Experiment
 from ablation.results import Result, read_result
 from model import architecture_settings, count_cost
-from training.checks import with_own_values
 from training.run import pass_size
 from training.run_folder import is_finished, is_run, of_the_run, read_config
+from training.settings import with_own_values
 from util.errors import InputError
 from util.machine import available_memory
 from util.settings import flag

@@ -3,23 +3,22 @@
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 
-from CS_mask import Condition, Sampling, either, evaluation_masks, hermitian_mirror
-from data.acquisition import Noise, energy_kept
+from CS_mask import Condition
 from data.quality import data_notices
 from data.split import leakage_notice
-from evaluation.sampling_shift import mask_figures, mask_warnings, outside_lines
+from evaluation.sampling_shift import mask_warnings
 from evaluation.summary import titles_of
 from evaluation.tuning import N_TUNING, Parameters, beyond_grid
 from methods.averaging import average_name
 from methods.baselines import BASELINES
-from methods.calibration import calibrated_name, can_be_calibrated
+from methods.calibration import calibrated_name
 from methods.held_out import HELD_OUT
-from methods.start import PATCH, ignores_prior
-from model import Cost, architecture_settings, count_cost
-from training.checkpoint import FOR_COILS, FOR_COMPLEX, FOR_REAL
+from methods.start import ignores_prior
+from model import Cost, count_cost
+from report.acquisition import coil_lines, mask_line, origin_of_masks, simulation_lines, test_masks
+from report.limits import decay_warning, seen_samples
 from training.hidden_lines import SHARE
 from training.losses import loss_text
 from training.run import SELF, Run
@@ -28,13 +27,10 @@ from util.launcher import launch_name
 from util.machine import about_precision, git_commit, hardware, rounding, versions
 from util.progress import counted, name_list
 
-COMPRESSED_SAMPLES = 4  # whose mean energy in virtual coils is named
-NOISIER = 1.5  # times the noise of the training, beyond which weights are outside of it
 PHASE_REMOVED = (
     "the methods with patches remove the phase of the low-resolution image first, as homodyne and"
     " POCS do for partial Fourier"
 )
-MEASURED_MASKS = 8  # of the test part, whose lines are counted
 
 
 def configuration(run: Run) -> dict[str, Any]:
@@ -166,123 +162,6 @@ def run_summary(run: Run, n_epochs: int) -> str:
     )
 
 
-def simulation_lines(phase: bool, noise: Noise, coils: int | None) -> list[str]:
-    """Phase and noise, which are added to the images before they are undersampled."""
-    lines = []
-    if phase:
-        lines.append("with a smooth random phase, in training drawn with each mask")
-    if noise.highest:
-        lines.append(
-            f"with complex Gaussian noise in k-space, standard deviation {noise} in real and"
-            " imaginary part (peak of the images 1, orthonormal transform)"
-            + (" of each coil, after whitening" if coils else "")
-        )
-    return lines
-
-
-def coil_lines(run: Run) -> list[str]:
-    """The coils, and where their maps and the truth come from."""
-    measured, simulated = run.cine.n_coils, run.settings.coils
-    n_coils = measured or simulated
-    if n_coils is None:
-        return []
-    if measured:
-        coils = f"k-space of {counted(measured, 'coil')}"
-    else:
-        coils = f"seen by {counted(n_coils, 'simulated coil')}"
-    compressed = ""
-    if run.n_coils is not None and run.n_coils != n_coils:
-        some = run.parts["test"][:COMPRESSED_SAMPLES]
-        kept = energy_kept(run.cine.images, some, run.acquisition)
-        compressed = (
-            f", compressed to {counted(run.n_coils, 'virtual coil')}, with {kept:.1%} of the energy"
-            f" (mean of {counted(len(some), 'test sample')})"
-        )
-    of_maps = "sensitivity maps are estimated from the measured lines of each sample"
-    if run.cine.is_undersampled:
-        return [f"{coils}{compressed}, undersampled, without a ground truth; {of_maps}"]
-    truth = "fully sampled image, with the noise of the scan," if measured else "noiseless image"
-    return [
-        f"{coils}{compressed}; {of_maps}, and the ground truth is the {truth} that these maps"
-        " combine"
-    ]
-
-
-def test_masks(run: Run) -> dict[Condition, np.ndarray]:
-    """Masks of the test part by condition, (B, T, Y, 1), of the first samples."""
-    samples, (n_frames, ny, _) = run.parts["test"][:MEASURED_MASKS], run.cine.shape
-    a = run.acquisition
-    return {
-        condition: evaluation_masks(samples, (n_frames, ny), a.sampling.at(condition), a.data_seed)
-        for condition in run.test_conditions
-    }
-
-
-def origin_of_masks(run: Run) -> str:
-    """Where the lines of training, validation and test come from."""
-    s = run.settings
-    if run.cine.is_undersampled:
-        return "all samples have the lines that were measured of them"
-    return (
-        f"training masks ({run.acquisition.sampling}) are drawn"
-        f" {pool_line(s.supervision, s.mask_pool)} (seed {s.seed}), validation and test masks once"
-        f" (data_seed {s.data_seed})"
-    )
-
-
-def pool_line(supervision: str, mask_pool: int) -> str:
-    """How many masks a training sample has."""
-    if supervision == SELF:
-        return "once for every sample"
-    if not mask_pool:
-        return "for every sample and epoch"
-    return "once for every sample" if mask_pool == 1 else f"{mask_pool} for every sample"
-
-
-def mask_line(masks: np.ndarray, sampling: Sampling, band: tuple[int, int]) -> str:
-    """Some test masks (B, T, Y, 1) in numbers, all counted in them but the nominal acceleration.
-
-    `band`: first and one past the last line that holds energy; the acceleration within it is named
-    if it is not the whole k-space.
-    """
-    ny = masks.shape[2]
-    lines = masks[..., 0].sum(axis=-1)  # (B, T)
-    few, many = int(lines.min()), int(lines.max())
-    count = f"{few}" if few == many else f"{few} to {many}"
-    found = mask_figures(masks)
-    if (masks == masks[:, :1]).all():
-        repeated = "the same in all frames"
-    else:
-        repeated = f"{1 - found.different:.0%} of the lines in no frame"
-    distinct = np.maximum(masks, hermitian_mirror(masks)).mean()
-    inside, shares = 1 / masks[:, :, slice(*band)].mean(), either(sampling.partial_fourier)
-    return (
-        f"Cartesian, {either(sampling.patterns)}"
-        + (f", {shares} partial Fourier" if shares != "1" else "")
-        + f": {count} of {ny} lines a frame ({masks.mean():.1%}), {found.centre} of them the"
-        f" centre, {repeated}; nominal acceleration {sampling.acc[0]:g}, actual"
-        f" {found.acceleration:.3g}, and {1 / distinct:.3g} if conjugate-symmetric partners count"
-        " (real images)"
-        + (f"; WARNING: {inside:.3g} among the lines with energy" if band != (0, ny) else "")
-    )
-
-
-def outside_the_training(run: Run) -> list[str]:
-    """How test masks and noise differ from those that the initial weights were trained with, if
-    these are used as they are."""
-    if run.trained is None or run.settings.num_epochs:
-        return []
-    lines = [
-        line for masks in test_masks(run).values() for line in outside_lines(masks, run.trained)
-    ]
-    noise, known = run.acquisition.noises.highest, run.trained_noise
-    if noise > NOISIER * known:
-        lines.append(
-            f"outside of the training: noise {noise:g}, the weights were trained with {known:g}"
-        )
-    return list(dict.fromkeys(lines))
-
-
 def model_lines(run: Run, whole: Cost, step: Cost) -> list[str]:
     """The network: its settings and what it costs, on a whole image and in a training step."""
     s = run.settings
@@ -356,37 +235,6 @@ def supervision_lines(supervision: str, mask_pool: int, knows_truth: bool) -> li
     ]
 
 
-def decay_warning(model: str, weight_decay: float) -> list[str]:
-    """A warning of an L2 penalty that keeps a network from learning; its gradients are added to
-    those of the loss, and Adam divides both by their size."""
-    if "stages" not in architecture_settings(model) or not weight_decay:
-        return []
-    return [
-        f"WARNING: the {model} begins near the ground truth, so the gradients of its loss are"
-        f" small, and --weight-decay {weight_decay:g} can hold it at its start: give"
-        " --weight-decay 0, as the recipes do"
-    ]
-
-
-def seen_samples(run: Run) -> list[str]:
-    """Warnings that name the samples that the initial weights have seen before."""
-    trained, selected = run.seen["trained"], run.seen["selected"]
-    warnings = []
-    for part, role, hashes in (
-        ("test", "trained the checkpoint", trained),
-        ("test", "selected the checkpoint (validation)", selected - trained),
-        ("validation", "trained the checkpoint", trained),
-    ):
-        known = [i for i in run.parts[part] if run.cine.hashes[i] in hashes]
-        if known:
-            warnings.append(
-                f"WARNING: {len(known)} of {counted(len(run.parts[part]), f'{part} sample')} {role}"
-                f" that this run starts from: {', '.join(map(str, known))}; scores on them are too"
-                " good"
-            )
-    return warnings
-
-
 def baseline_lines(
     parameters: dict[Condition, dict[str, Parameters]],
     training_part: list[int],
@@ -410,64 +258,3 @@ def baseline_lines(
         values = ", ".join(f"{key} {value:.3g}" for key, value in chosen.items())
         lines.append(f"{name}, {titles[condition]}: {values} ({origin})")
     return lines
-
-
-def caveats(run: Run) -> list[str]:
-    """The limits of the scores, one per line."""
-    s = run.settings
-    if run.cine.is_undersampled:
-        return [
-            "There is no ground truth: the score tells how well lines that were measured are"
-            " predicted, not those that were not, and nothing of the images is compared with"
-            " fully sampled ones.",
-            "Training-free methods have their usual parameters, which the truth of other images"
-            " chose. Held-out lines favour no method that was trained on hidden ones of the same"
-            " sample: the test part was not trained on.",
-        ]
-    lines = [
-        "The images were undersampled retrospectively: no scanner measured these lines.",
-        "The global PSNR is dominated by tissue that does not move; see moving_psnr for the heart.",
-        "Scores with different definitions, masks or data must not be compared. The training-free"
-        " methods use the same masks here; a network is worth its training only above the best.",
-    ]
-    if run.cine.groups is None:
-        lines.append(
-            "Patients are unknown, so slices of one may be in the training and in the test part;"
-            " then the scores of trained networks are too good."
-        )
-    if not run.cine.images.is_complex():
-        lines.append(
-            "The images come from magnitude images"
-            + (" with a synthetic phase" if s.phase else " without phase")
-            + (" and with synthetic noise" if run.acquisition.is_noisy else " or added noise")
-            + ": every method scores better here than on raw k-space of a scanner (E. Shimron et"
-            " al., 'Implicit data crimes', PNAS 2022)."
-        )
-    if not s.real_image and not (run.cine.images.is_complex() or s.phase or run.n_coils):
-        lines.append(
-            "The real-image prior was switched off, for the training-free methods too: with it they"
-            " score higher on these images."
-        )
-    if s.real_image:
-        lines.append(
-            "The real-image prior was used: real images have a Hermitian k-space, so that the"
-            " nominal acceleration overstates the difficulty. It does not hold for raw k-space."
-        )
-    return lines
-
-
-def remedies(s: SimpleNamespace, n_coils: int | None) -> list[str]:
-    """Settings that may help a network that ends below the training-free methods."""
-    own = {name: getattr(s, name, None) for name in architecture_settings(s.model)}
-    helping = ["--calibrate"] if can_be_calibrated(own) and not s.calibrate else []
-    if "data_consistency" in architecture_settings(s.model):
-        lacking = ["--start patch"] * (s.start != PATCH)
-        lacking += ["--data-consistency"] * (not s.data_consistency)
-        helping += [" ".join(lacking)] if lacking else []
-    if s.initial_weights is None:
-        weights = FOR_COILS if n_coils else FOR_REAL if s.real_image else FOR_COMPLEX
-        helping.append(
-            "the cascade, from weights that come with the project (@recipes/cascade.txt"
-            f" --initial-weights {weights})"
-        )
-    return [*helping, "longer training"]

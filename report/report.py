@@ -12,8 +12,8 @@ from evaluation.bench import Reference
 from evaluation.scoring import Example, ScoreRow
 from evaluation.summary import best_baseline, by_condition, n_samples_of
 from metrics import definitions
-from report.description import caveats, outside_the_training, remedies
 from report.figures import curves_figure
+from report.limits import caveats, outside_the_training, remedies
 from report.page import write_page
 from report.pictures import FigureForm, Gallery, write_figure
 from report.run_page import progress_page, run_page, score_line, training_charts

@@ -18,7 +18,8 @@ from evaluation.summary import (
 )
 from metrics import HELD_OUT, SCORES, WITHOUT_TRUTH, definitions
 from report.chart import Chart, Line
-from report.description import caveats, run_summary
+from report.description import run_summary
+from report.limits import caveats
 from report.names import GROUND_TRUTH
 from report.page import BEST, NETWORK, Page
 from report.tables import ABSENT, Groups, Table, main_difference, main_title

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from CS_mask import Condition, evaluation_masks
-from report.description import coil_lines, simulation_lines
+from report.acquisition import coil_lines, simulation_lines
 from report.tables import wrapped
 from training.run import Run
 from util.errors import InputError

@@ -16,9 +16,9 @@ from data.acquisition import Acquisition
 from data.batches import TrainingDraws, training_batch
 from model import architecture_settings, build_model, channels_last
 from train import train
-from training.checks import with_own_values
 from training.optimisation import make_optimizer
 from training.run import Training
+from training.settings import with_own_values
 from training.step import Stepper
 from util.settings import defaults_of
 from util.world import World, torchrun_world

@@ -5,7 +5,9 @@ from helpers import sampling
 
 from CS_mask import Condition, Sampling, evaluation_masks
 from data.acquisition import Noise
-from report.description import baseline_lines, decay_warning, mask_line, remedies, simulation_lines
+from report.acquisition import mask_line, simulation_lines
+from report.description import baseline_lines
+from report.limits import decay_warning, remedies
 
 TUNED = {
     Condition("gaussian", 4): {

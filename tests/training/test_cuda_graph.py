@@ -8,9 +8,9 @@ from helpers import CASCADE, STAGES, UNET, randomised
 
 from model import MODELS, architecture_settings, build_model, run_stages
 from train import train
-from training.checks import with_own_values
 from training.cuda_graph import captured, gradients_agree
 from training.run import Run
+from training.settings import with_own_values
 from util.settings import defaults_of
 
 
