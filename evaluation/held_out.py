@@ -5,7 +5,6 @@ A share of the lines outside the centre is held out of each sample, the same for
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterable
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from data.batches import Batch
 from methods.held_out import hidden_error, hold_out, line_weights, of_coils
+from physics.coils import estimated_maps
 from physics.fourier import undersample
 from physics.sense import seen_by
 from util.random_streams import Stream, generator
@@ -32,17 +32,21 @@ def with_hidden_lines(batch: Batch, seen: Tensor, weight: Tensor) -> Batch:
 
 
 def with_held_out(batch: Batch, real_image: bool, data_seed: int) -> list[Batch]:
-    """Each sample of a batch with a share of its lines held out, the same in every call.
+    """Each sample of a batch with a share of its lines held out, the same in every call; maps are
+    estimated from the other lines.
 
-    Their weights are such that the error is that of a mean line, per pixel.
+    The weights are such that the error is that of a mean line, per pixel.
     """
     held = []
     for i, sample in enumerate(batch.samples):
-        one, rng = batch.sample(i), generator(Stream.HIDDEN, data_seed, sample)
+        one, rng = batch.sample(i), generator(Stream.HELD_OUT_LINES, data_seed, sample)
         lines = hold_out(one.aliased, one.mask, one.maps, real_image, rng)
         weight = lines.lines * line_weights(lines.often)
         weight = weight * (weight.numel() / weight.sum().clamp(min=1e-9))
-        held.append(with_hidden_lines(one, lines.seen, weight))
+        given = with_hidden_lines(one, lines.seen, weight)
+        if one.maps is not None:
+            given.maps = estimated_maps(given.aliased, lines.seen)
+        held.append(given)
     return held
 
 
@@ -55,9 +59,13 @@ def batch_error(images: Tensor, batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def held_out_psnr(method: Callable[..., Tensor], batches: Iterable[Batch]) -> list[float]:
-    """-10 log10 of the error of the held-out lines of each sample, in dB (`metrics.HELD_OUT`)."""
-    errors = []
+    """-10 log10 of the error of the held-out lines of each sample, in dB (`metrics.HELD_OUT`); NaN
+    if there are none."""
+    scores: list[float] = []
     for batch in batches:
         start = {} if batch.start is None else {"start": batch.start}
-        errors += batch_error(method(*batch.measured, **start), batch).tolist()
-    return [-10 * math.log10(max(error, LEAST_ERROR)) for error in errors]
+        error = batch_error(method(*batch.measured, **start), batch).clamp(min=LEAST_ERROR)
+        assert batch.hidden is not None
+        some = batch.hidden.flatten(1).any(dim=1)
+        scores += torch.where(some, -10 * error.log10(), torch.nan).tolist()
+    return scores

@@ -7,7 +7,7 @@ centred.
 
 References: C. Millard and M. Chiew, "A theoretical framework for self-supervised MR image
 reconstruction using sub-sampling via variable density Noisier2Noise", IEEE Trans Comput Imaging
-9:707-720, 2023 (the weights of `Hiding`).
+9:707-720, 2023 (`hide`).
 """
 
 from dataclasses import dataclass
@@ -21,48 +21,40 @@ from physics.fourier import in_single, undersample
 
 HELD_OUT = 0.1  # of the lines outside the centre
 SMALLEST_CENTRE = 3  # lines around zero frequency that are never held out
-SMOOTH, RAREST = 4.0, 0.02  # lines over which the weight is smoothed; share of frames at least
+SMOOTH = 4.0  # lines over which the weight is smoothed
+RAREST = 0.02  # share of the frames of a series that measure a line, at least
+LEAST_OFTEN = 0.005  # the same, for a loss of which many series have a share
 
 
-@dataclass(frozen=True)
-class Hiding:
-    """Hides a share of the measured lines outside the centre, for training or validation without
-    the truth, where many series were measured by the same law.
+def hide(
+    mask: Tensor, share: float, real_image: bool, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Hide a share of the measured lines outside the centre of one series, for training without the
+    truth.
 
     A network gets the other lines, and its error is that of the hidden ones. With h the share, p
     how often a line is measured, and u how often it is known, by itself or by its partner, a line
     is hidden with probability p h, and is missing in what the network gets with probability
-    1 - u (1 - h). The error of a hidden line is weighted with the ratio of the two; so its
-    expectation is the error of all that is missing, if the lines are independent of one another.
+    1 - u (1 - h). The error of a hidden line is weighted with the ratio of the two: its expectation
+    is then the error of all that is missing, of lines that are independent of one another (Millard
+    and Chiew, 2023). p and u are counted in the frames of the series and smoothed over frequencies;
+    p is at least `LEAST_OFTEN`.
 
-    `share`: h. `often`, `known`: p and u of each line, (1, 1, Y, 1), centred.
+    Args:
+        mask: (1, T, Y, 1), centred.
+        real_image: a line determines its conjugate-symmetric partner.
+
+    Returns:
+        the lines that the network gets, and the weights of the hidden ones, 0 elsewhere; both
+        (1, T, Y, 1) float32.
     """
-
-    share: float
-    often: Tensor
-    known: Tensor
-
-    @classmethod
-    def of(cls, masks: Tensor, share: float, real_image: bool) -> "Hiding":
-        """That of series with these masks (N, T, Y, 1), which are counted; `real_image`: a line
-        determines its conjugate-symmetric partner."""
-        either = torch.maximum(masks, hermitian_mirror(masks)) if real_image else masks
-        often, known = (lines.mean(dim=(0, 1), keepdim=True) for lines in (masks, either))
-        outside = ~centre_lines(masks.amin(dim=0, keepdim=True))
-        return cls(share, _smooth(often, outside), _smooth(known, outside))
-
-    @property
-    def weight(self) -> Tensor:
-        """The weight of each line, if it is hidden, (1, 1, Y, 1)."""
-        missing = 1 - self.known * (1 - self.share)
-        return missing / (self.share * self.often.clamp(min=RAREST))
-
-    def draw(self, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """The lines (1, T, Y, 1) of a mask that a network gets, and the weights of the hidden ones,
-        0 elsewhere; both float32."""
-        outside = mask.bool() & ~centre_lines(mask)
-        hidden = outside & random_lines(outside, self.share, rng)
-        return mask * ~hidden, hidden * self.weight
+    either = torch.maximum(mask, hermitian_mirror(mask)) if real_image else mask
+    outside = ~centre_lines(mask, real_image)
+    often, known = (_smooth(lines.mean(dim=1, keepdim=True), outside) for lines in (mask, either))
+    weight = (1 - known * (1 - share)) / (share * often.clamp(min=LEAST_OFTEN))
+    lines = mask.bool() & outside
+    hidden = lines & random_lines(lines, share, rng)
+    return mask * ~hidden, hidden * weight
 
 
 def hidden_error(images: Tensor, measured: Tensor, weight: Tensor) -> Tensor:
@@ -72,7 +64,7 @@ def hidden_error(images: Tensor, measured: Tensor, weight: Tensor) -> Tensor:
     Args:
         images: (B, T, Y, X), or coil images (B, T, C, Y, X), whose errors are added.
         measured: the same, aliased by all measured lines.
-        weight: (B, T, Y, 1) or (B, T, 1, Y, 1), centred; see `Hiding.draw`.
+        weight: (B, T, Y, 1) or (B, T, 1, Y, 1), centred; see `hide`.
     """
     difference = torch.fft.fft(in_single(images) - in_single(measured), dim=-2, norm="ortho")
     energy = torch.fft.ifftshift(weight, dim=-2) * difference.abs().square()
@@ -97,7 +89,7 @@ def hold_out(
 ) -> HeldOut:
     """Hold out a share of the lines outside the centre of one series, (1, T, Y, X) or of coils
     (1, T, C, Y, X); `real_image`: a line determines its conjugate-symmetric partner."""
-    outside = mask.bool() & ~centre_lines(mask)
+    outside = mask.bool() & ~centre_lines(mask, real_image)
     lines = outside & random_lines(outside, HELD_OUT, rng)
     seen = mask * ~lines
     given = undersample(aliased, of_coils(seen, maps))
@@ -145,9 +137,9 @@ def line_error(images: Tensor, others: Tensor, weight: Tensor) -> Tensor:
     return line_errors(images, others, weight).sum()
 
 
-def centre_lines(mask: Tensor) -> Tensor:
-    """The lines around zero frequency that all frames measured, (1, 1, Y, 1) bool; at least
-    `SMALLEST_CENTRE`."""
+def centre_lines(mask: Tensor, real_image: bool) -> Tensor:
+    """The lines around zero frequency that all frames measured, (1, 1, Y, 1) bool, at least
+    `SMALLEST_CENTRE`; with their partners, if images are real-valued."""
     ny = mask.shape[-2]
     always = mask.bool().all(dim=1)[0, :, 0].tolist()
     first = end = ny // 2
@@ -160,7 +152,7 @@ def centre_lines(mask: Tensor) -> Tensor:
     half = SMALLEST_CENTRE // 2
     centre[max(0, ny // 2 - half) : ny // 2 + half + 1] = True
     lines = centre[None, None, :, None]
-    return lines | hermitian_mirror(lines)
+    return lines | hermitian_mirror(lines) if real_image else lines
 
 
 def random_lines(lines: Tensor, share: float, rng: np.random.Generator) -> Tensor:

@@ -8,7 +8,8 @@ every frame; with the real-image prior there is one. Convolutions have zeros bey
 the papers, along Y too. The last layer of a stage starts at zero, so that training begins at the
 start, as that of all networks here; the papers draw it at random.
 
-The physics treats columns separately, so that all of them may train on strips.
+The physics treats columns separately, so that they may train on strips. A strip of `varnet` is
+divided by its own deviation, that of the others has the values of the whole image, off its ends.
 """
 
 import itertools

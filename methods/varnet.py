@@ -11,7 +11,7 @@ Sriram et al. `scale` is the deviation of each part of x, over the sample; the m
 one coil A^H (y - A x) is the change to the measured lines; at a step of 1 they are kept before the
 U-Net's part.
 
-Twelve U-Nets of 18 features and four poolings have 29.4 million parameters in Sriram et al., with
+Twelve U-Nets of 18 features and four poolings have 29.5 million parameters in Sriram et al., with
 the network for the maps 30 million; the convolutions over frames make them 39.4 million here.
 
 References:

@@ -67,7 +67,8 @@ class DataConsistency:
 
     def solve(self, images: Tensor, weight: Tensor, n_steps: int) -> Tensor:
         """`argmin_m weight |A m - y|^2 + |m - z|^2` for images z (B, T, Y, X), differentiable in z
-        and the weight; in closed form. `n_steps`: of `CoilConsistency.solve`."""
+        and the weight; in closed form. With `real_image` A has the known lines, those that follow
+        by symmetry too. `n_steps`: of `CoilConsistency.solve`."""
         return self.enforce(images, weight)
 
     def descend(self, images: Tensor, gradient: Tensor, step: float) -> Tensor:

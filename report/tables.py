@@ -33,7 +33,8 @@ from util.progress import counted
 
 WIDTH = 100  # columns of text
 ABSENT = "absent"  # a score that could not be computed
-MEAN_MEANING = "Mean ± standard deviation over the test samples. The best PSNR comes first."
+MEAN_OF_TEST = "Mean ± standard deviation over the test samples"
+MEAN_MEANING = f"{MEAN_OF_TEST}. The best PSNR comes first."
 LESION_MEANING = (
     f"A disc of contrast {' or '.join(f'{c:+g}' for c in CONTRASTS)}, with a smooth edge, is added"
     " to each test sample (images are in [0, 1]) at a point of the moving heart and moves with it."
@@ -152,7 +153,7 @@ def score_table(
     methods: Mapping[str, Columns],
     scores: Sequence[str] | None = None,
     title: str = "",
-    note: str = MEAN_MEANING,
+    note: str | None = None,
 ) -> Table:
     """The scores of methods, a row for each: mean ± standard deviation over their samples.
 
@@ -174,6 +175,8 @@ def score_table(
         ]
         for method, columns in methods.items()
     ]
+    if note is None:
+        note = MEAN_MEANING if "psnr" in known else f"{MEAN_OF_TEST}."
     return Table(["method", *(score_named(name).title for name in names)], cells, title, note)
 
 

@@ -145,10 +145,10 @@ def check_supervision(settings: Settings) -> None:
             f" --supervision self takes only {', '.join(MOVES)}: leave it out"
         )
     can_keep = "data_consistency" in architecture_settings(settings["model"])
-    if can_keep and settings["real_image"] is False and not settings["data_consistency"]:
+    if can_keep and not settings["data_consistency"]:
         raise InputError(
-            f"--supervision self compares k-space, and {settings['model']} gives magnitudes of"
-            " images with a phase: add --data-consistency"
+            f"--supervision self judges hidden lines, and {settings['model']} may change the others"
+            " too: add --data-consistency, which keeps them"
         )
 
 
@@ -162,6 +162,9 @@ def check_undersampled(settings: Settings, named: Collection[str], cine: Cine) -
     for name in simulating:
         if name in named and settings[name]:
             raise InputError(f"{what}: {flag(name)} is for fully sampled data, leave it out")
+    for sample, lines in enumerate(cine.measured.astype(np.float32)):
+        mask = torch.from_numpy(lines)[None, ..., None]
+        require_calibration(mask, f"{cine.source}, sample {sample}")
 
 
 def check_loss_size(settings: Settings, shape: Sequence[int]) -> None:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from model import run_stages
 
-TOLERANCE = 0.01  # relative difference of gradients, of rounding
+TOLERANCE, TINY = 0.01, 1e-7  # relative and absolute difference of gradients, of rounding
+PERTURBED = 0.05  # standard deviation of the noise of parameters for a comparison
 Forward = Callable[..., Sequence[Tensor]]  # (aliased, mask, start=) to images by stage
 
 
@@ -62,9 +63,10 @@ def captured(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The AccumulateGrad node's stream")  # harmless here
         inputs = (aliased, mask) if start is None else (aliased, mask, start.to(device))
-        replayed = torch.cuda.make_graphed_callables(module, inputs)
-    for buffer, value in zip(network.buffers(), before, strict=True):
-        buffer.copy_(value)
+        try:
+            replayed = torch.cuda.make_graphed_callables(module, inputs)
+        finally:
+            _restore(list(network.buffers()), before)
     for parameter in network.parameters() if keeps_gradients else ():
         parameter.register_hook(torch.clone)
 
@@ -85,14 +87,17 @@ def gradients_agree(
     device: torch.device,
     start: Tensor | None = None,
 ) -> bool:
-    """Whether a captured forward and backward pass gives the gradients of a plain one, on an image
-    of noise; the arguments are those of `captured`. Dropout is not compared: it differs by chance.
+    """Whether a captured forward and backward pass gives the gradients of a plain one, of every
+    parameter, on an image of noise; the arguments are those of `captured`. Dropout is not compared:
+    it differs by chance.
 
-    Weights and buffers stay as they are, and gradients are removed.
+    Layers that start at zero would hide those behind them: for the comparison all parameters get
+    some noise. Afterwards these and the buffers are as before, and gradients are removed.
     """
     if any(isinstance(part, nn.Dropout) and part.p for part in network.modules()):
         return True
-    before = [buffer.clone() for buffer in network.buffers()]
+    state = [*network.parameters(), *network.buffers()]
+    before = [value.detach().clone() for value in state]
     rng = torch.Generator().manual_seed(0)
     noise = torch.randn(2, *shape, generator=rng).to(device)
     aliased = torch.complex(*noise)
@@ -103,14 +108,28 @@ def gradients_agree(
         return run_stages(network, batch, lines, precision=precision, start=start)
 
     found = []
-    for run in (forward, plain):
+    try:
+        with torch.no_grad():
+            for parameter in network.parameters():
+                noise_of = torch.randn(parameter.shape, generator=rng).to(device)
+                parameter.add_(noise_of, alpha=PERTURBED)
+        for run in (forward, plain):
+            network.zero_grad(set_to_none=True)
+            run(aliased, mask, start=given)[-1].abs().square().mean().backward()
+            found.append([parameter.grad for parameter in network.parameters()])
+    finally:
         network.zero_grad(set_to_none=True)
-        run(aliased, mask, start=given)[-1].abs().square().mean().backward()
-        of_all = [parameter.grad for parameter in network.parameters()]
-        found.append(torch.cat([grad.flatten() for grad in of_all if grad is not None]))
-    network.zero_grad(set_to_none=True)
-    for buffer, value in zip(network.buffers(), before, strict=True):
-        buffer.copy_(value)
-    ours, theirs = found
-    same_size = ours.shape == theirs.shape
-    return same_size and bool((ours - theirs).norm() <= TOLERANCE * theirs.norm())
+        _restore(state, before)
+    return all(
+        (ours is None or not ours.any())
+        if theirs is None
+        else ours is not None and bool((ours - theirs).norm() <= TOLERANCE * theirs.norm() + TINY)
+        for ours, theirs in zip(*found, strict=True)
+    )
+
+
+@torch.no_grad()
+def _restore(values: Sequence[Tensor], before: Sequence[Tensor]) -> None:
+    """Give parameters and buffers, which a graph knows by their addresses, earlier values."""
+    for value, earlier in zip(values, before, strict=True):
+        value.copy_(earlier)

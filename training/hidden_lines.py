@@ -15,14 +15,14 @@ import dataclasses
 from collections.abc import Iterable
 
 import numpy as np
-import torch
 
 from CS_mask import training_masks
 from data.augmentation import Moves
 from data.batches import Batch, Draws, Starts, TrainingDraws, joined, random_strip, training_batch
 from evaluation.held_out import with_hidden_lines
-from methods.held_out import Hiding
+from methods.held_out import hide
 from training.run import Run
+from util.errors import InputError
 from util.random_streams import Stream, generator
 
 SHARE = 0.25  # of the measured lines outside the centre that a draw hides
@@ -38,7 +38,12 @@ class HiddenLines:
         s, (n_frames, ny, _) = run.settings, run.cine.shape
         once = [(0, sample) for sample in run.parts["train"]]
         masks = training_masks(once, (n_frames, ny), run.acquisition.sampling, s.seed)
-        self.hiding = Hiding.of(torch.from_numpy(masks), SHARE, s.real_image)
+        always = masks.min(axis=1, keepdims=True)
+        if not (masks > always).any():
+            raise InputError(
+                "--supervision self hides lines that some frames measured and others did not, and"
+                " there are none: measure others, with a smaller --sample-n"
+            )
         self.once = TrainingDraws(s.seed, mask_pool=1, augment=(), strip=None)
 
     def __call__(self, draws: Draws) -> Batch:
@@ -50,7 +55,7 @@ class HiddenLines:
         key = (number % s.mask_pool if s.mask_pool else number, sample)
         rng = generator(Stream.HIDDEN, s.seed, *key)
         whole = moved(self.once_measured(sample), s.augment, rng)
-        lines = self.hiding.draw(whole.mask, rng)
+        lines = hide(whole.mask, SHARE, s.real_image, rng)
         place = generator(Stream.TRAINING_STRIP, s.seed, number, sample)
         strip = random_strip(self.run.cine.shape[-1], s.strip or None, place)
         batch = with_hidden_lines(whole.columns([strip]), *lines)

@@ -1,7 +1,8 @@
 """Training and validation batches of a run, and the starts of networks that are kept."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor
@@ -64,23 +65,45 @@ class KeptStarts:
 def validation_batches(run: Run) -> Sequence[Batch]:
     """The batches that this process validates on, which are the same in every epoch: made once, if
     they fit."""
-    share = run.world.share(run.parts["validation"])
-    batches = EvaluationBatches(run.cine.images, share, run.acquisition, run.pass_size, run.device)
-    needed = len(share) * math.prod(run.cine.shape) * PIXEL_BYTES * (2 + (run.n_coils or 1))
-    if needed >= CACHE_SHARE * free_memory(run.device):
-        return batches
-    return with_starts(run, list(batches))
+    batches = own_batches(run, run.pass_size)
+    return with_starts(run, list(batches)) if can_be_kept(run) else batches
 
 
-def held_out_validation(run: Run) -> Sequence[Batch]:
-    """The samples that this process validates on by held-out lines, made once; none if the truth
-    is known."""
+def held_out_validation(run: Run) -> Iterable[Batch]:
+    """The samples that this process validates on by held-out lines, made once if they fit; none if
+    these decide nothing."""
+    s = run.settings
+
+    def made() -> Iterator[Batch]:
+        for batch in own_batches(run, 1):
+            yield from with_held_out(batch, s.real_image, s.data_seed)
+
     if not run.by_hidden_lines:
         return ()
-    share, s = run.world.share(run.parts["validation"]), run.settings
-    batches = EvaluationBatches(run.cine.images, share, run.acquisition, 1, run.device)
-    held = [one for batch in batches for one in with_held_out(batch, s.real_image, s.data_seed)]
-    return with_starts(run, held)
+    return with_starts(run, list(made())) if can_be_kept(run) else Remade(made)
+
+
+@dataclass(frozen=True)
+class Remade(Iterable[Batch]):
+    """Batches that are made again whenever they are gone through."""
+
+    make: Callable[[], Iterator[Batch]]
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.make()
+
+
+def own_batches(run: Run, size: int) -> EvaluationBatches:
+    """The validation samples of this process."""
+    share = run.world.share(run.parts["validation"])
+    return EvaluationBatches(run.cine.images, share, run.acquisition, size, run.device)
+
+
+def can_be_kept(run: Run) -> bool:
+    """Whether the validation samples of this process may stay on the device."""
+    n = len(run.world.share(run.parts["validation"]))
+    needed = n * math.prod(run.cine.shape) * PIXEL_BYTES * (2 + (run.n_coils or 1))
+    return (1 + run.by_hidden_lines) * needed < CACHE_SHARE * free_memory(run.device)
 
 
 def with_starts(run: Run, batches: list[Batch]) -> list[Batch]:

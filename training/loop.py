@@ -4,7 +4,7 @@ import copy
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -141,7 +141,7 @@ def validate_epoch(
     run: Run,
     training: Training,
     batches: Sequence[Batch],
-    held_out: Sequence[Batch],
+    held_out: Iterable[Batch],
     n_examples: int,
 ) -> list[Example]:
     """Score the validation part, by held-out lines too if there are such; returns its first
@@ -150,7 +150,7 @@ def validate_epoch(
     run.world.copy_first(list(training.evaluated.buffers()))
     method = as_method(training.evaluated, run.settings.precision)
     training.scores, examples = validate(method, batches, n_examples, run.world)
-    if held_out:
+    if run.by_hidden_lines:
         of_lines = run.world.merged(held_out_psnr(method, held_out))
         training.scores["held_out"] = sum(of_lines) / len(of_lines)
     training.epoch_seconds += time.perf_counter() - started

@@ -192,7 +192,8 @@ def sampling_of(
 
 def trained_sampling(checkpoint: Mapping[str, Any]) -> Sampling:
     """The sampling that the weights of a checkpoint were trained on."""
-    return sampling_of(checkpoint["settings"], checkpoint["data"].get("masks", ()))
+    data = checkpoint["data"]
+    return sampling_of(checkpoint["settings"], data.get("masks", ()), data.get("measured", False))
 
 
 def trained_noise(settings: Mapping[str, Any]) -> Noise:
@@ -238,6 +239,7 @@ def snapshot(run: Run, training: Training, inference_only: bool) -> dict[str, An
             "hash": run.cine.hash,
             "shape": list(run.cine.shape),
             "masks": run.cine.lines or run.masks,  # of the data, or of a file
+            "measured": run.cine.is_undersampled,  # whether they came with the data
             "seen": {
                 role: sorted(run.seen[role] | {hashes[i] for i in run.parts[part]})
                 for role, part in {"trained": "train", "selected": "validation"}.items()

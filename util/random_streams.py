@@ -24,7 +24,8 @@ class Stream(IntEnum):
     COILS = 9  # places of receive coils, and their noise
     HELD_OUT = 10  # lines by which a training-free method is chosen
     TRAINING_STRIP = 11  # strips of samples whose other draws are of a pool
-    HIDDEN = 12  # lines that are hidden in training without truth, and in its validation
+    HIDDEN = 12  # lines that are hidden in training without the truth
+    HELD_OUT_LINES = 13  # by which methods are scored without the truth
 
 
 def generator(stream: Stream, *key: int) -> np.random.Generator:
