@@ -104,10 +104,11 @@ def convert(
     if n_frames < 2:
         raise InputError(f"--n-frames is {n_frames}, expected at least 2")
     shape: tuple[int, ...] = (n_frames, size[0], size[-1])
+    undersampled = False  # whether the samples of k-space are
 
     def made(series: Series) -> tuple[np.ndarray, str]:
         """The sample of a series, and what was done."""
-        nonlocal shape
+        nonlocal shape, undersampled
         if not keep_coils:
             images = full_images(series, keep_phase)
             require_new(images, f"{source} ({series.name})", known)
@@ -116,7 +117,13 @@ def convert(
         require_new(sample, f"{source} ({series.name})", known)
         if groups and sample.shape != shape:
             raise InputError(f"its shape is not {' x '.join(map(str, shape))}, as of the first")
-        shape = sample.shape
+        kind = not is_full(measured_lines(sample, series.name))
+        if groups and kind != undersampled:
+            kinds = ("undersampled", "fully sampled")
+            raise InputError(f"{kinds[undersampled]}, and the first is {kinds[kind]}")
+        shape, undersampled = sample.shape, kind
+        if undersampled:
+            series.notes.append("undersampled: for train.py --supervision self")
         noises.append(series.noise)
         return sample, "as measured"
 
@@ -321,8 +328,6 @@ def kspace_of_coils(series: Series) -> np.ndarray:
     if not series.is_kspace or kspace.ndim != 4:
         raise InputError("no k-space of several coils (--keep-coils)")
     require_coils(kspace, series.name)
-    if not is_full(measured_lines(kspace, series.name)):
-        series.notes.append("undersampled: for train.py --supervision self")
     if series.noise is not None:
         require_noise(series.noise, kspace.shape[1], series.name)
     return np.ascontiguousarray(kspace)

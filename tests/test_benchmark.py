@@ -44,8 +44,9 @@ def test_all_networks_are_measured_and_equal_ones_once(monkeypatch, tmp_path):
     benchmark(tmp_path / "out", precision=("float32", "bfloat16"), device="cpu")
     assert [setup.model for setup in seen[:3]] == [CONTROL, "unet", "unet"]
     assert {setup.model for setup in seen} == {CONTROL, *MODELS}
-    assert len(seen) == len(set(seen)) == 9 + 2 * 6  # growth: batch size 2 is known
-    values = {name: [getattr(s, name) for s in seen[9:15]] for name in FACTORS}
+    n = 1 + 2 * len(MODELS)
+    assert len(seen) == len(set(seen)) == n + 2 * 6  # growth: batch size 2 is known
+    values = {name: [getattr(s, name) for s in seen[n : n + 6]] for name in FACTORS}
     assert values == {
         "batch_size": [1, 4, 1, 1, 1, 1],
         "frames": [20, 20, 5, 10, 20, 20],

@@ -8,6 +8,7 @@ from helpers import experiments_table as table
 import experiments as script
 from ablation import jobs, runs
 from experiments import experiments
+from model import MODELS
 from train import train
 from training.run_folder import read_config, write_config
 from util.command_line import parse_command_line
@@ -68,7 +69,7 @@ def test_a_setting_that_is_newer_than_a_run_has_its_default_there(tmp_path, fake
 
 def test_3d_comes_with_the_memory_of_every_model(tmp_path, fake_run):
     experiments(tmp_path / "out", only=("cnn3d",), seeds=2, **SMALL)
-    assert len(fake_run) == 2 * 2 + 16
+    assert len(fake_run) == 2 * 2 + 4 * len(MODELS)
     assert {seed for name, seed in fake_run if "batch" in name} == {0}
     text = (tmp_path / "out" / "experiments.md").read_text()
     assert "| cnn3d, batch 10, checkpointing | 2.00 |" in text

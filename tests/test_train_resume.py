@@ -320,9 +320,9 @@ def test_scored_batches_are_not_scored_again(tmp_path, tiny_npz, monkeypatch):
     scored = []
     score = bench.score_batches
 
-    def noted(methods, batches):
+    def noted(methods, batches, hold_out):
         scored.append(batches[0].samples)
-        return score(methods, batches)
+        return score(methods, batches, hold_out)
 
     monkeypatch.setattr(bench, "score_batches", noted)
     train(tmp_path / "run", resume=True)
