@@ -23,6 +23,7 @@ from report.text import (
     as_text,
     epoch_header,
     epoch_line,
+    kept_lines,
     reference_lines,
     test_lines,
     verdict_lines,
@@ -125,6 +126,8 @@ class Report:
             page = progress_page(self.run, self.history, self.reference, self.facts, examples)
             write_page(self.run.folder / run_folder.REPORT, page)
         say(epoch_line(entry, self.reference, self.run.validation_scores))
+        if len(self.history) == self.run.settings.num_epochs:
+            self.say("Network", kept_lines(self.history, self.reference))
 
     def close(self) -> None:
         """Close bar and logs."""

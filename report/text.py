@@ -78,6 +78,23 @@ def reference_lines(reference: Reference) -> list[str]:
     ]
 
 
+def kept_lines(history: History, reference: Reference | None) -> list[str]:
+    """That the network which is kept is below the best training-free method on the validation
+    part, if it is."""
+    if reference is None:
+        return []
+    by = chosen_by(history)
+    best = max((entry for entry in history if by in entry), key=lambda entry: entry[by])
+    behind = reference.value - best[reference.column]
+    if behind <= 0:
+        return []
+    return [
+        f"WARNING: the network of epoch {best['epoch']:.0f}, which is kept, is {behind:.2f} dB"
+        f" below {reference.method} on the validation part ({reference.column}): it is not worth"
+        " its training yet"
+    ]
+
+
 def stage_lines(psnr: Sequence[float], masks: str) -> list[str]:
     """The mean PSNR over the test samples after each stage of a network; `masks`: their title."""
     values = ", ".join(f"{value:.2f}" for value in psnr)

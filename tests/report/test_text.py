@@ -5,7 +5,15 @@ from evaluation.bench import Effort, Reference
 from evaluation.lesion import DIAMETERS
 from metrics import SCORES
 from report.tables import Table, lesion_table, score_tables
-from report.text import as_text, epoch_header, epoch_line, reference_lines, time_line, verdict_lines
+from report.text import (
+    as_text,
+    epoch_header,
+    epoch_line,
+    kept_lines,
+    reference_lines,
+    time_line,
+    verdict_lines,
+)
 
 
 def test_table_is_mean_and_sample_standard_deviation():
@@ -100,3 +108,16 @@ def test_times_say_what_was_cached():
     assert time_line(nothing, [], 8.0, resumed=True) == (
         "search 0.0 s, test 8.0 s; search and test in the last call"
     )
+
+
+def test_a_network_that_is_kept_below_the_training_free_method_is_named():
+    psnr = [30.0, 31.0, 30.5]
+    history = [{"epoch": i + 1, "validation/psnr": value} for i, value in enumerate(psnr)]
+    (line,) = kept_lines([*history, {"epoch": 4}], Reference("kt_sparse", 33.25))
+    assert "the network of epoch 2, which is kept, is 2.25 dB below kt_sparse" in line
+    assert kept_lines(history, Reference("kt_sparse", 31.0)) == []
+    assert kept_lines(history, None) == []
+    # chosen by held-out lines, compared in PSNR
+    held_out = [entry | {"validation/held_out": -entry["epoch"]} for entry in history]
+    (line,) = kept_lines(held_out, Reference("kt_sparse", 33.25))
+    assert "epoch 1, which is kept, is 3.25 dB below" in line
