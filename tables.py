@@ -146,6 +146,12 @@ def as_markdown(tables: Sequence[Table]) -> str:
     return "\n\n".join("\n".join(table.markdown()) for table in tables)
 
 
+def as_latex_file(tables: Sequence[Table]) -> str:
+    """The tables in LaTeX, to be included in a document."""
+    needed = "% needs \\usepackage{booktabs}"
+    return "\n\n".join([needed, *("\n".join(table.latex()) for table in tables)])
+
+
 def runs_page(folders: Sequence[Path], tables: Sequence[Table], place: Path) -> Page:
     """A page of several runs.
 
@@ -201,6 +207,7 @@ def from_command_line() -> None:
     parser = Parser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
     parser.add_argument("--scores", nargs="+", choices=list(SCORES), default=shown_scores())
+    parser.add_argument("--latex", action="store_true", help="print LaTeX, for booktabs")
     parser.add_argument("--html", type=Path, help="also write a page with these tables, .html")
     arguments = parser.parse_args()
     page = arguments.html
@@ -210,7 +217,7 @@ def from_command_line() -> None:
     tables = run_tables(runs, arguments.scores) + more_tables(runs)
     if page is not None:
         write_page(page, runs_page(runs, tables, page.parent))
-    print(as_markdown(tables))
+    print(as_latex_file(tables) if arguments.latex else as_markdown(tables))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The tables of scores, differences and lesions: made once, rendered as text, Markdown or HTML.
 
-A table is rendered as Markdown by `markdown`, as text by `text`, and as HTML by the page's template
-(`report/templates/page.html`). The numbers are those of `evaluation/`.
+A table is rendered as Markdown by `markdown`, as LaTeX by `latex`, as text by `text`, and as HTML
+by the page's template (`report/templates/page.html`). The numbers are those of `evaluation/`.
 """
 
 import math
@@ -35,6 +35,10 @@ WIDTH = 100  # columns of text
 ABSENT = "absent"  # a score that could not be computed
 MEAN_OF_TEST = "Mean ± standard deviation over the test samples"
 MEAN_MEANING = f"{MEAN_OF_TEST}. The best PSNR comes first."
+LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$",
+}  # fmt: skip
 LESION_MEANING = (
     f"A disc of contrast {' or '.join(f'{c:+g}' for c in CONTRASTS)}, with a smooth edge, is added"
     " to each test sample (images are in [0, 1]) at a point of the moving heart and moves with it."
@@ -66,6 +70,24 @@ class Table:
             lines.append("| " + " | ".join(cells) + " |")
         return [*([f"{self.title}:", ""] if self.title else []), *lines]
 
+    def latex(self) -> list[str]:
+        """Its lines in LaTeX, a floating table with its note in the caption; for the package
+        booktabs."""
+        caption = ". ".join(filter(None, (self.title.rstrip("."), self.note)))
+        rows = [[*row, *[""] * (len(self.heads) - len(row))] for row in self.rows]
+        heads, *cells = (
+            "    " + " & ".join(map(as_latex, row)) + r" \\" for row in (self.heads, *rows)
+        )
+        return [
+            r"\begin{table}",
+            r"  \centering",
+            *([rf"  \caption{{{as_latex(caption)}}}"] if caption else []),
+            rf"  \begin{{tabular}}{{l{'r' * (len(self.heads) - 1)}}}",
+            *(r"    \toprule", heads, r"    \midrule", *cells, r"    \bottomrule"),
+            r"  \end{tabular}",
+            r"\end{table}",
+        ]
+
     def text(self) -> list[str]:
         """Its lines as text, without the note: in columns or, if these are too wide, a paragraph
         for each row."""
@@ -85,6 +107,14 @@ class Table:
             for name, *cells in self.rows
         )
         return title + wrapped(list(paragraphs), "")
+
+
+def as_latex(text: str) -> str:
+    """Text as LaTeX has it: special characters, `code`, plus or minus, and minus signs of
+    numbers."""
+    text = "".join(LATEX.get(character, character) for character in text)
+    text = re.sub(r"`([^`]*)`", r"\\texttt{\1}", text)
+    return re.sub(r"(?<![\w.])-(?=[\d.])", "$-$", text)
 
 
 def wrapped(lines: Sequence[str], indent: str = "  ") -> list[str]:

@@ -3,6 +3,7 @@ import re
 import pytest
 from forked import Command
 
+import tables
 from metrics import SCORES
 from report.page import render
 from tables import as_markdown, finished, more_tables, run_tables, runs_page
@@ -47,6 +48,16 @@ def test_one_row_for_each_network_and_one_for_a_shared_baseline(tmp_path):
         "| `unet`, a | 28.50 ± 0.71 | 0.500 ± 0.000 |",
         "| `zero_filled` | 22.50 ± 0.71 | 0.500 ± 0.000 |",
     ]
+
+
+def test_tables_are_printed_as_latex(tmp_path, monkeypatch, capsys):
+    folder = save_run(tmp_path / "a_b", "unet", 28.0)
+    monkeypatch.setattr("sys.argv", ["tables.py", str(folder), "--latex"])
+    tables.from_command_line()
+    printed = capsys.readouterr().out
+    assert printed.startswith("% needs \\usepackage{booktabs}\n\n\\begin{table}")
+    assert r"\texttt{unet}, a\_b & 28.50 $\pm$ 0.71" in printed
+    assert printed.count(r"\begin{tabular}") == printed.count(r"\end{tabular}") == 2
 
 
 def test_an_absent_score_comes_after_the_worst(tmp_path):

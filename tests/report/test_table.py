@@ -1,6 +1,6 @@
 from evaluation.intervals import Interval
 from evaluation.lesion_score import KeptContrast
-from report.tables import Table, difference_text, kept_text, mean_and_spread
+from report.tables import Table, as_latex, difference_text, kept_text, mean_and_spread
 
 NAN = float("nan")
 
@@ -30,3 +30,23 @@ def test_kept_contrast_in_words():
     assert kept_text(KeptContrast(0.96, 0.02, 0.9, 0.01)) == "0.96±0.02 0.90 0.01"
     assert kept_text(KeptContrast(0.96, NAN, 0.9, NAN)) == "0.96 0.90 -"
     assert kept_text(None) == "-"
+
+
+def test_a_table_in_latex():
+    rows = [["`kt_sparse`, a_b", "-0.5 ± 1.5"], ["100 %"]]
+    table = Table(["method", "PSNR (dB)"], rows, "A_1", "<4")
+    assert table.latex() == [
+        r"\begin{table}",
+        r"  \centering",
+        r"  \caption{A\_1. \textless{}4}",
+        r"  \begin{tabular}{lr}",
+        r"    \toprule",
+        r"    method & PSNR (dB) \\",
+        r"    \midrule",
+        r"    \texttt{kt\_sparse}, a\_b & $-$0.5 $\pm$ 1.5 \\",
+        r"    100 \% &  \\",
+        r"    \bottomrule",
+        r"  \end{tabular}",
+        r"\end{table}",
+    ]
+    assert as_latex("k-t sparse \\ {x}") == r"k-t sparse \textbackslash{} \{x\}"
