@@ -122,7 +122,7 @@ def phantoms(n: int, seed: int, **fixed) -> Iterator[Case]:
             "centre": images.shape[1] // 16,
             "noise": NOISES[i // 2 % len(NOISES)],
         }
-        yield case_of(acquired(images, seed + i, **(given | fixed)))  # type: ignore[arg-type]
+        yield case_of(acquired(images, seed + i, **(given | fixed)))
 
 
 def fitted(cases: Sequence[Case]) -> tuple[float, float, float]:

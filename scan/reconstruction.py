@@ -178,8 +178,8 @@ def error_line(found: ErrorMap, images: Tensor, truth: Tensor | None, held: Held
     wide = wide_frames(curves(found, moving)["90 % bound"])
     frames = "" if wide is None else "; wider in " + frames_in_words(*wide)
     line = (
-        f"expected to hold for 90 % of the pixels: an error of at most {heart:.2g} of the peak on"
-        f" average in the moving region, {still:.2g} elsewhere{frames} ({found.seconds:.1f} s)"
+        f"90 % bound of the error: {heart:.2g} of the peak in the moving region on average,"
+        f" {still:.2g} elsewhere{frames}; made in {found.seconds:.1f} s"
     )
     if held is None:
         return line
