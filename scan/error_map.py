@@ -41,7 +41,7 @@ SHARE, DRAWS = 0.25, 2  # of the lines outside the centre that are held out, and
 FEWEST = 5  # held-out lines of each draw
 SMOOTH, RADIUS = 2.5, 7  # pixels: standard deviation and reach of the Gaussian
 LEAST = 1e-6  # of the largest difference: what is below is rounding
-LEVEL, SPREAD, TRAINING_FREE, BOUND = 1.0, 0.5, 0.4, 2.0  # of `scan.error_calibration`
+LEVEL, SPREAD, TRAINING_FREE, BOUND = 2.099, 0.35, 0.55, 2.38  # of `scan.error_calibration`
 WIDER = 1.2  # times the median bound of all frames
 
 
