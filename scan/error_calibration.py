@@ -232,9 +232,10 @@ def main(arguments: Sequence[str]) -> None:
     few = 8, TEST[1]
     tested("phantoms, no noise", list(phantoms(*few, acc=6.0, noise=0.0)))
     tested("phantoms, noise 0.02", list(phantoms(*few, acc=6.0, noise=0.02)))
-    shifted = phantoms(*few, acc=6.0, noise=0.0, pattern="equispaced", centre=0)
-    tested("phantoms, equispaced, no centre", list(shifted))
+    shifted = list(phantoms(*few, acc=6.0, noise=0.0, pattern="equispaced", centre=0))
+    tested("phantoms, equispaced, no centre", shifted)
     lesions(plain[:8])
+    lesions(shifted[:4])
     for path in arguments:
         slices = [s.values for i, s in enumerate(read_scan(Path(path), None, None)) if i in REAL]
         for title, change in (("real", lambda x: x), ("real, inverted", lambda x: x.max() - x)):
@@ -243,7 +244,8 @@ def main(arguments: Sequence[str]) -> None:
             ]
             cases = [case_of(one) for one in measured]
             tested(title, cases)
-            lesions(cases[:2] if title == "real" else [])
+            if title == "real":
+                lesions(cases[:2])
 
 
 if __name__ == "__main__":
