@@ -37,6 +37,7 @@ from report.pictures import FigureForm
 from report.scan_report import scan_page, scan_view, write_results, write_series
 from report.scan_text import verdict_of
 from scan.adaptation import adapt as adapt_to
+from scan.error_map import error_map as error_map_of
 from scan.measurement import (
     Measurement,
     drawn_lines,
@@ -89,6 +90,7 @@ def reconstruct_scan(
     adapt: float = 0.0,  # minutes at most to fine-tune the network on the scan's measured lines
     calibrate: bool = True,  # take the share of the correction that predicts held-out lines best
     average: int = 1,  # mean over this many flips and reversals: 1, 2, 4 or 8
+    error_map: bool = False,  # the expected error of the network's images, and a 90 % bound
     precision: str | None = None,  # 'float32' or 'bfloat16'; None: the faster on this device
     device: str | None = None,  # 'cpu', 'cuda', 'cuda:1', 'mps'; None: the best available
     # -- output
@@ -118,7 +120,15 @@ def reconstruct_scan(
     source = open_scan(os.fspath(scan), axes, mask)
     sampling = Sampling((pattern,), (acc, acc), (sample_n,), (partial_fourier,))
     reconstructor = Reconstructor(
-        weights, bool(adapt), calibrate, average, precision, seed, given["baselines"], on
+        weights,
+        bool(adapt),
+        calibrate,
+        average,
+        precision,
+        seed,
+        given["baselines"],
+        error_map,
+        on,
     )
 
     def measurement_of(number: int, series: Series) -> Measurement:
@@ -157,6 +167,8 @@ def reconstruct_scan(
             patient = series.patient or ("" if source.one_patient else series.name)
             result = reconstructor.reconstruct(series, patient, measurement)
             results.append(result)
+            if result.error_line:
+                say(f"{result.name}: {result.error_line}")
             write_series(folder, result, form)
             write_results(folder, facts, results)
             if len(views) < num_pictures:
@@ -286,10 +298,11 @@ def reconstruct(
     adapt: float = 0.0,
     calibrate: bool = True,
     average: int = 1,
+    error_map: bool = False,
     seed: int = 0,
     precision: str | None = None,
     device: str | None = None,
-) -> np.ndarray:
+) -> np.ndarray | tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Reconstruct undersampled k-space with a trained network.
 
     Args:
@@ -304,12 +317,15 @@ def reconstruct(
         calibrate: take the share of the network's correction of its start that predicts held-out
             lines best (`methods/calibration.py`).
         average: mean over this many flips and reversals of the series: 1, 2, 4 or 8.
-        seed: of the adaptation.
+        error_map: give the expected error of the magnitudes and a bound, too
+            (`scan/error_map.py`).
+        seed: of the adaptation, and of the lines that are held out for the error map.
         precision: "float32" or "bfloat16"; None: the faster on this device.
         device: None: the best available.
 
     Returns:
         images (T, Y, X) in the scale of `kspace`: float32 if they are real-valued, else complex64.
+        With `error_map`: images, expected absolute error and 90 % bound, (T, Y, X) float32 each.
 
     Raises:
         InputError: the data or the weights cannot be used.
@@ -347,8 +363,12 @@ def reconstruct(
     method: Method = partial(run_network, network, precision=precision)
     if calibrate and used.start is not None:
         method = calibrated(method, used.start, used.needs_real)
-    images = averaged(method, average)(*measurement.measured)
-    return measurement.scale * images[0].cpu().numpy()
+    method = averaged(method, average)
+    images = measurement.scale * method(*measurement.measured)[0].cpu()
+    if not error_map:
+        return images.numpy()
+    found = error_map_of(method, images, measurement.scale, measurement, measurement.is_real, seed)
+    return images.numpy(), found.expected.numpy(), found.bound.numpy()
 
 
 def from_command_line() -> None:

@@ -24,10 +24,20 @@ class SeriesView:
     roles: Mapping[str, str]  # what each is, in a few words, such as "network"
     heart: HeartView
     psnr: Mapping[str, np.ndarray] = field(default_factory=dict)  # (T,) dB; empty without truth
+    errors: "ErrorView | None" = None  # None: unknown
 
     @property
     def n_frames(self) -> int:
         return len(next(iter(self.images.values())))
+
+
+@dataclass(frozen=True)
+class ErrorView:
+    """The expected error of the last images of a series, in their scale."""
+
+    expected: np.ndarray  # (T, Y, X) float32
+    by_frame: Mapping[str, np.ndarray]  # means over the moving region, (T,)
+    line: str  # what it says
 
 
 def view_series(
@@ -36,11 +46,13 @@ def view_series(
     roles: Mapping[str, str],
     truth: str | None,
     heart: HeartView | None = None,
+    errors: ErrorView | None = None,
 ) -> SeriesView:
     """Measure a series; see `SeriesView`.
 
     Args:
         heart: of the reference, if it is known already.
+        errors: expected errors of the last images, if they are known.
     """
     reference = torch.from_numpy(images[list(images)[-1] if truth is None else truth])
     heart = heart or find_heart(reference)
@@ -50,4 +62,4 @@ def view_series(
             if name != truth:
                 frames = torch.from_numpy(series)[:, None]  # (T, 1, Y, X)
                 by_frame[name] = psnr(frames, reference[:, None]).numpy()
-    return SeriesView(title, images, truth, roles, heart, psnr=by_frame)
+    return SeriesView(title, images, truth, roles, heart, psnr=by_frame, errors=errors)

@@ -85,12 +85,17 @@ class HeldOut:
 
 
 def hold_out(
-    aliased: Tensor, mask: Tensor, maps: Tensor | None, real_image: bool, rng: np.random.Generator
+    aliased: Tensor,
+    mask: Tensor,
+    maps: Tensor | None,
+    real_image: bool,
+    rng: np.random.Generator,
+    share: float = HELD_OUT,
 ) -> HeldOut:
     """Hold out a share of the lines outside the centre of one series, (1, T, Y, X) or of coils
     (1, T, C, Y, X); `real_image`: a line determines its conjugate-symmetric partner."""
     outside = mask.bool() & ~centre_lines(mask, real_image)
-    lines = outside & random_lines(outside, HELD_OUT, rng)
+    lines = outside & random_lines(outside, share, rng)
     seen = mask * ~lines
     given = undersample(aliased, of_coils(seen, maps))
     often = mask.mean(dim=1, keepdim=True)

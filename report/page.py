@@ -21,7 +21,7 @@ from PIL import Image
 
 from evaluation.series_view import SeriesView
 from report.chart import DASHES, Chart, Line, svg
-from report.figures import ERROR_CMAP, error_scale
+from report.figures import ERROR_CMAP, error_scale, fitting_scale
 from report.names import in_words
 from report.tables import Table
 from util.files import as_bytes, write_bytes
@@ -32,6 +32,8 @@ WHOLE_VALUES = 5e6  # pixels of all whole images of a page, before they are show
 HEART_VALUES = 8e6  # the same of the hearts
 ERROR_RANGE = 4  # highest error scale that can be set, over the one that fits
 TRUTH, ZERO_FILLED, BEST, NETWORK = range(4)  # numbers of colours of lines
+ERROR_TITLE = "Error of the network by frame, mean over the moving region"
+EXPECTED = "expected error"  # the panel of the error map
 PSNR_TITLE = "PSNR by frame, of whole images"
 
 
@@ -102,7 +104,12 @@ def view_section(view: SeriesView) -> dict[str, Any]:
     if view.psnr and view.n_frames > 1:
         lines = [Line(k, frames, v.tolist(), colours[k]) for k, v in view.psnr.items()]
         charts.append(Chart(PSNR_TITLE, "frame", "PSNR (dB)", lines, by_frame=True))
-    return {"title": view.title, "charts": [drawn_chart(chart) for chart in charts]}
+    if view.errors is not None and view.n_frames > 1:
+        curves = list(view.errors.by_frame.items())
+        lines = [Line(k, frames, v.tolist(), 2 + i) for i, (k, v) in enumerate(curves)]
+        charts.append(Chart(ERROR_TITLE, "frame", "share of the peak", lines, by_frame=True))
+    line = "" if view.errors is None else view.errors.line
+    return {"title": view.title, "line": line, "charts": [drawn_chart(chart) for chart in charts]}
 
 
 def line_colours(view: SeriesView) -> dict[str, int]:
@@ -133,6 +140,7 @@ def player_view(view: SeriesView, heart_zoom: float, whole_zoom: float) -> dict[
     hearts = {name: heart.crop(images) for name, images in view.images.items()}
     limit = highest(reference)
     error = error_scale(view.images, heart) if view.truth is not None else 1.0
+    layers = error_layers(view, heart_zoom, whole_zoom)
     return {
         "frames": view.n_frames,
         "truth": None if view.truth is None else list(view.images).index(view.truth),
@@ -144,6 +152,7 @@ def player_view(view: SeriesView, heart_zoom: float, whole_zoom: float) -> dict[
             }
             for name in view.images
         ],
+        "layers": layers,
         "heart": player_part(hearts, highest(heart.crop(reference)), heart_zoom)
         | {"top": heart.top, "left": heart.left},
         "whole": player_part(view.images, limit, whole_zoom) | {"top": 0, "left": 0},
@@ -156,6 +165,24 @@ def player_view(view: SeriesView, heart_zoom: float, whole_zoom: float) -> dict[
         "column": heart.left + heart.size // 2,
         "farthest": heart.farthest,
     }
+
+
+def error_layers(view: SeriesView, heart_zoom: float, whole_zoom: float) -> list[dict[str, Any]]:
+    """The error map as a further panel with a scale of its own, if there is one."""
+    if view.errors is None:
+        return []
+    expected = view.errors.expected
+    inside = view.heart.crop(expected)
+    limit = fitting_scale(inside)
+    *_, last = view.images
+    return [
+        {
+            "name": EXPECTED,
+            "role": f"of {in_words(last)}, 0 to {limit:g} and more",
+            "heart": player_part({EXPECTED: inside}, limit, heart_zoom)["sources"][0],
+            "whole": player_part({EXPECTED: expected}, limit, whole_zoom)["sources"][0],
+        }
+    ]
 
 
 def player_part(images: Mapping[str, np.ndarray], peak: float, zoom: float) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from evaluation.heart_view import HeartView, find_heart
-from evaluation.series_view import SeriesView, view_series
-from metrics import definitions
+from evaluation.series_view import ErrorView, SeriesView, view_series
+from metrics import definitions, moving_region
 from report.figures import heart_figure
 from report.names import GROUND_TRUTH
 from report.page import Page
@@ -26,6 +26,7 @@ from report.scan_text import (
 )
 from report.tables import Table, result_tables
 from report.text import as_text
+from scan.error_map import curves
 from scan.reconstruction import UNDERSAMPLED, Reconstruction
 from training.run_folder import METRICS, OUTPUT
 from util.errors import InputError
@@ -57,12 +58,16 @@ def write_series(folder: Path, result: Reconstruction, form: FigureForm) -> None
 
 def write_images(path: Path, result: Reconstruction) -> None:
     """The images (T, Y, X) as an .npz: `reconstruction`, training-free ones by their names, `mask`
-    (T, Y), and `target` if the truth is known; in the units of the input."""
+    (T, Y), `target` if the truth is known, and `expected_error` and `error_bound` if they were
+    asked for; in the units of the input."""
     arrays = {"reconstruction": result.images[result.network].numpy()}
     arrays |= {name: result.images[name].numpy() for name in (UNDERSAMPLED, result.best)}
     arrays["mask"] = result.measurement.mask[0, ..., 0].cpu().numpy().astype(np.uint8)
     if result.truth is not None:
         arrays["target"] = result.truth.numpy()
+    if result.errors is not None:
+        arrays["expected_error"] = result.errors.expected.numpy()
+        arrays["error_bound"] = result.errors.bound.numpy()
     with whole_file(path) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
@@ -91,10 +96,37 @@ def shown_series(result: Reconstruction) -> dict[str, np.ndarray]:
     shown = {name: result.images[name].abs() for name in names}
     if result.truth is not None:
         shown = {GROUND_TRUTH: result.truth.abs(), **shown}
-    peak = shown[GROUND_TRUTH if result.truth is not None else result.network].max()
+    peak = peak_of(result)
     if result.is_turned:
         shown = {name: images.transpose(1, 2).contiguous() for name, images in shown.items()}
     return {name: (images / peak).numpy() for name, images in shown.items()}
+
+
+def peak_of(result: Reconstruction) -> float:
+    """The maximum of the truth, or, if that is not known, of the network's images."""
+    reference = result.images[result.network] if result.truth is None else result.truth
+    return reference.abs().max().item()
+
+
+def error_view(result: Reconstruction) -> ErrorView | None:
+    """The error map of a series as `shown_series` shows the images; None: there is none."""
+    if result.errors is None:
+        return None
+    peak, found, network = peak_of(result), result.errors, result.images[result.network].abs()
+    reference = network if result.truth is None else result.truth.abs()
+    moving = moving_region(reference[None])[0]
+    by_frame = curves(found, moving)
+    if result.truth is not None:
+        true = (network - reference).abs()[:, moving].mean(dim=1)
+        by_frame = {**by_frame, "true error": true.numpy()}
+    expected = found.expected.transpose(1, 2) if result.is_turned else found.expected
+    scaled = {name: values / peak for name, values in by_frame.items()}
+    return ErrorView((expected / peak).contiguous().numpy(), scaled, result.error_line)
+
+
+def error_lines(results: Sequence[Reconstruction]) -> list[str]:
+    """What the error maps say, a line for each series; none if they were not asked for."""
+    return [f"{result.name}: {result.error_line}" for result in results if result.error_line]
 
 
 def write_results(folder: Path, facts: Facts, results: Sequence[Reconstruction]) -> None:
@@ -111,6 +143,7 @@ def write_results(folder: Path, facts: Facts, results: Sequence[Reconstruction])
         "Verdict": verdict_of(results),
         **facts,
         "Network": network_lines(results),
+        "Error map": error_lines(results),
         "Series": [series_table(results), *notes_of(results)],
         "Scores": result_tables(rows, [], patients, all_scores=True),
         "Definitions": definitions() if rows else [],
@@ -125,7 +158,8 @@ def scan_view(result: Reconstruction) -> SeriesView:
     roles = {GROUND_TRUTH: "fully sampled", UNDERSAMPLED: "undersampled", result.best: BEST}
     roles[result.network] = "network"
     known = GROUND_TRUTH if result.truth is not None else None
-    return view_series(result.name, series, roles, known, heart_of(result, series))
+    heart, errors = heart_of(result, series), error_view(result)
+    return view_series(result.name, series, roles, known, heart, errors)
 
 
 def scan_page(
@@ -134,6 +168,8 @@ def scan_page(
     """`report.html` of the scan `name`; `views`: of the series that are shown."""
     rows, patients = rows_and_patients(results)
     details = {**facts, "Network": network_lines(results), "Series": notes_of(results)}
+    if lines := error_lines(results):
+        details["Error map"] = lines
     return Page(
         title=f"Reconstruction of {name}",
         score=score_line(rows, patients)

@@ -15,9 +15,11 @@ from formats.series import Series
 from methods.averaging import average_name, averaged
 from methods.baselines import Method, baseline
 from methods.calibration import calibrated, calibrated_name
+from metrics import moving_region
 from model import run_network
 from scan.adaptation import Adapted
 from scan.choice import ChosenMethod, best_training_free
+from scan.error_map import ErrorMap, Held, curves, error_map, held_bound, wide_frames
 from scan.measurement import Measurement
 from scan.noise import measured_noise, noise_in_scores, outside_noise
 from scan.weights import (
@@ -28,6 +30,7 @@ from scan.weights import (
     sampling_notes,
 )
 from training.run import trained_noise
+from util.errors import InputError
 
 UNDERSAMPLED = "zero_filled"  # is always shown
 SIMPLE = ("view_sharing",)  # beside the network and the best training-free method
@@ -48,6 +51,9 @@ class Reconstruction:
     rows: list[ScoreRow]  # scores by method; none without the truth
     best: str  # the training-free method that was chosen for the scan
     outside: list[str]  # how its lines differ from those that the weights were trained on
+    errors: ErrorMap | None = None  # of the network's images; None: not asked for, or forgotten
+    held: Held | None = None  # what it was worth; None: the truth is not known
+    error_line: str = ""  # that in words
     seconds: float = 0.0
     is_turned: bool = False  # viewers show Y from left to right
     aspect: float = 1.0  # the height of a pixel over its width, as viewers show it
@@ -59,7 +65,7 @@ class Reconstruction:
         written."""
         self.images = {self.network: self.images[self.network]}
         self.measurement = self.measurement.without_images()
-        self.truth = None
+        self.truth = self.errors = None
 
     @property
     def network(self) -> str:
@@ -79,6 +85,7 @@ class Reconstructor:
     precision: str
     seed: int  # of the held-out lines
     baselines: tuple[str, ...] | None  # training-free methods; None: the usual ones and the best
+    error_map: bool  # whether the network's images come with their expected error
     device: torch.device
     # by kind of series
     adapted: dict[bool, Adapted] = field(default_factory=dict)  # to real-valued, to complex ones
@@ -124,8 +131,19 @@ class Reconstructor:
             name, method = list(methods.items())[-1]
             methods[average_name(name, self.average)] = averaged(method, self.average)
         images, truth = reconstruct_all(methods, measurement), measurement.true_images
+        name, method = list(methods.items())[-1]
+        errors, held, without_map = None, None, []
+        if self.error_map:
+            of_input = images[name], measurement.scale, measurement
+            try:
+                errors = error_map(method, *of_input, is_real, self.seed)
+            except InputError as error:
+                without_map = [str(error)]
+            else:
+                held = None if truth is None else held_bound(errors, images[name], truth)
         warnings = mask_warnings(measurement.mask.cpu().numpy())
         notes = [*series.notes, *measurement.notes, *note_on_lines(series, measurement), *warnings]
+        notes += without_map
         outside = sampling_notes(weights, measurement)
         if noise := measured_noise(measurement):
             outside += outside_noise(noise, trained_noise(weights.settings))
@@ -146,12 +164,40 @@ class Reconstructor:
             else score_series(images, truth, number, measurement.condition),
             best=best,
             outside=outside,
+            errors=errors,
+            held=held,
+            error_line="" if errors is None else error_line(errors, images[name], truth, held),
             seconds=time.perf_counter() - started,
             is_turned=series.is_turned,
             aspect=series.aspect,
             pixel_width=series.pixel_width,
             frame_time=series.frame_time,
         )
+
+
+def error_line(found: ErrorMap, images: Tensor, truth: Tensor | None, held: Held | None) -> str:
+    """What an error map of images (T, Y, X) says, in a sentence or two."""
+    reference = (images if truth is None else truth).abs()
+    moving, peak = moving_region(reference[None])[0], reference.max()
+    still, heart = (found.bound[:, each].mean() / peak for each in (~moving, moving))
+    wide = wide_frames(curves(found, moving)["90 % bound"])
+    frames = "" if wide is None else "; wider in " + frames_in_words(*wide)
+    line = (
+        f"90 % bound of the error: {heart:.2g} of the peak in the moving region on average,"
+        f" {still:.2g} elsewhere{frames}; made in {found.seconds:.1f} s"
+    )
+    if held is None:
+        return line
+    return (
+        f"{line}; held by {held.moving:.0%} of the pixels in the moving region and"
+        f" {held.still:.0%} elsewhere; rank correlation of expected and true error"
+        f" {held.correlation:.2f}"
+    )
+
+
+def frames_in_words(first: int, last: int) -> str:
+    """Frames counted from 0, in words."""
+    return f"frame {first + 1}" if first == last else f"frames {first + 1} to {last + 1}"
 
 
 def note_on_lines(series: Series, measurement: Measurement) -> list[str]:

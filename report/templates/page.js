@@ -95,7 +95,7 @@
     for (const panel of panels) {
       const own = levelsOf(panel);
       panel.canvas.style.aspectRatio = proportions;
-      paint(panel.canvas, width, height, (y, x) => own[start + y * width + x], gray);
+      paint(panel.canvas, width, height, (y, x) => own[start + y * width + x], panel.layer ? colours : gray);
       const title = `${panel.name}, frame ${state.frame + 1} of ${view.frames}`;
       panel.canvas.setAttribute("aria-label", title);
       if (panel.error) {
@@ -128,8 +128,9 @@
       const own = levelsOf(panel);
       const alongY = (y, x) => own[(frameAt(x) * height + y) * width + column];
       const alongX = (y, x) => own[(frameAt(x) * height + row) * width + y];
-      paint(panel.alongY, across, height, alongY, gray);
-      paint(panel.alongX, across, width, alongX, gray);
+      const table = panel.layer ? colours : gray;
+      paint(panel.alongY, across, height, alongY, table);
+      paint(panel.alongX, across, width, alongX, table);
     }
     for (const line of get("panels").querySelectorAll(".row"))
       line.style.top = `${(100 * (row + 0.5)) / height}%`;
@@ -194,13 +195,14 @@
       section.hidden = +section.dataset.view !== number;
     for (const id of ["panels", "profiles"]) {
       get(id).replaceChildren();
-      get(id).style.setProperty("--columns", view.panels.length);
+      get(id).style.setProperty("--columns", view.panels.length + view.layers.length);
     }
     for (const id of ["previous", "next", "play", "first", "farthest", "frame"])
       get(id).disabled = !moves;
     get("frame").max = view.frames - 1;
     get("error-control").hidden = view.truth === null;
-    panels = view.panels.map((given, index) => {
+    const layers = view.layers.map(({ name, role }) => ({ name, role, layer: true }));
+    panels = [...view.panels, ...layers].map((given, index) => {
       const figure = element("figure", get("panels"));
       const caption = element("figcaption", figure);
       element("b", caption, { textContent: given.name });
@@ -208,7 +210,7 @@
       if (given.psnr) element("br", caption);
       const score = element("span", caption);
       const canvas = picture(figure, "row", "column");
-      const hasError = view.truth !== null && index !== view.truth;
+      const hasError = view.truth !== null && index !== view.truth && !given.layer;
       if (index === view.truth) legend(figure);
       const error = hasError ? picture(figure, "row", "column") : null;
       const panel = { ...given, canvas, error, score, heart: null, whole: null };
@@ -228,7 +230,8 @@
 
   async function read() {  // the part that is shown, when it is first shown
     const kind = state.heart ? "heart" : "whole", part = region(), asked = panels;
-    const sources = panels.map((panel) => (panel[kind] ? null : unpacked(part.sources[panels.indexOf(panel)], part)));
+    const stored = [...part.sources, ...view.layers.map((layer) => layer[kind])];
+    const sources = panels.map((panel, index) => (panel[kind] ? null : unpacked(stored[index], part)));
     const found = await Promise.all(sources);
     asked.forEach((panel, index) => { if (found[index]) panel[kind] = found[index]; });
     if (asked === panels) draw();

@@ -1,0 +1,201 @@
+"""How far to trust images of a scan: the expected absolute error of every pixel, and a bound.
+
+With a quarter of the measured lines outside the centre held out, the series is reconstructed again,
+twice. Where these images differ from those of all lines, the lines that were not measured matter,
+too. With d the root mean square of the two differences, t the difference of the images to the
+training-free `patch_low_rank`, and h the root mean square error of the held-out lines, the expected
+absolute error is
+
+    e = LEVEL d^SPREAD t^TRAINING_FREE h^(1 - SPREAD - TRAINING_FREE)
+
+d and t are smoothed over a few pixels and three frames, the last followed by the first. All of it
+scales with the images. The bound is `BOUND` e: a factor by conformal risk control, such that 90 %
+of the pixels hold it on average over series, in the moving region and in the rest of the image. The
+numbers are of phantoms alone; they are made again by `python -m scan.error_calibration`. Errors
+are of magnitudes.
+
+What is wrong alike in all of these images is not seen.
+
+References: A. Angelopoulos et al., "Conformal risk control", ICLR 2024, arXiv:2208.02814.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.batches import Batch
+from methods.baselines import Method, baseline
+from methods.held_out import hold_out, line_error, line_weights, of_coils
+from metrics import moving_region
+from physics.sense import as_measured, seen_by
+from util.errors import InputError
+from util.random_streams import Stream, generator
+
+PROMISED = 0.9  # share of the pixels within the bound
+COMPARED = "patch_low_rank"  # the training-free method
+SHARE, DRAWS = 0.25, 2  # of the lines outside the centre that are held out, and how often
+FEWEST = 5  # held-out lines of each draw
+SMOOTH, RADIUS = 2.5, 7  # pixels: standard deviation and reach of the Gaussian
+LEAST = 1e-6  # of the largest difference: what is below is rounding
+LEVEL, SPREAD, TRAINING_FREE, BOUND = 2.099, 0.35, 0.55, 2.38  # of `scan.error_calibration`
+WIDER = 1.2  # times the median bound of all frames
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What tells the error of a series without its truth, in the scale that networks get."""
+
+    spread: Tensor  # d, (T, Y, X), smoothed
+    training_free: Tensor  # t, the same
+    held_out: float  # h
+
+
+@dataclass(frozen=True)
+class ErrorMap:
+    """The expected absolute error of the images of one series."""
+
+    expected: Tensor  # (T, Y, X) float32, in the units of the images
+    seconds: float  # that it took
+
+    @property
+    def bound(self) -> Tensor:
+        """(T, Y, X): 90 % of the pixels are expected to be within it."""
+        return BOUND * self.expected
+
+
+@dataclass(frozen=True)
+class Held:
+    """What an error map turned out to be worth, where the truth is known."""
+
+    still: float  # share of the pixels within the bound, outside the moving region
+    moving: float  # the same in the moving region
+    correlation: float  # Spearman's, of map and true error, smoothed as the map is
+
+
+@torch.no_grad()
+def error_map(
+    method: Method, images: Tensor, scale: float, measured: Batch, is_real: bool, seed: int
+) -> ErrorMap:
+    """The expected error of the images (T, Y, X) that `method` gives, on the CPU.
+
+    Args:
+        images: in the units of the input, which are those that networks get times `scale`.
+        measured: the series.
+        seed: of the lines that are held out.
+
+    Raises:
+        InputError: there are too few lines to hold some out.
+    """
+    started = time.perf_counter()
+    found = evidence(method, images / scale, measured, is_real, seed)
+    expected = scale * expected_error(found)
+    return ErrorMap(expected, time.perf_counter() - started)
+
+
+@torch.no_grad()
+def evidence(method: Method, images: Tensor, measured: Batch, is_real: bool, seed: int) -> Evidence:
+    """What tells the error of images (T, Y, X); see `error_map`."""
+    aliased, mask, maps = measured.aliased, measured.mask, measured.maps
+    rng = generator(Stream.HELD_OUT, seed, 1)
+    magnitude = images.abs().cpu()
+    spread, errors = torch.zeros_like(magnitude), []
+    for _ in range(DRAWS):
+        held = hold_out(aliased, mask, maps, is_real, rng, SHARE)
+        if held.lines.sum() < FEWEST:
+            raise InputError(
+                f"an error map needs {FEWEST} lines outside the centre that can be held out, found"
+                f" {int(held.lines.sum())}: leave --error-map out"
+            )
+        again = method(*as_measured(held.given, held.seen, maps))
+        spread += (again[0].abs().cpu() - magnitude).square() / DRAWS
+        weight = of_coils(held.lines * line_weights(held.often), maps)
+        errors.append(line_error(seen_by(again, maps), aliased, weight).item())
+    other = baseline(COMPARED, is_real)(*measured.measured)[0].abs().cpu()
+    return Evidence(
+        smoothed(spread.sqrt()),
+        smoothed((other - magnitude).abs()),
+        float(np.sqrt(np.mean(errors))),
+    )
+
+
+def expected_error(found: Evidence) -> Tensor:
+    """The expected absolute error (T, Y, X) float32; see above."""
+    floor = LEAST * max(found.spread.max().item(), found.held_out)  # rounding
+    spread, other = found.spread.clamp(min=floor), found.training_free.clamp(min=floor)
+    rest = max(found.held_out, floor) ** (1 - SPREAD - TRAINING_FREE)
+    return LEVEL * spread**SPREAD * other**TRAINING_FREE * rest
+
+
+def smoothed(values: Tensor) -> Tensor:
+    """Values (T, Y, X), smoothed over space and time."""
+    from torchvision.transforms.v2.functional import gaussian_blur
+
+    values = (values.roll(1, 0) + 2 * values + values.roll(-1, 0)) / 4
+    reach = min(RADIUS, *(n - 1 for n in values.shape[1:]))
+    return gaussian_blur(values, [2 * reach + 1] * 2, [SMOOTH] * 2)
+
+
+def held_bound(found: ErrorMap, images: Tensor, truth: Tensor) -> Held:
+    """What the map of images (T, Y, X) is worth, by the truth."""
+    error = (images.abs() - truth.abs()).abs()
+    moving = moving_region(truth.abs()[None])[0]
+    within = (error <= found.bound).float()
+    ranks = (
+        each.flatten().argsort().argsort().double() for each in (found.expected, smoothed(error))
+    )
+    return Held(
+        within[:, ~moving].mean().item(),
+        within[:, moving].mean().item(),
+        torch.corrcoef(torch.stack(list(ranks)))[0, 1].item(),
+    )
+
+
+def conformal_factor(
+    missed: Callable[[float], np.ndarray], promised: float = PROMISED, highest: float = 100.0
+) -> float:
+    """The smallest factor of a bound that holds the promise for a further series: with n series,
+    the mean share of pixels beyond the bound is at most ((n + 1)(1 - promised) - 1) / n.
+
+    Args:
+        missed: the share of the pixels of each series beyond the bound of a factor, (n,); it does
+            not grow with the factor.
+
+    Raises:
+        ValueError: there are too few series for any factor, or `highest` does not suffice.
+    """
+    low, high = 0.0, highest
+
+    def holds(factor: float) -> bool:
+        shares = missed(factor)
+        return (shares.sum() + 1) / (len(shares) + 1) <= 1 - promised
+
+    if not holds(high):
+        raise ValueError(f"no factor up to {highest:g} holds {promised:g}: give more series")
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
+
+
+def curves(found: ErrorMap, region: Tensor) -> dict[str, np.ndarray]:
+    """The means over a region (Y, X) by frame, (T,)."""
+    named = {"expected error": found.expected, "90 % bound": found.bound}
+    return {name: values[:, region].mean(dim=1).numpy() for name, values in named.items()}
+
+
+def wide_frames(bound: np.ndarray) -> tuple[int, int] | None:
+    """First and last of the adjoining frames, counted from 0, in which the mean bound (T,) is much
+    wider than in others, around the widest; None: there are none."""
+    wide = bound > WIDER * np.median(bound)
+    first = last = int(bound.argmax())
+    if not wide[first]:
+        return None
+    while first > 0 and wide[first - 1]:
+        first -= 1
+    while last + 1 < len(bound) and wide[last + 1]:
+        last += 1
+    return first, last
