@@ -288,12 +288,14 @@ def _batch(
     device: torch.device | str,
 ) -> Batch:
     condition = acquisition.sampling.condition
-    images, sources, *maps = (torch.stack(parts) for parts in zip(*acquired, strict=True))
-    image, mask = to_device(images, device), to_device(torch.from_numpy(masks), device)
+    images, sources, *maps = zip(*acquired, strict=True)
+
+    def stacked(tensors: tuple[Tensor, ...]) -> Tensor:
+        return to_device(torch.stack(tensors), device)
+
+    image, mask = stacked(images), to_device(torch.from_numpy(masks), device)
     if maps:
         known = None if acquisition.sampling.measured else image
-        return Batch(
-            samples, condition, known, mask, to_device(sources, device), to_device(maps[0], device)
-        )
-    source = to_device(sources, device) if acquisition.is_noisy else image
+        return Batch(samples, condition, known, mask, stacked(sources), stacked(maps[0]))
+    source = stacked(sources) if acquisition.is_noisy else image  # else they are the same
     return Batch(samples, condition, image, mask, undersample(source, mask))
