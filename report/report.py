@@ -37,7 +37,7 @@ from util.progress import counted, duration, say
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"  # of training
 WARM_STEPS = 3  # after which the time left is estimated
 LOGGED_SAMPLES = 2  # validation samples whose pictures go to TensorBoard
-LOGGED_EPOCHS = 20  # how often in a run these are logged
+LOGGED_EPOCHS = 10  # how often in a run these are logged
 
 
 @dataclass

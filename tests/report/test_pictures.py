@@ -41,7 +41,7 @@ def test_lines_of_the_profiles_cross_the_moving_region(tmp_path, images, monkeyp
     monkeypatch.setattr(
         pictures.figures, "profiles_figure", lambda series, *places: lines.append(places)
     )
-    monkeypatch.setattr(pictures, "write_figure", lambda *a: None)
+    monkeypatch.setattr(pictures, "write_figure", lambda *_, **__: None)
     target = images[0]
     pictures.write_pictures(tmp_path, 0, target, {"zero_filled": target}, "zero_filled", FORM)
     moving = moving_region(torch.from_numpy(target)[None])[0]
