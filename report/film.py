@@ -50,7 +50,7 @@ def film_frames(
         _write(film, f"{view.moment(t)} of {last}", 0, 2 * (PANEL + CAPTION))
         for left, top, levels in panels:
             film.paste(_enlarged(levels[t], view.aspect), (left, top))
-        film.putpalette(_palette())
+        film.putpalette(palette(N_GRAYS))
         frames.append(film)
     return frames
 
@@ -80,8 +80,8 @@ def _enlarged(levels: np.ndarray, aspect: float) -> Image.Image:
     return Image.fromarray(panel)
 
 
-def _palette() -> list[int]:
-    """128 grays, then 128 colours of the error."""
-    grays = np.linspace(0, 255, N_GRAYS)[:, None].repeat(3, axis=1)
-    colours = matplotlib.colormaps[ERROR_CMAP](np.linspace(0, 1, 256 - N_GRAYS), bytes=True)
+def palette(n_grays: int) -> list[int]:
+    """256 colours: grays, then those of the error."""
+    grays = np.linspace(0, 255, n_grays)[:, None].repeat(3, axis=1)
+    colours = matplotlib.colormaps[ERROR_CMAP](np.linspace(0, 1, 256 - n_grays), bytes=True)
     return np.concatenate([grays, colours[:, :3]]).round().astype(int).ravel().tolist()

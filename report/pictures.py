@@ -19,7 +19,7 @@ from evaluation.series_view import SeriesView, view_series
 from methods.baselines import BASELINES, Method
 from metrics import moving_region
 from report import figures
-from report.film import film_frames
+from report.film import film_frames, palette
 from report.names import GROUND_TRUTH, in_words
 from training.run_folder import ARRAYS
 from util.files import write_bytes
@@ -29,6 +29,7 @@ from util.progress import say
 ALSO_SHOWN = ("view_sharing", "kt_sparse", "patch_low_rank")  # baselines whose profiles are shown
 BEST = "best training-free method"
 FILM_MILLISECONDS = 50  # per frame: 20 frames are one heartbeat of a second
+N_GRAYS = 32  # colours of an error picture that are grays
 MP4_BEATS = 5  # as it does not begin again by itself
 UNDATED = {  # metadata by format: without what differs from time to time
     ".png": {"Software": None},
@@ -47,16 +48,20 @@ class FigureForm:
 
 
 @figures.default_style
-def write_figure(path: Path, figure: Figure, dpi: int, few_colours: bool = False) -> None:
+def write_figure(path: Path, figure: Figure, dpi: int, of_errors: bool = False) -> None:
     """A figure as a file of the format that the name ends with; images in PDF and SVG keep their
-    own pixels. A PNG of `few_colours` has 256, which takes a third of the bytes."""
+    own pixels. A PNG `of_errors` has 256 colours, those of errors and grays: a third of the
+    bytes."""
     if path.suffix != ".png":
         for image in figure.findobj(AxesImage):
             image.set_interpolation("none")
     content = io.BytesIO()
     figure.savefig(content, format=path.suffix[1:], dpi=dpi, metadata=UNDATED[path.suffix])
-    if few_colours and path.suffix == ".png":
-        picture = Image.open(content).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    if of_errors and path.suffix == ".png":
+        colours = Image.new("P", (1, 1))
+        colours.putpalette(palette(N_GRAYS))
+        picture = Image.open(content).convert("RGB")
+        picture = picture.quantize(palette=colours, dither=Image.Dither.NONE)
         content = io.BytesIO()
         picture.save(content, "PNG", optimize=True, dpi=(dpi, dpi))
     write_bytes(path, content.getvalue())
@@ -92,7 +97,7 @@ def write_pictures(
     error = np.abs(reconstructions[shown] - target)
     title = f"sample {sample}: error |{in_words(shown)} - {GROUND_TRUTH}|"
     figure = figures.error_figure(error, title)
-    write_figure(folder / "error" / f"{name}.png", figure, form.dpi, few_colours=True)
+    write_figure(folder / "error" / f"{name}.png", figure, form.dpi, of_errors=True)
 
     moving = moving_region(torch.from_numpy(target)[None])[0]  # (Y, X)
     row, column = (int(moving.sum(dim=d).argmax()) for d in (-1, -2))
