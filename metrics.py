@@ -125,40 +125,12 @@ SCORES = {
 }
 
 
-def held_out(*_: Any) -> float:
-    """-10 log10 of the mean squared error, in dB (peak of the images 1), of a tenth of the measured
-    lines outside the centre, which are held out of what a method gets, weighted by how rarely their
-    frequencies are measured. It includes the noise of these lines, which is the same for all
-    methods. Not comparable with a PSNR against a ground truth.
-
-    Computed by `evaluation/held_out.py`.
-    """
-    raise NotImplementedError  # it is no function of images and truth
-
-
-HELD_OUT = "held_out"  # the score where there is no ground truth
-WITHOUT_TRUTH = {HELD_OUT: Score(held_out, "held-out score (dB)", 2, compared=True, logged=True)}
-
-
-def score_named(name: str) -> Score:
-    """The definition of a score of either kind."""
-    return SCORES[name] if name in SCORES else WITHOUT_TRUTH[name]
-
-
 def scores_of(
     reconstruction: Tensor, target: Tensor, names: Iterable[str] | None = None
 ) -> dict[str, Tensor]:
     """The scores of `names` (None: all), each (B,)."""
     wanted = SCORES if names is None else names
     return {name: SCORES[name].function(reconstruction, target) for name in wanted}
-
-
-def best_of(means: Mapping[str, float], score: str) -> str | None:
-    """The name with the best value of a score; values that are absent (NaN) are left out, and None
-    is returned if none is left."""
-    known = {name: value for name, value in means.items() if value == value}
-    choose = max if score_named(score).higher_is_better else min
-    return choose(known, key=lambda name: known[name], default=None)
 
 
 def definitions(scores: Mapping[str, Score] = SCORES) -> list[str]:

@@ -20,9 +20,10 @@ from urllib.parse import quote
 import numpy as np
 
 from CS_mask import Condition
+from evaluation.held_out import HELD_OUT
 from evaluation.summary import Columns, by_condition, columns_of, n_samples_of, titles_of
 from methods.baselines import BASELINES
-from metrics import HELD_OUT, SCORES
+from metrics import SCORES
 from report.chart import N_COLOURS, Chart, Line
 from report.page import Link, Page, write_page
 from report.run_page import PSNR_CURVE, score_line

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from CS_mask import Condition
 from data.batches import Batch
-from evaluation.held_out import held_out_psnr
+from evaluation.held_out import HELD_OUT, held_out_psnr
 from methods.baselines import Method
-from metrics import HELD_OUT, SCORES, psnr, scores_of
+from metrics import SCORES, psnr, scores_of
 from model import run_stages
 from util.world import ALONE, World
 

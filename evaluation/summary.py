@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from CS_mask import Condition
+from evaluation.held_out import HELD_OUT, WITHOUT_TRUTH, score_named
 from methods.baselines import BASELINES
-from metrics import HELD_OUT, SCORES, WITHOUT_TRUTH, Score, best_of, score_named
+from metrics import SCORES, Score
 
 Rows = Sequence[Mapping[str, Any]]
 Columns = dict[str, np.ndarray]  # values of the samples by score
@@ -82,7 +83,7 @@ def best_baseline(rows: Rows, score: str | None = None) -> str | None:
     score, if none is named."""
     score = score or main_score(rows)
     means = means_of(rows, score)
-    return best_of({name: means[name] for name in means if name in BASELINES}, score)
+    return next((name for name in means if name in BASELINES and means[name] == means[name]), None)
 
 
 def networks_of(rows: Rows) -> list[str]:

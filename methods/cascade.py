@@ -17,19 +17,18 @@ image reconstruction", IEEE Trans Med Imaging 37:491-503, 2018; W. Shi et al. (s
 """
 
 import math
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.baselines import view_sharing, zero_filled
+from methods.baselines import Measured, view_sharing, zero_filled
 from methods.layers import BANDS, ShiftBlock, as_convolved, run_block, set_zero, temporal_views
-from methods.start import PATCH, initial_images
-from physics.consistency import DataConsistency
+from methods.start import PATCH
+from methods.unrolled import Unrolled
 from physics.fourier import join_complex, split_complex
 from physics.noise import noise_level
-from physics.sense import CoilConsistency, measurement_of
 
 USUAL_NOISE, LEAST_NOISE = 0.005, 0.0005  # of the peak; with less, lines are kept nearly exactly
 SUBPIXEL = 2  # blocks of 2 x 2 pixels become channels
@@ -98,7 +97,16 @@ class Stage(nn.Module):
         return F.pad(x, (0, -nx % multiple))
 
 
-class Cascade(nn.Module):
+class Memory(NamedTuple):
+    """What a stage gets besides the images."""
+
+    shared: Tensor  # (B, T, parts, Y, X): the view-shared images minus the start
+    changed: Tensor  # (B, T, Y, X): by the last data consistency
+    precision: Tensor | float  # of `Cascade.precision_of`
+    features: Tensor | None = None  # of the stage before
+
+
+class Cascade(Unrolled):
     """Unrolled network of `stages` stages; called like all networks (see `model.py`).
 
     A stage gets the images and, as further channels: the difference of the view-shared images to
@@ -139,13 +147,10 @@ class Cascade(nn.Module):
         `DataConsistency.enforce` at a noise of `USUAL_NOISE`, of images without the real-image
         prior; it falls with the square of the measured noise. None: infinite. `learn_dc_weight`:
         train v from that value, separately in each stage."""
-        super().__init__()
-        self.real_image, self.start = real_image, start
-        self.gradient_checkpointing = False  # recompute activations in the backward pass
-        parts = 1 if real_image else 2
+        super().__init__(stages, real_image, start)
         views = 3 + len(BANDS)
         self.stages = nn.ModuleList(
-            Stage(views * parts, parts, features, first=i == 0) for i in range(stages)
+            Stage(views * self.parts, self.parts, features, first=i == 0) for i in range(stages)
         )
         log_weight = None if dc_weight is None else torch.full((stages,), dc_weight).log()
         if learn_dc_weight and log_weight is not None:
@@ -153,36 +158,27 @@ class Cascade(nn.Module):
         else:
             self.register_buffer("log_weight", log_weight)
 
-    def forward(
-        self, aliased: Tensor, mask: Tensor, maps: Tensor | None = None, start: Tensor | None = None
-    ) -> Tensor:
-        return self.by_stage(aliased, mask, maps, start)[-1]
+    def prepared(self, measured: Measured, start: Tensor) -> Memory:
+        shared = self.parts_of(view_sharing(measured) - start)
+        changed = zero_filled(measured) - start
+        return Memory(shared, changed, self.precision_of(measured))
 
-    def by_stage(
-        self, aliased: Tensor, mask: Tensor, maps: Tensor | None = None, start: Tensor | None = None
-    ) -> list[Tensor]:
-        """The reconstructions after each stage; the last one is the network's."""
-        measured = measurement_of(aliased, mask, maps, self.real_image)
-        with torch.no_grad():
-            images = initial_images(self.start, measured) if start is None else start
-            shared = self.parts_of(view_sharing(measured) - images)
-            changed = zero_filled(measured) - images
-        precision = self.precision_of(measured)
-        features, reconstructions = None, []
-        for i, stage in enumerate(self.stages):
-            channels = self.views(images, shared, changed)
-            correction, features = run_block(
-                stage, channels, features, recompute=self.gradient_checkpointing
-            )
-            parts = correction.unbind(dim=2)
-            corrected = images + (parts[0] if self.real_image else join_complex(*parts))
-            weight = None if self.log_weight is None else self.log_weight[i].exp() * precision
-            images = measured.enforce(corrected, weight)
-            changed = images - corrected
-            reconstructions.append(images)
-        return reconstructions
+    def stage(
+        self, number: int, images: Tensor, measured: Measured, memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        channels = self.views(images, memory.shared, memory.changed)
+        correction, features = run_block(
+            self.stages[number], channels, memory.features, recompute=self.gradient_checkpointing
+        )
+        parts = correction.unbind(dim=2)
+        corrected = images + (parts[0] if self.real_image else join_complex(*parts))
+        weight = None
+        if self.log_weight is not None:
+            weight = self.log_weight[number].exp() * memory.precision
+        images = measured.enforce(corrected, weight)
+        return images, memory._replace(changed=images - corrected, features=features)
 
-    def precision_of(self, measured: DataConsistency | CoilConsistency) -> Tensor | float:
+    def precision_of(self, measured: Measured) -> Tensor | float:
         """How much more precise the measured lines are than in `USUAL_NOISE`, (B, 1, 1, 1)."""
         if self.log_weight is None or self.real_image:
             return 1.0

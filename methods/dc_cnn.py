@@ -43,7 +43,7 @@ class DCCNN(Unrolled):
             convolutions(views * self.parts, features, self.parts, LAYERS) for _ in range(stages)
         )
 
-    def prepared(self, measured: Measured) -> Shared:
+    def prepared(self, measured: Measured, start: Tensor) -> Shared:
         return shared_lines(measured, FARTHEST)
 
     def stage(

@@ -13,6 +13,7 @@ divided by its own deviation, that of the others has the values of the whole ima
 """
 
 import itertools
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from physics.fourier import join_complex, split_complex
 from physics.sense import measurement_of
 
 
-class Unrolled(nn.Module):
+class Unrolled(nn.Module, ABC):
     """A network of `stages` stages; called like all networks (see `model.py`).
 
     With `real_image` the images are real throughout, and the output is real and signed; otherwise
@@ -55,22 +56,22 @@ class Unrolled(nn.Module):
                 images = zero_filled(measured)
             else:
                 images = initial_images(self.start, measured)
-            memory = self.prepared(measured)
+            memory = self.prepared(measured, images)
         reconstructions = []
         for number in range(self.n_stages):
             images, memory = self.stage(number, images, measured, memory)
             reconstructions.append(images)
         return reconstructions
 
-    def prepared(self, measured: Measured) -> Any:
+    def prepared(self, measured: Measured, start: Tensor) -> Any:
         """The memory that the first stage gets; without gradient."""
         return None
 
+    @abstractmethod
     def stage(
         self, number: int, images: Tensor, measured: Measured, memory: Any
     ) -> tuple[Tensor, Any]:
         """The images (B, T, Y, X) after a stage, and the memory that the next one gets."""
-        raise NotImplementedError
 
     def as_channels(self, *images: Tensor) -> Tensor:
         """Real images, or the two parts of complex ones, as channels: (B, parts, T, Y, X), in the

@@ -16,7 +16,8 @@ import numpy as np
 
 from evaluation.bench import Reference
 from evaluation.heart_view import HeartView
-from metrics import SCORES, WITHOUT_TRUTH
+from evaluation.held_out import WITHOUT_TRUTH
+from metrics import SCORES
 from report.names import in_words
 from util.plotting import (
     Axes,

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from data.quality import score_notices
 from evaluation.bench import Reference
+from evaluation.held_out import HELD_OUT, WITHOUT_TRUTH
 from evaluation.scoring import Example
 from evaluation.series_view import SeriesView, view_series
 from evaluation.summary import (
@@ -16,7 +17,7 @@ from evaluation.summary import (
     networks_of,
     titles_of,
 )
-from metrics import HELD_OUT, SCORES, WITHOUT_TRUTH, definitions
+from metrics import SCORES, definitions
 from report.chart import Chart, Line
 from report.description import run_summary
 from report.limits import caveats

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evaluation.held_out import score_named
 from evaluation.intervals import FEWEST, Interval, advantages, paired_differences, spread
 from evaluation.lesion import CONTRASTS, DIAMETERS
 from evaluation.lesion_score import KeptContrast, kept_contrasts
@@ -28,7 +29,7 @@ from evaluation.summary import (
     scores_in,
     titles_of,
 )
-from metrics import SCORES, Score, score_named
+from metrics import SCORES, Score
 from util.progress import counted
 
 WIDTH = 100  # columns of text

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from evaluation.bench import Effort, Reference
+from evaluation.held_out import HELD_OUT, score_named
 from evaluation.intervals import advantages
 from evaluation.summary import Rows, by_condition, main_score, means_of, n_samples_of, titles_of
-from metrics import HELD_OUT, SCORES, Score, score_named
+from metrics import SCORES, Score
 from report.tables import Groups, Table, difference_text, main_title, wrapped
 from training.run_folder import highest_peak
 from util.progress import counted, duration

@@ -39,6 +39,7 @@ from scan.error_map import (
     evidence,
     expected_error,
     held_bound,
+    rank_correlation,
 )
 from scan.measurement import Measurement, from_images
 from scan.weights import default_weights, load_scan_weights
@@ -165,8 +166,10 @@ def tested(title: str, cases: Sequence[Case]) -> None:
         held = held_bound(found, case.images, case.truth)
         peak = case.truth.max()
         moving = case.regions["moving"]
-        by_pixel = correlation(found.expected, case.error)
-        inside = correlation(found.expected[:, moving], error_map.smoothed(case.error)[:, moving])
+        by_pixel = rank_correlation(found.expected, case.error)
+        inside = rank_correlation(
+            found.expected[:, moving], error_map.smoothed(case.error)[:, moving]
+        )
         widths = [(found.bound[:, r].mean() / peak).item() for r in case.regions.values()]
         errors = [(case.error[:, r].mean() / peak).item() for r in case.regions.values()]
         cost = case.seconds[1] / case.seconds[0]
@@ -182,12 +185,6 @@ def tested(title: str, cases: Sequence[Case]) -> None:
         f" map over that of the reconstruction {rest[7]:.1f}",
         flush=True,
     )
-
-
-def correlation(a: Tensor, b: Tensor) -> float:
-    """Spearman's rank correlation."""
-    ranks = [each.flatten().argsort().argsort().double() for each in (a, b)]
-    return torch.corrcoef(torch.stack(ranks))[0, 1].item()
 
 
 @torch.no_grad()

@@ -144,14 +144,17 @@ def held_bound(found: ErrorMap, images: Tensor, truth: Tensor) -> Held:
     error = (images.abs() - truth.abs()).abs()
     moving = moving_region(truth.abs()[None])[0]
     within = (error <= found.bound).float()
-    ranks = (
-        each.flatten().argsort().argsort().double() for each in (found.expected, smoothed(error))
-    )
     return Held(
         within[:, ~moving].mean().item(),
         within[:, moving].mean().item(),
-        torch.corrcoef(torch.stack(list(ranks)))[0, 1].item(),
+        rank_correlation(found.expected, smoothed(error)),
     )
+
+
+def rank_correlation(first: Tensor, second: Tensor) -> float:
+    """Spearman's rank correlation of two tensors of one shape."""
+    ranks = [each.flatten().argsort().argsort().double() for each in (first, second)]
+    return torch.corrcoef(torch.stack(ranks))[0, 1].item()
 
 
 def conformal_factor(

@@ -16,8 +16,9 @@ from CS_mask import UNNAMED, Condition, Sampling
 from data.acquisition import Acquisition, Noise
 from data.batches import TrainingDraws
 from dataset import Cine
+from evaluation.held_out import WITHOUT_TRUTH
 from methods.start import PATCH, ZERO_FILLED
-from metrics import SCORES, WITHOUT_TRUTH, Score
+from metrics import SCORES, Score
 from model import Cost, architecture_settings, count_cost
 from training import checkpoint as ckpt
 from training.run_folder import of_the_run

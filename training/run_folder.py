@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from CS_mask import UNNAMED
-from metrics import SCORES, WITHOUT_TRUTH
+from evaluation.held_out import WITHOUT_TRUTH
+from metrics import SCORES
 from model import MODELS, architecture_settings
 from util.command_line import as_argument_file
 from util.errors import InputError
