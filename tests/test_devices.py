@@ -49,7 +49,9 @@ def networks() -> list:
         one
         for one in cases
         if one[:2] != ("cascade", ZERO_FILLED)
-        and (one[1] == ZERO_FILLED or not issubclass(MODELS[one[0]], Unrolled))
+        and (
+            one[0] == "cascade" or one[1] == ZERO_FILLED or not issubclass(MODELS[one[0]], Unrolled)
+        )
     ]
 
 
