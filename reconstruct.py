@@ -21,13 +21,15 @@ import torch
 
 from CS_mask import PATTERNS, Sampling
 from dataset import PHANTOM, PHANTOM_SIZE, SYNTHETIC
+from evaluation.error_map import COMPARED
+from evaluation.error_map import error_map as error_map_of
 from evaluation.scoring import ScoreRow
 from evaluation.series_view import SeriesView
 from formats.reading import read_scan
 from formats.series import Scan, Series
 from formats.writing import write_like
 from methods.averaging import AVERAGES, averaged
-from methods.baselines import BASELINES, Method
+from methods.baselines import BASELINES, Method, baseline
 from methods.calibration import calibrated
 from model import run_network
 from phantom.cached import load_phantom
@@ -37,7 +39,6 @@ from report.pictures import FigureForm
 from report.scan_report import scan_page, scan_view, write_results, write_series
 from report.scan_text import verdict_of
 from scan.adaptation import adapt as adapt_to
-from scan.error_map import error_map as error_map_of
 from scan.measurement import (
     Measurement,
     drawn_lines,
@@ -90,7 +91,7 @@ def reconstruct_scan(
     adapt: float = 0.0,  # minutes at most to fine-tune the network on the scan's measured lines
     calibrate: bool = True,  # take the share of the correction that predicts held-out lines best
     average: int = 1,  # mean over this many flips and reversals: 1, 2, 4 or 8
-    error_map: bool = False,  # the expected error of the network's images, and a 90 % bound
+    error_map: bool = False,  # the expected error of the images, and a 90 % bound
     precision: str | None = None,  # 'float32' or 'bfloat16'; None: the faster on this device
     device: str | None = None,  # 'cpu', 'cuda', 'cuda:1', 'mps'; None: the best available
     # -- output
@@ -167,8 +168,8 @@ def reconstruct_scan(
             patient = series.patient or ("" if source.one_patient else series.name)
             result = reconstructor.reconstruct(series, patient, measurement)
             results.append(result)
-            if result.error_line:
-                say(f"{result.name}: {result.error_line}")
+            for name, line in result.error_lines.items():
+                say(f"{result.name}, {name}: {line}")
             write_series(folder, result, form)
             write_results(folder, facts, results)
             if len(views) < num_pictures:
@@ -318,7 +319,7 @@ def reconstruct(
             lines best (`methods/calibration.py`).
         average: mean over this many flips and reversals of the series: 1, 2, 4 or 8.
         error_map: give the expected error of the magnitudes and a bound, too
-            (`scan/error_map.py`).
+            (`evaluation/error_map.py`).
         seed: of the adaptation, and of the lines that are held out for the error map.
         precision: "float32" or "bfloat16"; None: the faster on this device.
         device: None: the best available.
@@ -367,7 +368,9 @@ def reconstruct(
     images = measurement.scale * method(*measurement.measured)[0].cpu()
     if not error_map:
         return images.numpy()
-    found = error_map_of(method, images, measurement.scale, measurement, measurement.is_real, seed)
+    is_real = measurement.is_real
+    other = measurement.scale * baseline(COMPARED, is_real)(*measurement.measured)[0].cpu()
+    found = error_map_of(method, images, other, measurement.scale, measurement, is_real, seed)
     return images.numpy(), found.expected.numpy(), found.bound.numpy()
 
 

@@ -22,7 +22,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,13 +34,15 @@ from data.quality import check_range
 from data.split import split_samples
 from dataset import load_cine
 from evaluation.bench import Bench
+from evaluation.error_map import COMPARED
+from evaluation.error_score import MappedMethods, calibrated_factors, error_rows
 from evaluation.lesion_score import lesion_rows
 from evaluation.scoring import ScoreRow, psnr_by_stage, seconds_of
 from evaluation.summary import mean_scores
 from evaluation.tuning import available_baselines
 from formats.masks import read_masks
 from methods.averaging import average_name, averaged
-from methods.baselines import Method
+from methods.baselines import Method, baseline
 from methods.calibration import calibrated, calibrated_name
 from model import (
     about_models,
@@ -52,7 +54,7 @@ from model import (
 from report.description import baseline_lines, changes, configuration, describe
 from report.pictures import Gallery
 from report.report import Report, Results
-from report.text import stage_lines, time_line
+from report.text import error_map_lines, stage_lines, time_line
 from training import checkpoint as ckpt
 from training import checks, run_folder
 from training.loading import MEMORY_MARGIN
@@ -150,6 +152,7 @@ def train(
     average: int = 1,  # also test the mean over this many flips and reversals: 1, 2, 4 or 8
     baselines: tuple[str, ...] | None = None,  # training-free methods to score; None: all
     lesions: bool = False,  # also test how small lesions in the heart are reconstructed
+    error_map: bool = False,  # also test maps of the expected error, and a 90 % bound
     num_pictures: int = 5,  # test samples to draw pictures of
     picture_format: str = "png",  # of the figures: 'png', or 'pdf' or 'svg' for a paper
     picture_width: float = 7.2,  # inches of the figures; a column of a journal is 3.5
@@ -271,6 +274,8 @@ def prepare(
             "there is nothing to score: --num-epochs is 0, no --initial-weights are given, and"
             f" --baselines is {s.baselines}; name some, or leave it out for all that apply"
         )
+    if s.error_map and not run.has_network:
+        say("NOTICE: --error-map does nothing without a network")
     if "cuda_graph" in explicit.get() and s.cuda_graph and not run.records_steps:
         reason = "; it is for one GPU and one coil, with --start patch for a --mask-pool"
         where = f"{device}{reason if device.type == 'cuda' else ''}"
@@ -375,6 +380,9 @@ def score_test(
     one_by_one = bench.batches("test", first, size=1)
     if s.lesions:
         lesions = lesion_rows(methods, one_by_one, bench.stop, journal, run.world)
+    error_maps: list[dict[str, Any]] = []
+    if s.error_map and learned:
+        error_maps = test_error_maps(run, shown, methods, bench, report, journal, gallery)
     if journal is not None:  # the first process does the rest
         knows_truth = not run.cine.is_undersampled
         if knows_truth and network is not None and hasattr(network, "by_stage"):
@@ -386,11 +394,42 @@ def score_test(
             time_line(bench.spent, report.history, spent, s.resume),
             f"seconds a sample without scores: {', '.join(each)}",
         ]
-        report.finish(Results(rows, lesions, times), gallery)
+        report.finish(Results(rows, lesions, times, error_maps=error_maps), gallery)
         journal.remove()
         (run.folder / ckpt.LAST).unlink(missing_ok=True)  # nothing is left to continue
         rows = run_folder.read_metrics(run.folder)  # with the digits that are stored
     return run.world.from_first(mean_scores(rows))
+
+
+def test_error_maps(
+    run: Run,
+    shown: str,
+    methods: Mapping[str, Method],
+    bench: Bench,
+    report: Report,
+    journal: Journal | None,
+    gallery: Gallery,
+) -> list[dict[str, Any]]:
+    """Make and test the error maps of the network that is shown and of `patch_low_rank`, with
+    bounds calibrated on validation samples; returns the rows of `error_map.csv`."""
+    s, condition = run.settings, run.test_conditions[0]
+    compared = methods.get(COMPARED) or baseline(COMPARED, s.real_image)
+    pair = {shown: methods[shown], COMPARED: compared}
+    mapped = MappedMethods(pair, s.real_image, s.data_seed)
+    test = bench.batches("test", condition, size=1)
+    validation = bench.batches("validation", condition, size=1)
+    try:
+        mapped.require_lines(test)
+        mapped.require_lines(validation)
+    except InputError as error:
+        report.say("Error map", [str(error)])
+        return []
+    factors = {}
+    if not run.cine.is_undersampled:
+        factors = calibrated_factors(mapped, validation, bench.stop, journal, run.world)
+    report.say("Error map", error_map_lines(factors, len(validation)))
+    mapped = replace(mapped, factors=factors)
+    return error_rows(mapped, test, bench.stop, journal, run.world, gallery.add_error_map)
 
 
 def learned_methods(settings: SimpleNamespace, network: nn.Module) -> dict[str, Method]:

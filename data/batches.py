@@ -267,12 +267,16 @@ class EvaluationBatches(Sequence[Batch]):
         i = range(len(self))[i]  # from the end if negative; IndexError beyond
         return self.samples[i * self.size : (i + 1) * self.size]
 
+    def masks_of(self, i: int) -> np.ndarray:
+        """The masks (B, T, Y, 1) of the i-th batch, which is not computed."""
+        n_frames, *_, ny, _ = self.images.shape[1:]
+        sampling, data_seed = self.acquisition.sampling, self.acquisition.data_seed
+        return evaluation_masks(self.samples_of(i), (n_frames, ny), sampling, data_seed)
+
     def __getitem__(self, i):
         if isinstance(i, slice):
             return [self[j] for j in range(len(self))[i]]
-        a, chunk = self.acquisition, self.samples_of(i)
-        n_frames, *_, ny, _ = self.images.shape[1:]
-        masks = evaluation_masks(chunk, (n_frames, ny), a.sampling, a.data_seed)
+        a, chunk, masks = self.acquisition, self.samples_of(i), self.masks_of(i)
         acquisitions = []
         for sample, mask in zip(chunk, masks, strict=True):
             rng = generator(Stream.EVALUATION_SAMPLE, a.data_seed, sample)

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from data.batches import Batch, EvaluationBatches
+from evaluation.by_sample import Row, rows_by_sample
 from evaluation.intervals import spread
 from evaluation.lesion import CONTRASTS, DIAMETERS, find_path, ghost_contrast, kept_contrast, lesion
 from methods.baselines import Method
 from physics.sense import aliased_by
 from util.journal import Journal
-from util.progress import progress
 from util.stop import NEVER, StopRequest
 from util.world import ALONE, World
 
@@ -25,7 +25,7 @@ def lesion_rows(
     stop: StopRequest = NEVER,
     journal: Journal | None = None,
     world: World = ALONE,
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """Rows for `lesions.csv`: the contrast that each method keeps of each lesion in each frame.
 
     Args:
@@ -33,37 +33,16 @@ def lesion_rows(
         journal: of an earlier call that was stopped; rows in it are not computed again.
         world: the processes that share the work; the first alone has the journal and the rows.
     """
-    condition = batches.acquisition.sampling.condition._asdict()
-    keys = [
-        {"lesions": batches.samples_of(i), **condition, "methods": list(methods)}
-        for i in range(len(batches))
-    ]
-    stored = [journal.get(key) if journal else None for key in keys]
-    known: list[list[dict[str, Any]] | None] = world.from_first(stored)
 
-    def of_sample(i: int) -> list[dict[str, Any]]:
-        rows = known[i]
-        return _rows_of_sample(methods, batches[i], stop) if rows is None else rows
+    def of_sample(batch: Batch) -> tuple[list[Row], None]:
+        return _rows_of_sample(methods, batch, stop), None
 
-    rows: list[dict[str, Any]] = []
-    numbers = range(len(batches))
-    shown = progress(numbers, "lesions", len(batches), lambda i: 1)
-    for i, result in zip(shown, world.mapped(of_sample, numbers), strict=True):
-        if known[i] is None:
-            if journal and result is not None:
-                journal.add(keys[i], result)
-            stop.progressed()
-        rows += result or []
-    return rows
+    return rows_by_sample(of_sample, batches, "lesions", list(methods), stop, journal, world)
 
 
 @torch.no_grad()
-def _rows_of_sample(
-    methods: Mapping[str, Method], batch: Batch, stop: StopRequest
-) -> list[dict[str, Any]]:
-    if len(batch.samples) != 1:
-        raise ValueError(f"lesions need batches of one sample, got {len(batch.samples)}")
-    rows: list[dict[str, Any]] = []
+def _rows_of_sample(methods: Mapping[str, Method], batch: Batch, stop: StopRequest) -> list[Row]:
+    rows: list[Row] = []
     truth = batch.target[0]
     path = find_path(truth)
     phase = batch.truth.sgn() if batch.truth.is_complex() else 1.0

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from evaluation.error_map import ErrorMap, curves, error_line
 from evaluation.heart_view import HeartView, find_heart
-from metrics import psnr
+from metrics import moving_region, psnr
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class SeriesView:
     roles: Mapping[str, str]  # what each is, in a few words, such as "network"
     heart: HeartView
     psnr: Mapping[str, np.ndarray] = field(default_factory=dict)  # (T,) dB; empty without truth
-    errors: "ErrorView | None" = None  # None: unknown
+    errors: "ErrorView | None" = None  # of the last images; None: unknown
 
     @property
     def n_frames(self) -> int:
@@ -63,3 +65,16 @@ def view_series(
                 frames = torch.from_numpy(series)[:, None]  # (T, 1, Y, X)
                 by_frame[name] = psnr(frames, reference[:, None]).numpy()
     return SeriesView(title, images, truth, roles, heart, psnr=by_frame, errors=errors)
+
+
+def view_errors(found: ErrorMap, images: Tensor, truth: Tensor | None) -> ErrorView:
+    """The error map of images (T, Y, X), as shares of the maximum of the truth or, if that is not
+    known, of the images."""
+    reference = (images if truth is None else truth).abs()
+    peak, moving = reference.max(), moving_region(reference[None])[0]
+    by_frame = curves(found, moving)
+    if truth is not None:
+        true = (images.abs() - reference).abs()[:, moving].mean(dim=1)
+        by_frame = {**by_frame, "true error": true.numpy()}
+    scaled = {name: values / peak.item() for name, values in by_frame.items()}
+    return ErrorView((found.expected / peak).numpy(), scaled, error_line(found, images, truth))

@@ -3,7 +3,7 @@
 import io
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,10 @@ from torch import Tensor
 
 from data.batches import Batch
 from data.stored import GrowingArrays
+from evaluation.error_map import ErrorMap
 from evaluation.heart_view import HeartView
 from evaluation.scoring import Scored
-from evaluation.series_view import SeriesView, view_series
+from evaluation.series_view import SeriesView, view_errors, view_series
 from methods.baselines import BASELINES, Method
 from metrics import moving_region
 from report import figures
@@ -148,7 +149,8 @@ class Gallery:
 
     `add` collects while the methods are scored, arrays on disk; `write` draws when the scores are
     on disk. `reconstructions.npz` has index, target, mask, aliased and reconstruction of the test
-    samples; no aliased images if they are to be small, no target if it is not known.
+    samples; no aliased images if they are to be small, no target if it is not known; and, if error
+    maps are added, the expected error.
     """
 
     def __init__(
@@ -176,6 +178,7 @@ class Gallery:
         self.folder = folder
         self.shown, self.methods, self.num_pictures = shown, methods, num_pictures
         self.drawn: list[tuple[Batch, dict[str, Tensor]]] = []  # a sample, and what is known of it
+        self.maps: dict[int, ErrorMap] = {}  # of the drawn samples
         self.kept = arrays
         self.arrays = GrowingArrays(folder / ARRAYS, n_samples)
         self.role, self.beside = role, beside
@@ -209,6 +212,14 @@ class Gallery:
         if batch.maps is not None:
             known["maps"] = batch.maps
         self.arrays.add({name: array.cpu().numpy() for name, array in known.items()})
+
+    def add_error_map(self, sample: int, found: ErrorMap) -> None:
+        """Collect the error map of the next sample of the test part."""
+        if any(batch.samples == [sample] for batch, _ in self.drawn):
+            self.maps[sample] = found
+        if self.kept != "none":
+            expected = found.expected.half() if self.kept == "small" else found.expected
+            self.arrays.add({"expected_error": expected[None].numpy()})
 
     @torch.no_grad()
     def write(self, form: FigureForm, best: str | None) -> dict[int, SeriesView]:
@@ -245,7 +256,13 @@ class Gallery:
                 series = {GROUND_TRUTH: target, **series}
             sample, compared = batch.samples[0], target is not None
             roles, truth = self.roles(series, best), GROUND_TRUTH if compared else None
-            view = view_series(f"test sample {sample}", series, roles, truth)
+            errors = None
+            if sample in self.maps:
+                reference = None if target is None else torch.from_numpy(target)
+                found = self.maps[sample]
+                errors = view_errors(found, images[self.shown][0].cpu(), reference)
+                errors = replace(errors, expected=found.expected.numpy())  # as the images are
+            view = view_series(f"test sample {sample}", series, roles, truth, errors=errors)
             if number == 0:
                 write_film(folder, series, view.heart, compared)
             if pictured:

@@ -48,6 +48,7 @@ class Results:
     lesions: list[dict[str, Any]]  # of `lesions.csv`; none if not tested
     times: list[str]  # the time that the parts of the run took
     notes: Sequence[str] = ()  # what the verdict says before the scores
+    error_maps: Sequence[dict[str, Any]] = ()  # of `error_map.csv`; none if not asked for
 
 
 class Report:
@@ -173,7 +174,7 @@ class Report:
         origin = [*run.cine.origin, *outside_the_training(run), *results.notes]
         helping = remedies(s, run.n_coils) if run.has_network else []
         verdict = verdict_lines(rows, groups, helping, origin)
-        tables = result_tables(rows, lesions, groups, all_scores=True)
+        tables = result_tables(rows, lesions, groups, True, results.error_maps)
         parts: dict[str, Sequence[str | Table]] = {
             "Test": [*test_lines(n_samples_of(rows), self.history), *tables],
             "Time": results.times,
@@ -184,6 +185,8 @@ class Report:
         )
         if lesions:
             write_csv(folder / run_folder.LESIONS, lesions)
+        if results.error_maps:
+            write_csv(folder / run_folder.ERROR_MAP, results.error_maps)
         run_folder.write_metrics(folder, rows)
         self.board = self.board or self.new_board(len(self.history))
         self.board.results(rows, gallery.shown, verdict, len(self.history))
@@ -197,7 +200,7 @@ class Report:
         views = gallery.write(form, best_baseline(at_first))
         page = run_page(
             run,
-            result_tables(rows, lesions, groups),
+            result_tables(rows, lesions, groups, error_maps=results.error_maps),
             score_line(rows, groups),
             verdict,
             training_charts(self.history, self.reference),

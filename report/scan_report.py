@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from evaluation.heart_view import HeartView, find_heart
-from evaluation.series_view import ErrorView, SeriesView, view_series
-from metrics import definitions, moving_region
+from evaluation.series_view import ErrorView, SeriesView, view_errors, view_series
+from metrics import definitions
 from report.figures import heart_figure
 from report.names import GROUND_TRUTH
 from report.page import Page
@@ -26,7 +26,6 @@ from report.scan_text import (
 )
 from report.tables import Table, result_tables
 from report.text import as_text
-from scan.error_map import curves
 from scan.reconstruction import UNDERSAMPLED, Reconstruction
 from training.run_folder import METRICS, OUTPUT
 from util.errors import InputError
@@ -58,16 +57,18 @@ def write_series(folder: Path, result: Reconstruction, form: FigureForm) -> None
 
 def write_images(path: Path, result: Reconstruction) -> None:
     """The images (T, Y, X) as an .npz: `reconstruction`, training-free ones by their names, `mask`
-    (T, Y), `target` if the truth is known, and `expected_error` and `error_bound` if they were
-    asked for; in the units of the input."""
+    (T, Y), `target` if the truth is known; if they were asked for `expected_error` and
+    `error_bound` of the reconstruction, and of the best training-free method behind its name; in
+    the units of the input."""
     arrays = {"reconstruction": result.images[result.network].numpy()}
     arrays |= {name: result.images[name].numpy() for name in (UNDERSAMPLED, result.best)}
     arrays["mask"] = result.measurement.mask[0, ..., 0].cpu().numpy().astype(np.uint8)
     if result.truth is not None:
         arrays["target"] = result.truth.numpy()
-    if result.errors is not None:
-        arrays["expected_error"] = result.errors.expected.numpy()
-        arrays["error_bound"] = result.errors.bound.numpy()
+    for name, found in result.errors.items():
+        of_method = "" if name == result.network else f"{name}_"
+        arrays[f"{of_method}expected_error"] = found.expected.numpy()
+        arrays[f"{of_method}error_bound"] = found.bound.numpy()
     with whole_file(path) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
@@ -109,24 +110,23 @@ def peak_of(result: Reconstruction) -> float:
 
 
 def error_view(result: Reconstruction) -> ErrorView | None:
-    """The error map of a series as `shown_series` shows the images; None: there is none."""
-    if result.errors is None:
+    """The error map of the network's images as `shown_series` shows them; None: there is none."""
+    found = result.errors.get(result.network)
+    if found is None:
         return None
-    peak, found, network = peak_of(result), result.errors, result.images[result.network].abs()
-    reference = network if result.truth is None else result.truth.abs()
-    moving = moving_region(reference[None])[0]
-    by_frame = curves(found, moving)
-    if result.truth is not None:
-        true = (network - reference).abs()[:, moving].mean(dim=1)
-        by_frame = {**by_frame, "true error": true.numpy()}
-    expected = found.expected.transpose(1, 2) if result.is_turned else found.expected
-    scaled = {name: values / peak for name, values in by_frame.items()}
-    return ErrorView((expected / peak).contiguous().numpy(), scaled, result.error_line)
+    view = view_errors(found, result.images[result.network], result.truth)
+    if not result.is_turned:
+        return view
+    return replace(view, expected=np.ascontiguousarray(view.expected.transpose(0, 2, 1)))
 
 
 def error_lines(results: Sequence[Reconstruction]) -> list[str]:
-    """What the error maps say, a line for each series; none if they were not asked for."""
-    return [f"{result.name}: {result.error_line}" for result in results if result.error_line]
+    """What the error maps say, a line for each; none if they were not asked for."""
+    return [
+        f"{result.name}, {name}: {line}"
+        for result in results
+        for name, line in result.error_lines.items()
+    ]
 
 
 def write_results(folder: Path, facts: Facts, results: Sequence[Reconstruction]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evaluation.error_map import PROMISED
 from evaluation.held_out import score_named
 from evaluation.intervals import FEWEST, Interval, advantages, paired_differences, spread
 from evaluation.lesion import CONTRASTS, DIAMETERS
@@ -49,6 +50,12 @@ LESION_MEANING = (
     " erased). worst: the mean over samples of the worst frame. ghost: the fraction of the contrast"
     " that appears where the disc is half a heartbeat later and is not now (0: none). The method"
     " that keeps most of all discs comes first."
+)
+ERROR_MAP_MEANING = (
+    "held: the share of the pixels whose error is within the bound, mean over samples, and in"
+    f" brackets the lowest; {PROMISED:.0%} are promised, on average. bound, error: their mean over"
+    " the pixels. In the moving region and in the rest of the image. rank correlation: of expected"
+    " and true error, both smoothed over a few pixels."
 )
 
 Groups = Sequence | np.ndarray | None  # patient of each sample of the data; None: unknown
@@ -135,15 +142,23 @@ def wrapped(lines: Sequence[str], indent: str = "  ") -> list[str]:
 
 
 def result_tables(
-    rows: Rows, lesions: Rows, groups: Groups, all_scores: bool = False
+    rows: Rows,
+    lesions: Rows,
+    groups: Groups,
+    all_scores: bool = False,
+    error_maps: Rows = (),
 ) -> list[Table]:
-    """All tables of a test: scores, advantages, lesions.
+    """All tables of a test: scores, advantages, lesions, error maps.
 
     `all_scores`: for text, which is not as wide as a page: without differences beside the scores.
     """
     names = list(scores_in(rows)) if all_scores else None
     scores = score_tables(rows, names, groups, not all_scores)
-    more = advantage_table({"": (rows, groups)}), lesion_table(lesions)
+    more = (
+        advantage_table({"": (rows, groups)}),
+        lesion_table(lesions),
+        error_map_table(error_maps),
+    )
     return scores + [table for table in more if table is not None]
 
 
@@ -276,6 +291,31 @@ def lesion_table(rows: Rows, run: str = "") -> Table | None:
     title = f"Lesion test, {', '.join(filter(None, (run, masks)))}: kept, worst, ghost"
     heads = ["method", *(f"{diameter:g} pixels" for diameter in DIAMETERS)]
     return Table(heads, cells, title, LESION_MEANING)
+
+
+def error_map_table(rows: Rows) -> Table | None:
+    """What the error maps were worth, a row for each method; None if there are none."""
+    if not rows:
+        return None
+    cells = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        own = [row for row in rows if row["method"] == method]
+        of_regions = [held_text(own, region) for region in ("still", "moving")]
+        correlation = np.mean([row["correlation"] for row in own])
+        cells.append([method, *of_regions, f"{correlation:.2f}"])
+    heads = ["method", "still", "moving", "rank correlation"]
+    return Table(heads, cells, "Error map: held (lowest), bound, error", ERROR_MAP_MEANING)
+
+
+def held_text(rows: Rows, region: str) -> str:
+    """ "0.94 (0.81) 0.030 0.007": what a region held, its bound and its error."""
+    names = [f"{value}_{region}" for value in ("held", "bound", "error")]
+    values = np.array([[row[name] for name in names] for row in rows])
+    values = values[~np.isnan(values[:, 0])]  # of samples with such a region
+    if not len(values):
+        return ABSENT
+    held, bound, error = values.mean(axis=0)
+    return f"{held:.3f} ({values[:, 0].min():.2f}) {bound:.4f} {error:.4f}"
 
 
 def mean_and_spread(mean: float, std: float, digits: int) -> str:

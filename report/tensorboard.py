@@ -34,6 +34,7 @@ from util.plotting import Figure, FigureCanvasAgg
 
 NOT_HYPERPARAMETERS = (
     "baselines",
+    "error_map",
     "lesions",
     "num_pictures",
     "picture_dpi",

@@ -20,11 +20,13 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from methods.baselines import Method
 from methods.held_out import (
     hold_out,
     line_error,
@@ -33,10 +35,12 @@ from methods.held_out import (
     of_coils,
     random_lines,
 )
+from methods.start import initial_images
 from model import run_network
 from physics.fourier import undersample
-from physics.sense import as_measured, seen_by
+from physics.sense import as_measured, measurement_of, seen_by
 from scan.measurement import Measurement
+from training.cuda_graph import recorded
 from training.optimisation import make_optimizer, update_average
 from util.progress import counted, duration, log
 from util.random_streams import Stream, generator
@@ -50,6 +54,7 @@ ANCHOR = 0.1  # weight of what changes in lines that no frame measured
 CHECK_EVERY, PATIENCE = 20, 5  # steps between checks, and checks without a gain before it stops
 SERIES_A_CHECK = 4  # a check of more series takes long: it waits for as many more steps
 LOG_EVERY = 30  # seconds
+RECORDING = ("cuda",)  # types of device whose steps are recorded as CUDA graphs
 
 
 @dataclass
@@ -147,13 +152,15 @@ def adapt(
     trained = copy.deepcopy(network)  # in evaluation mode: batch norm, if any, keeps its statistics
     average = copy.deepcopy(trained)
     optimizer = make_optimizer(trained, RATE, weight_decay=0.0)
+    forward = step_forward(trained, series[0], precision)
     step, ended = 0, False
     while not ended:
         ended = time.monotonic() - started >= 60 * max_minutes or stop.requested()
         if not ended:
             for group in optimizer.param_groups:
                 group["lr"] = RATE * min(1, (step + 1) / WARM_UP)
-            adaptation_step(trained, optimizer, series[rng.integers(len(series))], precision, rng)
+            lines = series[rng.integers(len(series))]
+            adaptation_step(trained, forward, optimizer, lines, rng)
             update_average(average, trained, AVERAGE, step)
             step += 1
         if step % check_every and not ended:
@@ -193,14 +200,36 @@ def held_out_errors(network: nn.Module, lines: DividedLines, precision: str) -> 
     return by_line[torch.fft.ifftshift(lines.held_out[..., 0], dim=-1)].double()
 
 
+def step_forward(network: nn.Module, lines: DividedLines, precision: str) -> Method:
+    """The network as a step calls it: on a GPU as a CUDA graph, of one coil, if the network is for
+    that; its start is made before."""
+    plain = partial(run_network, network, precision=precision)
+    device, is_graph = lines.given.device, getattr(network, "OWN", {}).get("cuda_graph")
+    if device.type not in RECORDING or lines.maps is not None or not is_graph:
+        return plain
+    *_, n_frames, ny, nx = lines.given.shape
+    shape = BATCH, n_frames, ny, min(STRIP, nx)
+    name, is_real = str(network.start), bool(network.real_image)
+    start = torch.zeros(shape, dtype=torch.float32 if is_real else torch.complex64)
+    replayed = recorded(network, shape, precision, False, device, start, training=False)
+
+    def forward(aliased: Tensor, mask: Tensor) -> Tensor:
+        start = initial_images(name, measurement_of(aliased, mask, None, is_real))
+        return replayed(aliased, mask, start=start)[-1]
+
+    return forward
+
+
 def adaptation_step(
     network: nn.Module,
+    forward: Method,
     optimizer: torch.optim.Optimizer,
     lines: DividedLines,
-    precision: str,
     rng: np.random.Generator,
 ) -> None:
     """A step on strips of a series, each with other hidden lines.
+
+    `forward`: of `step_forward`.
 
     Undersampling and data consistency are exact on strips (see `physics/consistency.py`).
     """
@@ -217,7 +246,7 @@ def adaptation_step(
     optimizer.zero_grad(set_to_none=True)
     maps = None if lines.maps is None else strips_of(lines.maps)
     given = undersample(strips, of_coils(seen, maps))
-    images = run_network(network, *as_measured(given, seen, maps), precision=precision)
+    images = forward(*as_measured(given, seen, maps))
     error = line_error(seen_by(images, maps), strips, of_coils(hidden * lines.weight, maps))
     error = error + ANCHOR * line_error(images, before, lines.unknown.expand_as(hidden))
     error.backward()

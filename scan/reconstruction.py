@@ -8,6 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from CS_mask import Condition
+from evaluation.error_map import (
+    BOUND,
+    BOUND_TRAINING_FREE,
+    COMPARED,
+    ErrorMap,
+    error_line,
+    error_map,
+)
 from evaluation.sampling_shift import mask_warnings
 from evaluation.scoring import ScoreRow, score_images
 from evaluation.tuning import available_baselines
@@ -15,11 +23,9 @@ from formats.series import Series
 from methods.averaging import average_name, averaged
 from methods.baselines import Method, baseline
 from methods.calibration import calibrated, calibrated_name
-from metrics import moving_region
 from model import run_network
 from scan.adaptation import Adapted
 from scan.choice import ChosenMethod, best_training_free
-from scan.error_map import ErrorMap, Held, curves, error_map, held_bound, wide_frames
 from scan.measurement import Measurement
 from scan.noise import measured_noise, noise_in_scores, outside_noise
 from scan.weights import (
@@ -51,9 +57,9 @@ class Reconstruction:
     rows: list[ScoreRow]  # scores by method; none without the truth
     best: str  # the training-free method that was chosen for the scan
     outside: list[str]  # how its lines differ from those that the weights were trained on
-    errors: ErrorMap | None = None  # of the network's images; None: not asked for, or forgotten
-    held: Held | None = None  # what it was worth; None: the truth is not known
-    error_line: str = ""  # that in words
+    # by method, of the network and of the training-free method; none: not asked for, or forgotten
+    errors: dict[str, ErrorMap] = field(default_factory=dict)
+    error_lines: dict[str, str] = field(default_factory=dict)  # what they say, by method
     seconds: float = 0.0
     is_turned: bool = False  # viewers show Y from left to right
     aspect: float = 1.0  # the height of a pixel over its width, as viewers show it
@@ -65,7 +71,7 @@ class Reconstruction:
         written."""
         self.images = {self.network: self.images[self.network]}
         self.measurement = self.measurement.without_images()
-        self.truth = self.errors = None
+        self.truth, self.errors = None, {}
 
     @property
     def network(self) -> str:
@@ -85,7 +91,7 @@ class Reconstructor:
     precision: str
     seed: int  # of the held-out lines
     baselines: tuple[str, ...] | None  # training-free methods; None: the usual ones and the best
-    error_map: bool  # whether the network's images come with their expected error
+    error_map: bool  # whether images come with their expected error
     device: torch.device
     # by kind of series
     adapted: dict[bool, Adapted] = field(default_factory=dict)  # to real-valued, to complex ones
@@ -131,16 +137,12 @@ class Reconstructor:
             name, method = list(methods.items())[-1]
             methods[average_name(name, self.average)] = averaged(method, self.average)
         images, truth = reconstruct_all(methods, measurement), measurement.true_images
-        name, method = list(methods.items())[-1]
-        errors, held, without_map = None, None, []
+        errors, without_map = {}, []
         if self.error_map:
-            of_input = images[name], measurement.scale, measurement
             try:
-                errors = error_map(method, *of_input, is_real, self.seed)
+                errors = self.error_maps(methods, images, best, measurement)
             except InputError as error:
                 without_map = [str(error)]
-            else:
-                held = None if truth is None else held_bound(errors, images[name], truth)
         warnings = mask_warnings(measurement.mask.cpu().numpy())
         notes = [*series.notes, *measurement.notes, *note_on_lines(series, measurement), *warnings]
         notes += without_map
@@ -165,8 +167,7 @@ class Reconstructor:
             best=best,
             outside=outside,
             errors=errors,
-            held=held,
-            error_line="" if errors is None else error_line(errors, images[name], truth, held),
+            error_lines={k: error_line(one, images[k], truth) for k, one in errors.items()},
             seconds=time.perf_counter() - started,
             is_turned=series.is_turned,
             aspect=series.aspect,
@@ -174,30 +175,37 @@ class Reconstructor:
             frame_time=series.frame_time,
         )
 
+    def error_maps(
+        self,
+        methods: dict[str, Method],
+        images: dict[str, Tensor],
+        best: str,
+        measurement: Measurement,
+    ) -> dict[str, ErrorMap]:
+        """The error maps of the network and of the best training-free method.
 
-def error_line(found: ErrorMap, images: Tensor, truth: Tensor | None, held: Held | None) -> str:
-    """What an error map of images (T, Y, X) says, in a sentence or two."""
-    reference = (images if truth is None else truth).abs()
-    moving, peak = moving_region(reference[None])[0], reference.max()
-    still, heart = (found.bound[:, each].mean() / peak for each in (~moving, moving))
-    wide = wide_frames(curves(found, moving)["90 % bound"])
-    frames = "" if wide is None else "; wider in " + frames_in_words(*wide)
-    line = (
-        f"90 % bound of the error: {heart:.2g} of the peak in the moving region on average,"
-        f" {still:.2g} elsewhere{frames}; made in {found.seconds:.1f} s"
-    )
-    if held is None:
-        return line
-    return (
-        f"{line}; held by {held.moving:.0%} of the pixels in the moving region and"
-        f" {held.still:.0%} elsewhere; rank correlation of expected and true error"
-        f" {held.correlation:.2f}"
-    )
-
-
-def frames_in_words(first: int, last: int) -> str:
-    """Frames counted from 0, in words."""
-    return f"frame {first + 1}" if first == last else f"frames {first + 1} to {last + 1}"
+        Raises:
+            InputError: there are too few lines to hold some out.
+        """
+        *_, network = methods
+        is_real = measurement.is_real
+        compared = images.get(COMPARED)
+        if compared is None:
+            compared = reconstruct_all({"": baseline(COMPARED, is_real)}, measurement)[""]
+        pairs = {network: (compared, BOUND), best: (images[network], BOUND_TRAINING_FREE)}
+        return {
+            name: error_map(
+                methods[name],
+                images[name],
+                other,
+                measurement.scale,
+                measurement,
+                is_real,
+                self.seed,
+                factor,
+            )
+            for name, (other, factor) in pairs.items()
+        }
 
 
 def note_on_lines(series: Series, measurement: Measurement) -> list[str]:

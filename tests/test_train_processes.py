@@ -112,7 +112,7 @@ def test_steps_of_three_processes_are_those_of_one(tmp_path, tiny_npz, images):
 
 def test_a_run_of_two_processes_scores_as_one(tmp_path, tiny_npz, alone):
     folder = tmp_path / "run"
-    launcher = several(2, folder, tiny_npz, lesions=True)
+    launcher = several(2, folder, tiny_npz, lesions=True, error_map=True)
     text, _ = launcher.communicate(timeout=200)
     assert launcher.returncode == 0, text
     assert_same_scores(folder, alone)
@@ -129,6 +129,7 @@ def test_a_run_of_two_processes_scores_as_one(tmp_path, tiny_npz, alone):
     lines = (folder / "lesions.csv").read_text().splitlines()
     n_test = len({row["sample"] for row in rows_of(folder)})
     assert len(set(lines)) == len(lines) > n_test * len(METHODS)
+    assert len((folder / "error_map.csv").read_text().splitlines()) == 1 + 2 * n_test
 
 
 needs_proc = pytest.mark.skipif(

@@ -7,11 +7,13 @@ computed as usual.
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from model import run_stages
+from util.progress import say
 
 TOLERANCE, TINY = 0.01, 1e-7  # relative and absolute difference of gradients, of rounding
 PERTURBED = 0.05  # standard deviation of the noise of parameters for a comparison
@@ -40,8 +42,9 @@ def captured(
     device: torch.device,
     start: Tensor | None = None,
     keeps_gradients: bool = False,
+    training: bool = True,
 ) -> Forward:
-    """The forward and backward pass of a network in training, captured for batches of one shape.
+    """The forward and backward pass of a network in a step, captured for batches of one shape.
 
     Capturing runs the network a few times on an empty image. Its weights, buffers and gradients
     stay as they are; random numbers are drawn if it has dropout.
@@ -53,13 +56,14 @@ def captured(
         shape: (B, T, Y, X) of the aliased images.
         every_stage: give the images after every stage, not only the last ones.
         start: zeros, as the network is given its start; None: it makes it itself.
+        training: whether layers such as batch normalisation are in training mode.
     """
-    network.train()
+    network.train(training)
     stages = slice(None) if every_stage else slice(-1, None)
     before = [buffer.clone() for buffer in network.buffers()]
     aliased = torch.zeros(*shape, dtype=torch.complex64, device=device)
     mask = torch.ones(*shape[:3], 1, device=device)
-    module = _Captured(network, precision, stages).train()
+    module = _Captured(network, precision, stages).train(training)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The AccumulateGrad node's stream")  # harmless here
         inputs = (aliased, mask) if start is None else (aliased, mask, start.to(device))
@@ -77,6 +81,30 @@ def captured(
         return run_stages(network, batch, lines, precision=precision, start=start)
 
     return forward
+
+
+def recorded(
+    network: nn.Module,
+    shape: Sequence[int],
+    precision: str,
+    every_stage: bool,
+    device: torch.device,
+    start: Tensor | None = None,
+    keeps_gradients: bool = False,
+    training: bool = True,
+) -> Forward:
+    """The network as it is called in a step: captured, if its gradients are then those of plain
+    steps; else as it is, with a notice. The arguments are those of `captured`."""
+    of_step = network, shape, precision
+    try:
+        forward = captured(*of_step, every_stage, device, start, keeps_gradients, training)
+        if gradients_agree(forward, *of_step, device, start):
+            return forward
+        reason = "its gradients are not those of plain steps"
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+    say(f"NOTICE: training steps are not recorded as a CUDA graph: {reason}")
+    return partial(run_stages, network, precision=precision)
 
 
 def gradients_agree(

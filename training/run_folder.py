@@ -24,7 +24,7 @@ from util.settings import flag
 from util.world import World
 
 CONFIG, OUTPUT, METRICS = "config.json", "output.txt", "metrics.csv"
-LESIONS, HISTORY = "lesions.csv", "history.csv"
+LESIONS, ERROR_MAP, HISTORY = "lesions.csv", "error_map.csv", "history.csv"
 REPORT = "report.html"
 ARRAYS, TENSORBOARD = "reconstructions.npz", "tensorboard"
 SETTINGS = "settings.txt"  # an argument file

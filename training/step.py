@@ -14,11 +14,11 @@ from data.batches import Batch, Draws, divided, prepared, shared
 from evaluation.held_out import batch_error
 from model import run_stages
 from training import checks
-from training.cuda_graph import Forward, captured, gradients_agree
+from training.cuda_graph import Forward, recorded
 from training.losses import training_loss
 from training.optimisation import update_average
 from training.run import Run, Training
-from util.progress import name_list, say
+from util.progress import name_list
 
 # by type of device, for those that work on while the CPU does something else
 N_AHEAD = {"cuda": 6}  # batches made ahead, in threads; else none
@@ -53,17 +53,8 @@ def training_forward(run: Run, network: nn.Module) -> Forward:
     start = None
     if run.keeps_starts:
         start = torch.zeros(shape, dtype=torch.float32 if s.real_image else torch.complex64)
-    try:
-        forward = captured(
-            network, shape, s.precision, s.stage_loss > 0, run.device, start, s.accumulation > 1
-        )
-        if gradients_agree(forward, network, shape, s.precision, run.device, start):
-            return forward
-        reason = "its gradients are not those of plain steps"
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-    say(f"NOTICE: training steps are not recorded as a CUDA graph: {reason}")
-    return partial(run_stages, network, precision=s.precision)
+    every_stage, several = s.stage_loss > 0, s.accumulation > 1
+    return recorded(network, shape, s.precision, every_stage, run.device, start, several)
 
 
 class Stepper:

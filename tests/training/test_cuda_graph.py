@@ -4,14 +4,18 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import CASCADE, STAGES, UNET, randomised
+from helpers import CASCADE, STAGES, UNET, randomised, sampling
 
 from model import MODELS, architecture_settings, build_model, run_stages
+from phantom.scanner import phantom
+from scan.adaptation import adapt
+from scan.measurement import from_images
 from train import train
 from training.cuda_graph import captured, gradients_agree
 from training.run import Run
 from training.settings import with_own_values
 from util.settings import defaults_of
+from util.stop import NEVER
 
 
 def graphed_as_cuda_does(module, inputs):
@@ -109,6 +113,37 @@ def test_a_recording_that_is_wrong_or_fails_is_not_used(
     assert (notice + str(reason) in capsys.readouterr().out) is (reason is not None)
     monkeypatch.setattr(Run, "records_steps", False)
     assert recorded == train(tmp_path / "plain", **settings)
+
+
+@pytest.mark.parametrize("real_image", [True, False])
+def test_recorded_steps_of_an_adaptation_give_the_weights_of_plain_ones(monkeypatch, real_image):
+    """A series of another size is computed as usual."""
+    monkeypatch.setattr("scan.adaptation.PATIENCE", 0)
+    monkeypatch.setattr("scan.adaptation.CHECK_EVERY", 4)
+    recordings = []
+
+    def recording(module, inputs):
+        recordings.append(module)
+        return graphed_as_cuda_does(module, inputs)
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", recording)
+    images = phantom(2, (6, 32, 40), seed=8)
+    series = [images[0], images[1][:, :24, :30]]
+    scan = [from_images(one, sampling(4, 4), 0, i, None) for i, one in enumerate(series)]
+    given = STAGES | {"features": 4, "real_image": real_image, "start": "kt_sparse"}
+    architecture = {name: given[name] for name in architecture_settings("cascade")}
+    network = randomised(build_model("cascade", **architecture))
+    found = []
+    for device in ("cuda", "cpu"):
+        monkeypatch.setattr("scan.adaptation.RECORDING", (device,))
+        found.append(adapt(network, scan, real_image, 10, "float32", 0, NEVER))
+    assert len(recordings) == 1
+    plain, recorded = found
+    assert recorded.steps == plain.steps > 0
+    assert recorded.after == pytest.approx(plain.after, rel=1e-4)
+    pairs = zip(recorded.network.parameters(), plain.network.parameters(), strict=True)
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize(

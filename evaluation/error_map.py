@@ -1,18 +1,18 @@
-"""How far to trust images of a scan: the expected absolute error of every pixel, and a bound.
+"""How far to trust images: the expected absolute error of every pixel, and a bound.
 
 With a quarter of the measured lines outside the centre held out, the series is reconstructed again,
 twice. Where these images differ from those of all lines, the lines that were not measured matter,
-too. With d the root mean square of the two differences, t the difference of the images to the
-training-free `patch_low_rank`, and h the root mean square error of the held-out lines, the expected
-absolute error is
+too. With d the root mean square of the two differences, t the difference to the images of another
+method, and h the root mean square error of the held-out lines, the expected absolute error is
 
-    e = LEVEL d^SPREAD t^TRAINING_FREE h^(1 - SPREAD - TRAINING_FREE)
+    e = LEVEL d^SPREAD t^OTHER h^(1 - SPREAD - OTHER)
 
-d and t are smoothed over a few pixels and three frames, the last followed by the first. All of it
-scales with the images. The bound is `BOUND` e: a factor by conformal risk control, such that 90 %
-of the pixels hold it on average over series, in the moving region and in the rest of the image. The
-numbers are of phantoms alone; they are made again by `python -m scan.error_calibration`. Errors
-are of magnitudes.
+The other method of a network is the training-free `COMPARED`, and that of a training-free method is
+the network. d and t are smoothed over a few pixels and three frames, the last followed by the
+first. All of it scales with the images. The bound is e times a factor by conformal risk control,
+such that 90 % of the pixels hold it on average over series, in the moving region and in the rest of
+the image. The numbers here are of phantoms alone; they are made again by `python -m
+scan.error_calibration`. Errors are of magnitudes.
 
 What is wrong alike in all of these images is not seen.
 
@@ -28,8 +28,15 @@ import torch
 from torch import Tensor
 
 from data.batches import Batch
-from methods.baselines import Method, baseline
-from methods.held_out import hold_out, line_error, line_weights, of_coils
+from methods.baselines import Method
+from methods.held_out import (
+    centre_lines,
+    hold_out,
+    line_error,
+    line_weights,
+    of_coils,
+    random_lines,
+)
 from metrics import moving_region
 from physics.sense import as_measured, seen_by
 from util.errors import InputError
@@ -41,7 +48,8 @@ SHARE, DRAWS = 0.25, 2  # of the lines outside the centre that are held out, and
 FEWEST = 5  # held-out lines of each draw
 SMOOTH, RADIUS = 2.5, 7  # pixels: standard deviation and reach of the Gaussian
 LEAST = 1e-6  # of the largest difference: what is below is rounding
-LEVEL, SPREAD, TRAINING_FREE, BOUND = 2.099, 0.35, 0.55, 2.38  # of `scan.error_calibration`
+LEVEL, SPREAD, OTHER = 2.099, 0.35, 0.55  # of `scan.error_calibration`
+BOUND, BOUND_TRAINING_FREE = 2.38, 2.38  # factors for networks, and for training-free methods
 WIDER = 1.2  # times the median bound of all frames
 
 
@@ -50,7 +58,7 @@ class Evidence:
     """What tells the error of a series without its truth, in the scale that networks get."""
 
     spread: Tensor  # d, (T, Y, X), smoothed
-    training_free: Tensor  # t, the same
+    other: Tensor  # t, the same
     held_out: float  # h
 
 
@@ -58,13 +66,14 @@ class Evidence:
 class ErrorMap:
     """The expected absolute error of the images of one series."""
 
-    expected: Tensor  # (T, Y, X) float32, in the units of the images
+    expected: Tensor  # (T, Y, X) float32, in the units of the images, on the CPU
+    factor: float  # of the bound
     seconds: float  # that it took
 
     @property
     def bound(self) -> Tensor:
         """(T, Y, X): 90 % of the pixels are expected to be within it."""
-        return BOUND * self.expected
+        return self.factor * self.expected
 
 
 @dataclass(frozen=True)
@@ -78,56 +87,75 @@ class Held:
 
 @torch.no_grad()
 def error_map(
-    method: Method, images: Tensor, scale: float, measured: Batch, is_real: bool, seed: int
+    method: Method,
+    images: Tensor,
+    other: Tensor,
+    scale: float,
+    measured: Batch,
+    is_real: bool,
+    seed: int,
+    factor: float = BOUND,
 ) -> ErrorMap:
-    """The expected error of the images (T, Y, X) that `method` gives, on the CPU.
+    """The expected error of the images (T, Y, X) that `method` gives.
 
     Args:
         images: in the units of the input, which are those that networks get times `scale`.
+        other: the images of the other method, in the same units.
         measured: the series.
         seed: of the lines that are held out.
+        factor: of the bound.
 
     Raises:
         InputError: there are too few lines to hold some out.
     """
     started = time.perf_counter()
-    found = evidence(method, images / scale, measured, is_real, seed)
+    found = evidence(method, images / scale, other / scale, measured, is_real, seed)
     expected = scale * expected_error(found)
-    return ErrorMap(expected, time.perf_counter() - started)
+    return ErrorMap(expected, factor, time.perf_counter() - started)
 
 
 @torch.no_grad()
-def evidence(method: Method, images: Tensor, measured: Batch, is_real: bool, seed: int) -> Evidence:
+def evidence(
+    method: Method, images: Tensor, other: Tensor, measured: Batch, is_real: bool, seed: int
+) -> Evidence:
     """What tells the error of images (T, Y, X); see `error_map`."""
     aliased, mask, maps = measured.aliased, measured.mask, measured.maps
+    require_lines(mask, is_real, seed)
     rng = generator(Stream.HELD_OUT, seed, 1)
     magnitude = images.abs().cpu()
     spread, errors = torch.zeros_like(magnitude), []
     for _ in range(DRAWS):
         held = hold_out(aliased, mask, maps, is_real, rng, SHARE)
-        if held.lines.sum() < FEWEST:
-            raise InputError(
-                f"an error map needs {FEWEST} lines outside the centre that can be held out, found"
-                f" {int(held.lines.sum())}: leave --error-map out"
-            )
         again = method(*as_measured(held.given, held.seen, maps))
         spread += (again[0].abs().cpu() - magnitude).square() / DRAWS
         weight = of_coils(held.lines * line_weights(held.often), maps)
         errors.append(line_error(seen_by(again, maps), aliased, weight).item())
-    other = baseline(COMPARED, is_real)(*measured.measured)[0].abs().cpu()
     return Evidence(
         smoothed(spread.sqrt()),
-        smoothed((other - magnitude).abs()),
+        smoothed((other.abs().cpu() - magnitude).abs()),
         float(np.sqrt(np.mean(errors))),
     )
+
+
+def require_lines(mask: Tensor, is_real: bool, seed: int) -> None:
+    """Raise InputError if a mask (1, T, Y, 1) has too few lines to hold some out."""
+    rng = generator(Stream.HELD_OUT, seed, 1)
+    outside = mask.bool() & ~centre_lines(mask, is_real)
+    for _ in range(DRAWS):
+        n_held = int((outside & random_lines(outside, SHARE, rng)).sum())
+        if n_held < FEWEST:
+            raise InputError(
+                f"an error map needs {FEWEST} lines outside the centre that can be held out, found"
+                f" {n_held}: leave --error-map out"
+            )
 
 
 def expected_error(found: Evidence) -> Tensor:
     """The expected absolute error (T, Y, X) float32; see above."""
     floor = LEAST * max(found.spread.max().item(), found.held_out)  # rounding
-    spread, other = found.spread.clamp(min=floor), found.training_free.clamp(min=floor)
-    rest = max(found.held_out, floor) ** (1 - SPREAD - TRAINING_FREE)
-    return LEVEL * spread**SPREAD * other**TRAINING_FREE * rest
+    spread, other = found.spread.clamp(min=floor), found.other.clamp(min=floor)
+    rest = max(found.held_out, floor) ** (1 - SPREAD - OTHER)
+    return LEVEL * spread**SPREAD * other**OTHER * rest
 
 
 def smoothed(values: Tensor) -> Tensor:
@@ -202,3 +230,29 @@ def wide_frames(bound: np.ndarray) -> tuple[int, int] | None:
     while last + 1 < len(bound) and wide[last + 1]:
         last += 1
     return first, last
+
+
+def error_line(found: ErrorMap, images: Tensor, truth: Tensor | None) -> str:
+    """What the error map of images (T, Y, X) says, in a sentence or two."""
+    reference = (images if truth is None else truth).abs()
+    moving, peak = moving_region(reference[None])[0], reference.max()
+    still, heart = (found.bound[:, each].mean() / peak for each in (~moving, moving))
+    wide = wide_frames(curves(found, moving)["90 % bound"])
+    frames = "" if wide is None else "; wider in " + frames_in_words(*wide)
+    line = (
+        f"90 % bound of the error: {heart:.2g} of the peak in the moving region on average,"
+        f" {still:.2g} elsewhere{frames}; made in {found.seconds:.1f} s"
+    )
+    if truth is None:
+        return line
+    held = held_bound(found, images, truth)
+    return (
+        f"{line}; held by {held.moving:.0%} of the pixels in the moving region and"
+        f" {held.still:.0%} elsewhere; rank correlation of expected and true error"
+        f" {held.correlation:.2f}"
+    )
+
+
+def frames_in_words(first: int, last: int) -> str:
+    """Frames counted from 0, in words."""
+    return f"frame {first + 1}" if first == last else f"frames {first + 1} to {last + 1}"

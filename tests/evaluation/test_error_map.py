@@ -6,14 +6,11 @@ import pytest
 import torch
 from helpers import sampling
 
-from methods.baselines import baseline
-from phantom.scanner import phantom
-from physics.fourier import fftc, undersample
-from reconstruct import reconstruct, reconstruct_scan
-from scan.error_map import (
+from evaluation.error_map import (
     BOUND,
+    BOUND_TRAINING_FREE,
+    OTHER,
     SPREAD,
-    TRAINING_FREE,
     ErrorMap,
     Evidence,
     conformal_factor,
@@ -23,6 +20,10 @@ from scan.error_map import (
     smoothed,
     wide_frames,
 )
+from methods.baselines import baseline
+from phantom.scanner import phantom
+from physics.fourier import fftc, undersample
+from reconstruct import reconstruct, reconstruct_scan
 from scan.measurement import from_images
 from util.errors import InputError
 
@@ -65,7 +66,7 @@ def test_more_of_any_evidence_is_more_error_and_all_scales_with_the_images():
         Evidence(spread, other, 0.4),
     ):
         assert (expected_error(more) >= found).all()
-    assert min(SPREAD, TRAINING_FREE, 1 - SPREAD - TRAINING_FREE) >= 0
+    assert min(SPREAD, OTHER, 1 - SPREAD - OTHER) >= 0
     scaled = expected_error(Evidence(1000 * spread, 1000 * other, 200.0))
     torch.testing.assert_close(scaled, 1000 * found)
 
@@ -80,7 +81,7 @@ def test_what_was_held_is_counted_by_region():
     expected = torch.linspace(1, 2, 400).view(4, 10, 10)
     images = truth + 0.5 * BOUND * expected
     images[:, 0, 0] += 2 * BOUND * expected[:, 0, 0]  # one of the moving ones is beyond
-    found = held_bound(ErrorMap(expected, 0.0), images, truth)
+    found = held_bound(ErrorMap(expected, BOUND, 0.0), images, truth)
     assert found.still == 1
     assert found.moving == pytest.approx(0.9)
     assert found.correlation > 0.5
@@ -96,15 +97,17 @@ def test_the_map_scales_with_the_units_and_needs_lines_to_hold_out():
     measured = from_images(IMAGES[0], sampling(4, 4), 0, 0, None)
     method = baseline("view_sharing", True)
     images = method(*measured.measured)[0]
+    other = baseline("time_average", True)(*measured.measured)[0]
     one, many = (
-        error_map(method, scale * images, scale, measured, True, 0).expected for scale in (1, 1000)
+        error_map(method, scale * images, scale * other, scale, measured, True, 0).expected
+        for scale in (1, 1000)
     )
     torch.testing.assert_close(many, 1000 * one)
     centre = torch.zeros_like(measured.mask)
     centre[:, :, 24:40] = 1
     low = dataclasses.replace(measured, mask=centre, aliased=undersample(measured.aliased, centre))
     with pytest.raises(InputError, match="5 lines outside the centre that can be held out, found"):
-        error_map(method, images, 1.0, low, True, 0)
+        error_map(method, images, other, 1.0, low, True, 0)
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +126,12 @@ def test_a_scan_has_its_error_map_in_files_page_and_words(trial):
     assert expected.shape == bound.shape == arrays["reconstruction"].shape
     assert (expected > 0).all()
     np.testing.assert_allclose(bound, BOUND * expected, rtol=1e-5)
+    free, of_free = (arrays[f"patch_low_rank_{k}"] for k in ("expected_error", "error_bound"))
+    np.testing.assert_allclose(of_free, BOUND_TRAINING_FREE * free, rtol=1e-5)
+    assert not np.allclose(free, expected)
     text = " ".join((folder / "output.txt").read_text().split())
-    assert "Error map sample_1: 90 % bound of the error: 0.0" in text
+    assert "Error map sample_1, cascade_calibrated: 90 % bound of the error: 0.0" in text
+    assert "sample_1, patch_low_rank: 90 % bound of the error: 0.0" in text
     assert "rank correlation of expected and true error 0." in text
     page = (folder / "report.html").read_text()
     data = page.split('id="player-data">')[1].split("</script>")[0]

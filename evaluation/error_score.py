@@ -1,0 +1,156 @@
+"""What error maps of a network and of a training-free method are worth on the test part."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.batches import Batch, EvaluationBatches
+from evaluation.by_sample import Row, rows_by_sample
+from evaluation.error_map import (
+    BOUND,
+    BOUND_TRAINING_FREE,
+    ErrorMap,
+    conformal_factor,
+    error_map,
+    held_bound,
+    require_lines,
+)
+from methods.baselines import Method
+from metrics import moving_region
+from util.journal import Journal
+from util.stop import NEVER, StopRequest
+from util.world import ALONE, World
+
+FEWEST_SERIES = 19  # of a calibration: with 9 all pixels must be within the bound, with 19 95 %
+QUANTILES = 1000  # of the errors over the expected ones, by which a factor is found
+QUANTILES_AT = (np.arange(QUANTILES) + 0.5) / QUANTILES
+HIGHEST = 1e4  # factor
+
+
+@dataclass(frozen=True)
+class MappedMethods:
+    """A network and a training-free method, whose error maps are made from one another."""
+
+    methods: Mapping[str, Method]  # the network, then the training-free method
+    is_real: bool  # a line determines its conjugate-symmetric partner
+    seed: int  # of the lines that are held out
+    # of the bounds, by method; those of phantoms, unless they were calibrated
+    factors: Mapping[str, float] = field(default_factory=dict)
+
+    def require_lines(self, batches: EvaluationBatches) -> None:
+        """Raise InputError if a sample has too few lines to hold some out."""
+        for i in range(len(batches)):
+            require_lines(torch.from_numpy(batches.masks_of(i)), self.is_real, self.seed)
+
+    @torch.no_grad()
+    def maps(self, batch: Batch) -> dict[str, tuple[Tensor, ErrorMap]]:
+        """The magnitude (T, Y, X) of one sample by each method, on the CPU, and its error map."""
+        images = {name: one(*batch.measured)[0].abs().cpu() for name, one in self.methods.items()}
+        network, _ = images
+        found = {}
+        for name, other in zip(images, reversed(images.values()), strict=True):
+            usual = BOUND if name == network else BOUND_TRAINING_FREE
+            made = error_map(
+                self.methods[name], images[name], other, 1.0, batch, self.is_real, self.seed,
+                self.factors.get(name, usual),
+            )  # fmt: skip
+            found[name] = images[name], made
+        return found
+
+
+def calibrated_factors(
+    mapped: MappedMethods,
+    batches: EvaluationBatches,
+    stop: StopRequest = NEVER,
+    journal: Journal | None = None,
+    world: World = ALONE,
+) -> dict[str, float]:
+    """The factors of the bounds by validation samples; none for fewer than `FEWEST_SERIES`.
+
+    Args: as of `error_rows`.
+    """
+    if len(batches) < FEWEST_SERIES:
+        return {}
+
+    def ratios(batch: Batch) -> tuple[list[Row], None]:
+        rows = []
+        for name, (images, found) in mapped.maps(batch).items():
+            ratio = (images - batch.target[0].cpu()).abs() / found.expected
+            for region, inside in regions_of(batch).items():
+                if not inside.any():
+                    continue
+                values = np.quantile(ratio[:, inside].numpy(), QUANTILES_AT).clip(max=HIGHEST)
+                rows.append({"method": name, "region": region, "ratios": values.tolist()})
+        return rows, None
+
+    names = list(mapped.methods)
+    rows = rows_by_sample(ratios, batches, "error maps, validation", names, stop, journal, world)
+    by_region: dict[str, dict[str, list[list[float]]]] = {name: {} for name in names}
+    for row in rows:
+        by_region[row["method"]].setdefault(row["region"], []).append(row["ratios"])
+    factors = {
+        name: max(
+            conformal_factor(partial(share_beyond, np.array(values)), highest=HIGHEST)
+            for values in of_method.values()
+        )
+        for name, of_method in by_region.items()
+        if of_method
+    }
+    return world.from_first(factors)
+
+
+def share_beyond(ratios: np.ndarray, factor: float) -> np.ndarray:
+    """The share of the ratios (n, QUANTILES) of each series above a factor, (n,)."""
+    return (ratios > factor).mean(axis=1)
+
+
+def regions_of(batch: Batch) -> dict[str, Tensor]:
+    """The moving region of one sample and the rest of the image, (Y, X) bool."""
+    moving = moving_region(batch.target.cpu())[0]
+    return {"still": ~moving, "moving": moving}
+
+
+def error_rows(
+    mapped: MappedMethods,
+    batches: EvaluationBatches,
+    stop: StopRequest = NEVER,
+    journal: Journal | None = None,
+    world: World = ALONE,
+    on_sample: Callable[[int, ErrorMap], None] | None = None,
+) -> list[Row]:
+    """Rows for `error_map.csv`: what the map of each method held in each sample; none where the
+    truth is not known. Widths and errors are means over the pixels of a region.
+
+    Args:
+        batches: of one sample each.
+        journal: of an earlier call that was stopped; rows in it are not computed again.
+        world: the processes that share the work; the first alone has the journal and the rows.
+        on_sample: called in the first process with the map of the network.
+    """
+    condition = batches.acquisition.sampling.condition._asdict()
+
+    def of_sample(batch: Batch) -> tuple[list[Row], ErrorMap]:
+        found = mapped.maps(batch)
+        of_network, *_ = (one for _, one in found.values())
+        if batch.image is None:
+            return [], of_network
+        rows, truth, regions = [], batch.target[0].cpu(), regions_of(batch)
+        for name, (images, one) in found.items():
+            held = held_bound(one, images, truth)
+            row: Row = {"sample": batch.samples[0], **condition, "method": name}
+            row |= {"factor": one.factor, "correlation": held.correlation}
+            error = (images - truth).abs()
+            for region, inside in regions.items():
+                row[f"held_{region}"] = getattr(held, region)
+                row[f"bound_{region}"] = one.bound[:, inside].mean().item()
+                row[f"error_{region}"] = error[:, inside].mean().item()
+            rows.append(row)
+        return rows, of_network
+
+    return rows_by_sample(
+        of_sample, batches, "error maps", list(mapped.methods), stop, journal, world, on_sample
+    )

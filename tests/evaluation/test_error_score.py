@@ -1,0 +1,84 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from helpers import make_images, sampling
+
+from data.acquisition import Acquisition
+from data.batches import EvaluationBatches
+from evaluation.error_map import BOUND, BOUND_TRAINING_FREE, COMPARED
+from evaluation.error_score import (
+    FEWEST_SERIES,
+    MappedMethods,
+    calibrated_factors,
+    error_rows,
+    share_beyond,
+)
+from methods.baselines import baseline
+from report.tables import ABSENT, error_map_table
+from util.errors import InputError
+
+IMAGES = torch.from_numpy(make_images(24))
+METHODS = {
+    "network": baseline("hermitian_view_sharing", True),
+    COMPARED: baseline("view_sharing", True),
+}
+
+
+def batches(n: int, centre: int = 4) -> EvaluationBatches:
+    return EvaluationBatches(IMAGES, range(n), Acquisition(sampling(4, centre), False, 0.0, 0), 1)
+
+
+def test_rows_are_of_both_methods_with_the_bounds_of_phantoms():
+    kept = {}
+    rows = error_rows(MappedMethods(METHODS, True, 0), batches(2), on_sample=kept.__setitem__)
+    assert [(row["sample"], row["method"]) for row in rows] == [
+        (sample, method) for sample in range(2) for method in METHODS
+    ]
+    assert {row["method"]: row["factor"] for row in rows} == {
+        "network": BOUND, COMPARED: BOUND_TRAINING_FREE,
+    }  # fmt: skip
+    assert kept[0].expected.shape == IMAGES.shape[1:]
+    for row in rows:
+        assert 0 < row["held_moving"] <= 1
+        assert row["bound_still"] > row["error_still"] > 0
+
+
+def test_calibrated_bounds_hold_their_promise_on_the_samples_they_are_from():
+    mapped = MappedMethods(METHODS, True, 0)
+    validation = batches(FEWEST_SERIES + 2)
+    factors = calibrated_factors(mapped, validation)
+    assert set(factors) == set(METHODS)
+    rows = error_rows(replace(mapped, factors=factors), validation)
+    for method in METHODS:
+        own = [row for row in rows if row["method"] == method]
+        held = [np.mean([row[f"held_{region}"] for row in own]) for region in ("still", "moving")]
+        n = len(own)  # conformal: one more series than there are, that holds nothing
+        assert min(held) == pytest.approx(1 - (0.1 * (n + 1) - 1) / n, abs=0.01)
+        assert max(held) >= min(held)
+
+
+def test_too_few_validation_samples_leave_the_bounds_of_phantoms():
+    mapped = MappedMethods(METHODS, True, 0)
+    assert calibrated_factors(mapped, batches(FEWEST_SERIES - 1)) == {}
+
+
+def test_masks_without_lines_outside_the_centre_are_found_before_any_map():
+    with pytest.raises(InputError, match="5 lines outside the centre"):
+        MappedMethods(METHODS, True, 0).require_lines(batches(2, centre=IMAGES.shape[2] // 4))
+
+
+def test_the_share_beyond_is_counted_by_series():
+    ratios = np.array([[0.5, 1.5, 2.5, 3.5], [0.1, 0.2, 0.3, 0.4]])
+    np.testing.assert_array_equal(share_beyond(ratios, 1.0), [0.75, 0])
+
+
+def test_of_a_sample_that_does_not_move_all_pixels_are_one_region():
+    still = IMAGES[:1].mean(dim=1, keepdim=True).expand(1, 8, -1, -1).contiguous()
+    of_still = EvaluationBatches(still, [0], Acquisition(sampling(4, 4), False, 0.0, 0), 1)
+    rows = error_rows(MappedMethods(METHODS, True, 0), of_still)
+    assert all(np.isnan(row["held_still"]) and row["held_moving"] > 0 for row in rows)
+    (cells, _) = error_map_table(rows).rows
+    assert cells[1] == ABSENT
+    assert cells[2] != ABSENT
