@@ -6,6 +6,11 @@ Networks are compared to a plain network of the reference's shape (see `timing/`
 those of torch: set OMP_NUM_THREADS to change them.
 """
 
+from util.source import early_arguments
+
+if __name__ == "__main__":  # help and wrong flags end here, before the slow imports
+    GIVEN = early_arguments(__file__)
+
 import os
 import sys
 import time
@@ -97,11 +102,16 @@ def check_given(given: Mapping[str, Any]) -> None:
         )
 
 
-def from_command_line() -> None:
-    """`benchmark()` with the arguments of the command line."""
-    benchmark(**parse_command_line(benchmark, choices=CHOICES))
+def arguments() -> dict[str, Any]:
+    """The arguments for `benchmark()` on the command line."""
+    return parse_command_line(benchmark, choices=CHOICES)
+
+
+def from_command_line(given: dict[str, Any] | None = None) -> None:
+    """`benchmark()` with the arguments of the command line; `given`: these, if parsed before."""
+    benchmark(**(arguments() if given is None else given))
 
 
 if __name__ == "__main__":
     after = "what was measured before is in the output folder"
-    sys.exit(main("benchmark.py", from_command_line, after))
+    sys.exit(main("benchmark.py", partial(from_command_line, GIVEN), after))

@@ -12,6 +12,11 @@ earlier one was stopped (see `ablation/jobs.py`). The tables show mean, spread a
 difference to the control (see `ablation/results.py`).
 """
 
+from util.source import early_arguments
+
+if __name__ == "__main__":  # help and wrong flags end here, before the slow imports
+    GIVEN = early_arguments(__file__)
+
 import contextlib
 import os
 import sys
@@ -212,15 +217,18 @@ def report(
         write_report(folder, rows, settings, groups)
 
 
-def from_command_line() -> None:
-    """`experiments()` with the arguments of the command line."""
+def arguments() -> dict[str, Any]:
+    """The arguments for `experiments()` on the command line."""
     choices = CHOICES | {"only": GROUP_NAMES}
-    given = parse_command_line(
-        experiments, None, train, NOT_SHARED, choices, prefix_of=about_models
-    )
-    experiments(**given)
+    return parse_command_line(experiments, None, train, NOT_SHARED, choices, prefix_of=about_models)
+
+
+def from_command_line(given: dict[str, Any] | None = None) -> None:
+    """`experiments()` with the arguments of the command line; `given`: these, if parsed before."""
+    experiments(**(arguments() if given is None else given))
 
 
 if __name__ == "__main__":
     with recorded_signals():  # until the last message
-        sys.exit(main("experiments.py", from_command_line, f"to continue, give {SAME_COMMAND}"))
+        after = f"to continue, give {SAME_COMMAND}"
+        sys.exit(main("experiments.py", partial(from_command_line, GIVEN), after))

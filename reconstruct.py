@@ -7,6 +7,11 @@ ground truth), or of measured undersampled k-space, or `phantom`. `docs/formats.
 `reconstruct()` takes arrays.
 """
 
+from util.source import early_arguments
+
+if __name__ == "__main__":  # help and wrong flags end here, before the slow imports
+    GIVEN = early_arguments(__file__)
+
 import dataclasses
 import os
 import sys
@@ -374,13 +379,18 @@ def reconstruct(
     return images.numpy(), found.expected.numpy(), found.bound.numpy()
 
 
-def from_command_line() -> None:
-    """`reconstruct_scan()` with the arguments of the command line."""
-    given = parse_command_line(reconstruct_scan, choices=CHOICES)
-    reconstruct_scan(**given)
+def arguments() -> dict[str, Any]:
+    """The arguments for `reconstruct_scan()` on the command line."""
+    return parse_command_line(reconstruct_scan, choices=CHOICES)
+
+
+def from_command_line(given: dict[str, Any] | None = None) -> None:
+    """`reconstruct_scan()` with the arguments of the command line; `given`: these, if parsed
+    before."""
+    reconstruct_scan(**(arguments() if given is None else given))
 
 
 if __name__ == "__main__":
     after = "the series that were finished are in the output folder"
     with recorded_signals():  # until the last message
-        sys.exit(main("reconstruct.py", from_command_line, after))
+        sys.exit(main("reconstruct.py", partial(from_command_line, GIVEN), after))

@@ -15,11 +15,17 @@ intervals, pictures and page of a run. Data and masks are those of `train.py` wi
     report    report/report.py                        output.txt, pictures, report.html
 """
 
+from util.source import early_arguments
+
+if __name__ == "__main__":  # help and wrong flags end here, before the slow imports
+    GIVEN = early_arguments(__file__)
+
 import dataclasses
 import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -379,20 +385,30 @@ def score_files(
     )  # fmt: skip
 
 
-def from_command_line() -> None:
-    """`export()` or `score_files()` with the arguments of the command line."""
-    of_test = (*OF_THE_TEST, "device")
-    words, is_export = sys.argv[1:], sys.argv[1:2] == ["export"]
-    function: Callable = export if is_export else score_files
+def wanted_function() -> Callable:
+    """The function that the command line asks for."""
+    return export if sys.argv[1:2] == ["export"] else score_files
+
+
+def arguments() -> dict[str, Any]:
+    """The arguments for `wanted_function()` on the command line."""
+    of_test, function = (*OF_THE_TEST, "device"), wanted_function()
+    is_export = function is export
     wanted = of_test if is_export else of_test + OF_THE_SCORES
     others = [name for name in ("output_folder", *defaults_of(train)) if name not in wanted]
-    given = parse_command_line(
-        function, words[is_export:], train, others, checks.CHOICES,
+    return parse_command_line(
+        function, sys.argv[1 + is_export :], train, others, checks.CHOICES,
         "score.py export" if is_export else None, about_models,
     )  # fmt: skip
-    function(**given)
+
+
+def from_command_line(given: dict[str, Any] | None = None) -> None:
+    """`export()` or `score_files()` with the arguments of the command line; `given`: these, if
+    parsed before."""
+    wanted_function()(**(arguments() if given is None else given))
 
 
 if __name__ == "__main__":
     with recorded_signals():  # until the last message
-        sys.exit(main("score.py", from_command_line, f"nothing is kept: give {AGAIN}"))
+        after = f"nothing is kept: give {AGAIN}"
+        sys.exit(main("score.py", partial(from_command_line, GIVEN), after))

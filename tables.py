@@ -10,10 +10,17 @@ best training-free method of its run, and the contrast kept of lesions in runs t
 to the reports of the runs.
 """
 
+from util.source import early_arguments
+
+if __name__ == "__main__":  # help and wrong flags end here, before the slow imports
+    GIVEN = early_arguments(__file__)
+
+import argparse
 import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -203,23 +210,29 @@ def equal_scores(first: Columns, second: Columns) -> bool:
     )
 
 
-def from_command_line() -> None:
-    """Print the tables of the runs that the command line names."""
+def arguments() -> argparse.Namespace:
+    """The arguments of the command line."""
     parser = Parser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
     parser.add_argument("--scores", nargs="+", choices=list(SCORES), default=shown_scores())
     parser.add_argument("--latex", action="store_true", help="print LaTeX, for booktabs")
     parser.add_argument("--html", type=Path, help="also write a page with these tables, .html")
-    arguments = parser.parse_args()
-    page = arguments.html
+    return parser.parse_args()
+
+
+def from_command_line(given: argparse.Namespace | None = None) -> None:
+    """Print the tables of the runs that the command line names; `given`: its arguments, if parsed
+    before."""
+    asked_for = arguments() if given is None else given
+    page = asked_for.html
     if page is not None and page.suffix != ".html":
         raise InputError(f"--html is {page}, expected the name of a file that ends in .html")
-    runs = finished(arguments.runs)
-    tables = run_tables(runs, arguments.scores) + more_tables(runs)
+    runs = finished(asked_for.runs)
+    tables = run_tables(runs, asked_for.scores) + more_tables(runs)
     if page is not None:
         write_page(page, runs_page(runs, tables, page.parent))
-    print(as_latex_file(tables) if arguments.latex else as_markdown(tables))
+    print(as_latex_file(tables) if asked_for.latex else as_markdown(tables))
 
 
 if __name__ == "__main__":
-    sys.exit(main("tables.py", from_command_line, "nothing was printed"))
+    sys.exit(main("tables.py", partial(from_command_line, GIVEN), "nothing was printed"))

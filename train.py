@@ -17,12 +17,18 @@ Every setting is a keyword of `train()` with its default: edit it there, give it
 B sample, T frame, Y phase-encoding line, X readout.
 """
 
+from util.source import early_arguments
+
+if __name__ == "__main__":  # help and wrong flags end here, before the slow imports
+    GIVEN = early_arguments(__file__)
+
 import os
 import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -459,13 +465,17 @@ def identity_of_test(run: Run, network: nn.Module | None, bench: Bench) -> dict[
     }
 
 
-def from_command_line() -> None:
-    """`train()` with the arguments of the command line."""
-    given = parse_command_line(train, choices=checks.CHOICES, prefix_of=about_models)
-    train(**given)
+def arguments() -> dict[str, Any]:
+    """The arguments for `train()` on the command line."""
+    return parse_command_line(train, choices=checks.CHOICES, prefix_of=about_models)
+
+
+def from_command_line(given: dict[str, Any] | None = None) -> None:
+    """`train()` with the arguments of the command line; `given`: these, if parsed before."""
+    train(**(arguments() if given is None else given))
 
 
 if __name__ == "__main__":
     after = "if the output folder holds a run, continue it with --resume"
     with recorded_signals():  # until the last message
-        sys.exit(main("train.py", from_command_line, after, several=True))
+        sys.exit(main("train.py", partial(from_command_line, GIVEN), after, several=True))

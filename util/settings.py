@@ -24,8 +24,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
 from util.errors import InputError
 
 explicit: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar("explicit")
@@ -124,6 +122,8 @@ def typed(function: Callable, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """Numbers, text and tuples for what stands for them in Python."""
+    import numpy as np  # not above: the help of a command does without it
+
     if isinstance(value, (list, tuple)):
         return tuple(_plain(item) for item in value)
     if isinstance(value, np.generic):
