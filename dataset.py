@@ -57,6 +57,7 @@ from phantom.cached import load_phantom
 from util.cache import source_hash
 from util.command_line import Parser, main, parse_command_line
 from util.errors import InputError
+from util.files import require_there
 from util.progress import name_list, progress, say
 
 KEY, GROUPS_KEY = "dataset", "groups"
@@ -158,10 +159,17 @@ def load_cine(
     return read_data_file(Path(data), n_samples, complex_pairs, normalise)
 
 
+def require_data(data: str) -> None:
+    """Raise InputError if data, as `load_cine` takes them, are not there."""
+    if data != PHANTOM:
+        require_there(data, f"{EXPECTED}: {REMEDY}")
+
+
 def read_data_file(path: Path, n_samples: int | None, complex_pairs: bool, normalise: bool) -> Cine:
     """The content of a data file; see `load_cine`."""
+    require_data(str(path))
     try:
-        if path.exists() and not path.is_file():
+        if not path.is_file():
             kind = "a directory" if path.is_dir() else "not a regular file"
             raise InputError(f"{path} is {kind}; {EXPECTED}: name a file")
         with path.open("rb") as file:
@@ -186,8 +194,6 @@ def read_data_file(path: Path, n_samples: int | None, complex_pairs: bool, norma
                 result = mapped_images(contents, n, complex_pairs, normalise, path)
             else:
                 result = read_images(contents, n, complex_pairs, normalise, path)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; {EXPECTED}: {REMEDY}") from None
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"{path} cannot be read ({reason}); {EXPECTED}") from None

@@ -39,6 +39,7 @@ from ablation.sweep import (
     with_earlier,
     write_rows,
 )
+from dataset import require_data
 from model import about_models
 from train import train
 from training.checks import CHOICES, check_settings
@@ -218,9 +219,17 @@ def report(
 
 
 def arguments() -> dict[str, Any]:
-    """The arguments for `experiments()` on the command line."""
+    """The arguments for `experiments()` on the command line.
+
+    Raises:
+        InputError: new experiments have no data.
+    """
     choices = CHOICES | {"only": GROUP_NAMES}
-    return parse_command_line(experiments, None, train, NOT_SHARED, choices, prefix_of=about_models)
+    about = about_models
+    given = parse_command_line(experiments, None, train, NOT_SHARED, choices, prefix_of=about)
+    if not Path(given["output_folder"]).exists():
+        require_data(given.get("data", DEFAULTS["data"]))
+    return given
 
 
 def from_command_line(given: dict[str, Any] | None = None) -> None:

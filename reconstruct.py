@@ -30,7 +30,7 @@ from evaluation.error_map import COMPARED
 from evaluation.error_map import error_map as error_map_of
 from evaluation.scoring import ScoreRow
 from evaluation.series_view import SeriesView
-from formats.reading import read_scan
+from formats.reading import KINDS, read_scan
 from formats.series import Scan, Series
 from formats.writing import write_like
 from methods.averaging import AVERAGES, averaged
@@ -59,7 +59,7 @@ from training.run_folder import REPORT
 from util import machine
 from util.command_line import given_command, main, parse_command_line
 from util.errors import InputError
-from util.files import claimed_folder, require_only
+from util.files import claimed_folder, require_only, require_there
 from util.progress import progress, say
 from util.settings import require_bounds, require_choices, typed
 from util.stop import NEVER, StopRequest, recorded_signals
@@ -380,8 +380,15 @@ def reconstruct(
 
 
 def arguments() -> dict[str, Any]:
-    """The arguments for `reconstruct_scan()` on the command line."""
-    return parse_command_line(reconstruct_scan, choices=CHOICES)
+    """The arguments for `reconstruct_scan()` on the command line.
+
+    Raises:
+        InputError: there is no such scan.
+    """
+    given = parse_command_line(reconstruct_scan, choices=CHOICES)
+    if given["scan"] != PHANTOM:
+        require_there(given["scan"], KINDS)
+    return given
 
 
 def from_command_line(given: dict[str, Any] | None = None) -> None:

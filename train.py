@@ -38,7 +38,7 @@ from torch import nn
 from CS_mask import as_given
 from data.quality import check_range
 from data.split import split_samples
-from dataset import load_cine
+from dataset import load_cine, require_data
 from evaluation.bench import Bench
 from evaluation.error_map import COMPARED
 from evaluation.error_score import MappedMethods, calibrated_factors, error_rows
@@ -466,8 +466,15 @@ def identity_of_test(run: Run, network: nn.Module | None, bench: Bench) -> dict[
 
 
 def arguments() -> dict[str, Any]:
-    """The arguments for `train()` on the command line."""
-    return parse_command_line(train, choices=checks.CHOICES, prefix_of=about_models)
+    """The arguments for `train()` on the command line.
+
+    Raises:
+        InputError: a new run has no data.
+    """
+    given = parse_command_line(train, choices=checks.CHOICES, prefix_of=about_models)
+    if not Path(given["output_folder"]).exists():
+        require_data(given.get("data", defaults_of(train)["data"]))
+    return given
 
 
 def from_command_line(given: dict[str, Any] | None = None) -> None:

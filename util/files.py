@@ -87,6 +87,16 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def require_there(path: str | os.PathLike[str], expected: str) -> None:
+    """Raise InputError if nothing has this path; whether it can be read is another question."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; {expected}") from None
+    except OSError:
+        return
+
+
 @contextlib.contextmanager
 def claimed_folder(name: str, check_content: Callable[[Path], None]) -> Iterator[Path]:
     """The output folder, made if it does not exist, and locked against a second process.

@@ -18,6 +18,7 @@ from typing import Any
 
 from util.cache import source_file
 from util.command_line import prepare_streams
+from util.errors import EXIT_INPUT, InputError
 from util.launcher import started_by_torchrun
 
 
@@ -31,6 +32,9 @@ def early_arguments(script: str) -> Any:
     prepare_streams()
     try:
         return Source(Path(script)).arguments()
+    except InputError as error:
+        print(f"{Path(script).name}: error: {error}", file=sys.stderr)
+        sys.exit(EXIT_INPUT)
     except Exception:  # whatever it is: with the imports it is raised again, or does not occur
         return None
     finally:

@@ -20,11 +20,11 @@ SCRIPTS = ("train", "reconstruct", "experiments", "benchmark", "score", "tables"
 LIBRARIES = {"torch", "matplotlib", "scipy", "skimage", "numpy"}
 
 
-def run(*words, **environment) -> subprocess.CompletedProcess:
+def run(*words, cwd=ROOT, **environment) -> subprocess.CompletedProcess:
     """`python words`, with a list of the modules that it imported on standard error."""
     command = [sys.executable, "-X", "importtime", *map(str, words)]
     environment = {**os.environ, "COLUMNS": "100", **environment}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
 def imported(done: subprocess.CompletedProcess) -> set[str]:
@@ -74,6 +74,24 @@ def test_mistakes_end_before_the_imports(words, monkeypatch, capsys):
     assert done.stderr.endswith(text)
     assert text.startswith((f"{script}.py: error: ", f"{script}.py export: error: ", "usage:"))
     assert not imported(done) & LIBRARIES
+
+
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [
+        ("train {}", "cine.npz"),
+        ("train {} --data no.npz", "no.npz"),
+        ("experiments {} --data no.npz", "no.npz"),
+        ("reconstruct no.h5 {}", "no.h5"),
+    ],
+)
+def test_data_that_are_not_there_end_before_the_imports(tmp_path, words, missing):
+    script, *more = words.format(tmp_path / "new").split()
+    done = run(ROOT / f"{script}.py", *more, cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"{script}.py: error: {missing} does not exist; expected an .npz" in done.stderr
+    assert not imported(done) & LIBRARIES
+    assert not any(tmp_path.iterdir())
 
 
 def test_help_takes_less_than_a_second_of_the_cpu():
