@@ -19,11 +19,17 @@ be used raises `InputError`, which names the problem, what was expected and what
 makes such a file from scans of other formats (`formats/convert.py`).
 """
 
+from util.source import early_arguments
+
+if __name__ == "__main__":  # help and wrong flags end here, before the slow imports
+    GIVEN = early_arguments(__file__)
+
 import hashlib
 import math
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -443,16 +449,23 @@ def check_samples(
         )
 
 
-def from_command_line() -> None:
-    """`convert()` with the arguments of the command line, and its table."""
-    from formats.convert import convert, summary  # which nothing else here needs
+def arguments() -> dict[str, Any]:
+    """The arguments for `convert()` on the command line."""
+    from formats.convert import convert  # which nothing else here needs
 
     parser = Parser(description="Make a training file from scans; convert --help has its settings.")
     parser.add_argument("command", choices=["convert"])
     parser.parse_args(sys.argv[1:2])
-    given = parse_command_line(convert, sys.argv[2:], program="dataset.py convert")
-    say("\n".join(summary(*convert(**given))))
+    return parse_command_line(convert, sys.argv[2:], program="dataset.py convert")
+
+
+def from_command_line(given: dict[str, Any] | None = None) -> None:
+    """`convert()` with the arguments of the command line, and its table; `given`: these, if parsed
+    before."""
+    from formats.convert import convert, summary
+
+    say("\n".join(summary(*convert(**(arguments() if given is None else given)))))
 
 
 if __name__ == "__main__":
-    sys.exit(main("dataset.py", from_command_line, "nothing was written"))
+    sys.exit(main("dataset.py", partial(from_command_line, GIVEN), "nothing was written"))

@@ -41,7 +41,7 @@ def printed_by_imported(script: str, words, monkeypatch, capsys) -> tuple[str, s
     return tuple(capsys.readouterr())
 
 
-@pytest.mark.parametrize("words", [*SCRIPTS, "score export"])
+@pytest.mark.parametrize("words", [*SCRIPTS, "score export", "dataset", "dataset convert"])
 def test_help_is_that_of_the_imported_functions_and_imports_no_library(words, monkeypatch, capsys):
     script, *more = words.split()
     done = run(f"{script}.py", *more, "--help")
