@@ -130,7 +130,7 @@ def train(
     initial_weights: str | None = None,  # checkpoint to start from, or 'cascade_phantom'
     # -- optimisation
     num_epochs: int = 400,  # passes over the training part; 0: no training, only scores
-    supervision: str = "full",  # 'full': by the ground truth; 'self': by hidden lines alone
+    supervision: str = "full",  # by the ground truth; 'self': by hidden lines; or 'self_sure'
     loss: str | tuple[str | float, ...] = "mse",  # training loss, or several, each with its weight
     stage_loss: float
     | None = None,  # weight of earlier stages' loss; 0: none; None: the network's own

@@ -61,6 +61,7 @@ class Batch:
     maps: Tensor | None = None  # (B, C, Y, X) complex64, sensitivities; None: a single coil
     start: Tensor | None = None  # (B, T, Y, X), what networks correct; None: they make it
     hidden: Tensor | None = None  # (B, T, Y, 1): weights of hidden lines; None: the truth is known
+    is_twice: bool = False  # the second half are the samples of the first, with some more noise
 
     @property
     def measured(self) -> tuple[Tensor, ...]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from data.batches import Batch
-from methods.held_out import hidden_error, hold_out, line_weights, of_coils
+from methods.held_out import given_error, hidden_error, hold_out, line_weights, of_coils
 from metrics import SCORES, Score
 from physics.coils import estimated_maps
 from physics.fourier import undersample
@@ -52,10 +52,19 @@ def with_held_out(batch: Batch, real_image: bool, data_seed: int) -> list[Batch]
 
 
 def batch_error(images: Tensor, batch: Batch) -> Tensor:
-    """The weighted error of the hidden lines of a batch, (B,), in reconstructions (B, T, Y, X)."""
+    """The weighted error of the hidden lines of a batch, (B,), in reconstructions (B, T, Y, X).
+
+    Of a batch that has its samples twice, the error of the other lines is added, (B / 2,).
+    """
     assert batch.hidden is not None
-    weight = of_coils(batch.hidden, batch.maps)
-    return hidden_error(seen_by(images, batch.maps), batch.truth, weight)
+    weight, seen = of_coils(batch.hidden, batch.maps), seen_by(images, batch.maps)
+    if not batch.is_twice:
+        return hidden_error(seen, batch.truth, weight)
+    (one, again), (measured, _) = seen.chunk(2), batch.truth.chunk(2)
+    given, more = batch.aliased.chunk(2)
+    lines, _ = of_coils(batch.mask, batch.maps).chunk(2)
+    error = hidden_error(one, measured, weight.chunk(2)[0])
+    return error + given_error(one, again, measured, more - given, lines)
 
 
 @torch.no_grad()

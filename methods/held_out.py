@@ -8,6 +8,9 @@ centred.
 References: C. Millard and M. Chiew, "A theoretical framework for self-supervised MR image
 reconstruction using sub-sampling via variable density Noisier2Noise", IEEE Trans Comput Imaging
 9:707-720, 2023 (`hide`).
+S. Ramani, T. Blu and M. Unser, "Monte-Carlo SURE: a black-box optimization of regularization
+parameters for general denoising algorithms", IEEE Trans Image Process 17:1540-1554, 2008
+(`given_error`).
 """
 
 from dataclasses import dataclass
@@ -24,6 +27,7 @@ SMALLEST_CENTRE = 3  # lines around zero frequency that are never held out
 SMOOTH = 4.0  # lines over which the weight is smoothed
 RAREST = 0.02  # share of the frames of a series that measure a line, at least
 LEAST_OFTEN = 0.005  # the same, for a loss of which many series have a share
+PROBE = 0.1  # of the noise: a change that single precision resolves, and a network takes linearly
 
 
 def hide(
@@ -68,6 +72,35 @@ def hidden_error(images: Tensor, measured: Tensor, weight: Tensor) -> Tensor:
     """
     difference = torch.fft.fft(in_single(images) - in_single(measured), dim=-2, norm="ortho")
     energy = torch.fft.ifftshift(weight, dim=-2) * difference.abs().square()
+    n_pixels = images.shape[1] * images.shape[-2] * images.shape[-1]
+    return energy.flatten(1).sum(dim=1) / n_pixels
+
+
+def given_error(
+    images: Tensor, again: Tensor, measured: Tensor, change: Tensor, lines: Tensor
+) -> Tensor:
+    """Stein's unbiased estimate (SURE) of the squared error per pixel, (B,), of the lines that a
+    network got with noise.
+
+    Of n real numbers y with noise of deviation s, of which the network makes f(y), it is
+    |f(y) - y|^2 - n s^2 + 2 s^2 div f(y). The divergence is b (f(y + e b) - f(y)) / e in
+    expectation, for white noise b of deviation 1 (Ramani et al., 2008). Here e is `PROBE` s, so
+    that the change e b tells s.
+
+    Args:
+        images, again: f(y) and f(y + e b), (B, T, Y, X), or coil images (B, T, C, Y, X).
+        measured: y, the same aliased by all measured lines.
+        change: e b, the same.
+        lines: the lines that the network got, (B, T, Y, 1) or (B, T, 1, Y, 1), centred.
+    """
+    got = torch.fft.ifftshift(lines, dim=-2)
+
+    def kspace(values: Tensor) -> Tensor:
+        return got * torch.fft.fft(in_single(values), dim=-2, norm="ortho")
+
+    probe, moved = kspace(change), kspace(again - images)
+    energy = kspace(images - measured).abs().square()
+    energy = energy + (2 * (probe.conj() * moved).real - probe.abs().square()) / PROBE**2
     n_pixels = images.shape[1] * images.shape[-2] * images.shape[-1]
     return energy.flatten(1).sum(dim=1) / n_pixels
 

@@ -24,6 +24,11 @@ def noise_level(measured: DataConsistency | CoilConsistency) -> Tensor:
     above what signal may be. 0 if no line of the corners was measured. `measured` must be without
     the real-image prior, because noise has a phase.
     """
+    return ((corner_level(measured) - OF_SIGNAL) / STEP).round().clamp(min=0) * STEP
+
+
+def corner_level(measured: DataConsistency | CoilConsistency) -> Tensor:
+    """The same with what signal there is in the corners."""
     lines, known = measured.lines, measured.known
     ny, nx = lines.shape[-2:]
     outer_y, outer_x = (
@@ -34,5 +39,4 @@ def noise_level(measured: DataConsistency | CoilConsistency) -> Tensor:
     kspace = torch.fft.fft(lines * window, dim=-1, norm="ortho")
     corners = (known & outer_y[:, None] & outer_x).expand(kspace.shape)
     size = torch.where(corners, kspace.abs(), 0).flatten(1).sum(dim=1)
-    deviation = size / corners.flatten(1).sum(dim=1).clamp(min=1) / RAYLEIGH
-    return ((deviation - OF_SIGNAL) / STEP).round().clamp(min=0) * STEP
+    return size / corners.flatten(1).sum(dim=1).clamp(min=1) / RAYLEIGH

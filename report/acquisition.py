@@ -5,7 +5,7 @@ import numpy as np
 from CS_mask import Condition, Sampling, either, evaluation_masks, hermitian_mirror
 from data.acquisition import Noise, energy_kept
 from evaluation.sampling_shift import mask_figures
-from training.run import SELF, Run
+from training.run import FULL, Run
 from util.progress import counted
 
 COMPRESSED_SAMPLES = 4  # whose mean energy in virtual coils is named
@@ -78,7 +78,7 @@ def origin_of_masks(run: Run) -> str:
 
 def pool_line(supervision: str, mask_pool: int) -> str:
     """How many masks a training sample has."""
-    if supervision == SELF:
+    if supervision != FULL:
         return "once for every sample"
     if not mask_pool:
         return "for every sample and epoch"

@@ -21,7 +21,7 @@ from report.acquisition import coil_lines, mask_line, origin_of_masks, simulatio
 from report.limits import decay_warning, seen_samples
 from training.hidden_lines import SHARE
 from training.losses import loss_text
-from training.run import SELF, Run
+from training.run import FULL, SELF_SURE, Run
 from util.command_line import given_command
 from util.launcher import launch_name
 from util.machine import about_precision, git_commit, hardware, rounding, versions
@@ -198,7 +198,7 @@ def optimisation_lines(
     s: SimpleNamespace, n_steps: int, device: torch.device, knows_truth: bool
 ) -> list[str]:
     """How the network is trained."""
-    loss = "hidden-line" if s.supervision == SELF else loss_text(s.loss)
+    loss = loss_text(s.loss) if s.supervision == FULL else "hidden-line"
     return [
         f"{loss} loss, Adam, {counted(s.num_epochs, 'epoch')} of {counted(n_steps, 'step')},"
         f" batch {s.batch_size},"
@@ -215,15 +215,22 @@ def optimisation_lines(
     ]
 
 
+OF_NOISE = (
+    "the error of the lines that the network gets is added by Stein's estimate (SURE), for the"
+    " noise in the corners of k-space; each step reconstructs its samples twice"
+)
+
+
 def supervision_lines(supervision: str, mask_pool: int, knows_truth: bool) -> list[str]:
     """How a network is trained without the truth, which scores may know."""
-    if supervision != SELF:
+    if supervision == FULL:
         return []
     choices = counted(mask_pool, "choice") if mask_pool else "new choices in every round"
     return [
         "supervision by hidden lines: every training and validation sample is measured once; of its"
         f" lines outside the centre {SHARE:.0%} are hidden from the network and are its target, by"
         f" {choices}, weighted by how rarely they are measured (C. Millard and M. Chiew, 2023)",
+        *([OF_NOISE] if supervision == SELF_SURE else []),
         f"validation/held_out: -10 log10 of the weighted squared error of {HELD_OUT:.0%} of the"
         " lines of the validation part, which are held out, in dB; the best epoch is chosen by it"
         + (

@@ -22,7 +22,7 @@ from methods.unet import BRANCHES
 from model import MODELS, architecture_settings
 from training.losses import LEAST_SIZE, LOSSES, OF_COMPLEX, loss_terms, loss_text
 from training.optimisation import SCHEDULES
-from training.run import SELF, SUPERVISIONS, several
+from training.run import FULL, SUPERVISIONS, several
 from training.settings import Settings
 from util.errors import InputError
 from util.progress import counted
@@ -132,12 +132,13 @@ def check_loss(settings: Settings) -> None:
 
 def check_supervision(settings: Settings) -> None:
     """Raise InputError if something needs the truth in training without it."""
-    if settings["supervision"] != SELF:
+    if settings["supervision"] == FULL:
         return
     if settings["loss"] != "mse":
         raise InputError(
             f"--loss {loss_text(settings['loss'])} compares images with the ground truth, and"
-            " --supervision self has its own loss, of hidden lines: leave --loss out"
+            f" --supervision {settings['supervision']} has its own loss, of hidden lines: leave"
+            " --loss out"
         )
     if other := sorted(set(settings["augment"]) - set(MOVES)):
         raise InputError(
@@ -156,7 +157,7 @@ def check_undersampled(settings: Settings, named: Collection[str], cine: Cine) -
     """Raise InputError if something needs the truth, which undersampled data do not have; `named`:
     settings that were given."""
     what = f"{cine.source} is undersampled k-space, without a ground truth"
-    if settings["num_epochs"] and settings["supervision"] != SELF:
+    if settings["num_epochs"] and settings["supervision"] == FULL:
         raise InputError(f"{what}: give --supervision self, which trains on the measured lines")
     simulating = ("phase", "noise", "coils", "pattern", "partial_fourier", "test_acc", "lesions")
     for name in simulating:

@@ -5,6 +5,10 @@ lines are hidden from the network, which is trained to predict them (see `method
 Only moves that commute with the sampling augment a measurement. The best epoch is the one that
 predicts held-out lines of the validation part best.
 
+The lines that the network gets are no target, because it could copy them with their noise. With
+"self_sure" their error is estimated as well, by Stein's unbiased estimate: a batch then has its
+samples twice, the second time with some more noise.
+
 References:
   B. Yaman et al., "Self-supervised learning of physics-guided reconstruction neural networks
     without fully sampled reference data", Magn Reson Med 84:3172-3191, 2020.
@@ -13,6 +17,7 @@ References:
 
 import dataclasses
 from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
 
@@ -20,12 +25,18 @@ from CS_mask import training_masks
 from data.augmentation import Moves
 from data.batches import Batch, Draws, Starts, TrainingDraws, joined, random_strip, training_batch
 from evaluation.held_out import with_hidden_lines
-from methods.held_out import hide
+from methods.held_out import PROBE, hide, of_coils
+from physics.fourier import undersample
+from physics.noise import OF_SIGNAL, corner_level
+from physics.sense import measurement_of
+from physics.simulation import white_noise
 from training.run import Run
 from util.errors import InputError
+from util.progress import counted, say
 from util.random_streams import Stream, generator
 
 SHARE = 0.25  # of the measured lines outside the centre that a draw hides
+SOME = 4  # samples whose noise is looked at before training
 
 
 class HiddenLines:
@@ -46,23 +57,53 @@ class HiddenLines:
             )
         self.once = TrainingDraws(s.seed, mask_pool=1, augment=(), strip=None)
 
-    def __call__(self, draws: Draws) -> Batch:
-        return joined([self.of_draw(*draw) for draw in draws]).to(self.run.device)
+        self.deviations: dict[int, float] = {}  # of the noise, by sample
+        some = run.parts["train"][:SOME]
+        if run.n_copies > 1 and not any(self.noise_of(sample) for sample in some):
+            say(
+                f"NOTICE: the noise of the first {counted(len(some), 'training sample')} is not"
+                f" above {OF_SIGNAL:.1%} of the peak: --supervision self does as well, in half of"
+                " the time"
+            )
 
-    def of_draw(self, number: int, sample: int) -> Batch:
-        """A sample with the lines hidden that a round hides; a strip of it."""
+    def __call__(self, draws: Draws) -> Batch:
+        copies = zip(*(self.of_draw(*draw) for draw in draws), strict=True)
+        batch = joined([one for copy in copies for one in copy]).to(self.run.device)
+        return dataclasses.replace(batch, is_twice=self.run.n_copies > 1)
+
+    def of_draw(self, number: int, sample: int) -> list[Batch]:
+        """A sample with the lines hidden that a round hides, a strip of it; and again with more
+        noise, if that is wanted."""
         s = self.run.settings
         key = (number % s.mask_pool if s.mask_pool else number, sample)
         rng = generator(Stream.HIDDEN, s.seed, *key)
         whole = moved(self.once_measured(sample), s.augment, rng)
         lines = hide(whole.mask, SHARE, s.real_image, rng)
-        place = generator(Stream.TRAINING_STRIP, s.seed, number, sample)
-        strip = random_strip(self.run.cine.shape[-1], s.strip or None, place)
-        batch = with_hidden_lines(whole.columns([strip]), *lines)
-        if self.starts is not None:
-            start = self.starts(key, lambda: with_hidden_lines(whole, *lines))
-            batch.start = start[..., strip]
-        return batch
+        of_strip = generator(Stream.TRAINING_STRIP, s.seed, number, sample)
+        strip = random_strip(self.run.cine.shape[-1], s.strip or None, of_strip)
+        wholes = [whole]
+        if self.run.n_copies > 1:
+            noise = white_noise(tuple(whole.aliased.shape), PROBE * self.noise_of(sample), rng)
+            change = undersample(noise, of_coils(whole.mask, whole.maps))
+            wholes.append(dataclasses.replace(whole, aliased=whole.aliased + change))
+        batches = []
+        for copy, one in enumerate(wholes):
+            batch = with_hidden_lines(one.columns([strip]), *lines)
+            if self.starts is not None:
+                place = key[0] + copy * s.mask_pool  # in the pool, of copies behind it
+                start = self.starts((place, sample), partial(with_hidden_lines, one, *lines))
+                batch.start = start[..., strip]
+            batches.append(batch)
+        return batches
+
+    def noise_of(self, sample: int) -> float:
+        """The deviation of the noise of a sample, by the corners of its k-space; 0: none is above
+        what signal may be there."""
+        if sample not in self.deviations:
+            once = self.once_measured(sample)
+            level = corner_level(measurement_of(once.aliased, once.mask, once.maps)).item()
+            self.deviations[sample] = level if level > OF_SIGNAL else 0.0
+        return self.deviations[sample]
 
     def once_measured(self, sample: int) -> Batch:
         """A sample as it is measured, once."""

@@ -51,7 +51,7 @@ class KeptStarts:
         self.run = run
         self.kept: dict[tuple[int, int], Tensor] = {}
         s = run.settings
-        n = s.mask_pool * len(run.parts["train"])
+        n = run.n_copies * s.mask_pool * len(run.parts["train"])
         needed = n * math.prod(run.cine.shape) * (REAL_BYTES if s.real_image else PIXEL_BYTES)
         require_memory(needed, f"training keeps the starts of {n} masks", "lower --mask-pool")
 

@@ -27,7 +27,8 @@ from util.machine import versions
 from util.world import ALONE, World
 
 MEASURED = "measured"  # the pattern of lines that come with the data
-FULL, SELF = SUPERVISIONS = ("full", "self")  # by the truth, or by hidden lines
+# by the truth, by hidden lines, and by these and the noise of the others (Stein's estimate, SURE)
+FULL, SELF, SELF_SURE = SUPERVISIONS = ("full", "self", "self_sure")
 
 
 @dataclass
@@ -67,7 +68,12 @@ class Run:
     @property
     def by_hidden_lines(self) -> bool:
         """Whether training takes hidden lines for its target, not the truth."""
-        return self.settings.supervision == SELF
+        return self.settings.supervision != FULL
+
+    @property
+    def n_copies(self) -> int:
+        """How often a training step reconstructs each of its samples."""
+        return 2 if self.settings.supervision == SELF_SURE else 1
 
     @property
     def test_scores(self) -> Mapping[str, Score]:
@@ -144,7 +150,11 @@ class Run:
         n_frames, ny, nx = self.cine.shape
         shape = (n_frames, ny, min(nx, self.settings.strip or nx))
         return count_cost(
-            self.settings.model, self.pass_size, shape, self.n_coils, **self.architecture
+            self.settings.model,
+            self.n_copies * self.pass_size,
+            shape,
+            self.n_coils,
+            **self.architecture,
         )
 
 

@@ -49,7 +49,7 @@ def training_forward(run: Run, network: nn.Module) -> Forward:
         return partial(run_stages, network, precision=s.precision)
     n_frames, ny, nx = run.cine.shape
     size = math.ceil(min(s.batch_size, run.n_rounds * len(run.parts["train"])) / s.accumulation)
-    shape = size, n_frames, ny, min(nx, s.strip or nx)
+    shape = run.n_copies * size, n_frames, ny, min(nx, s.strip or nx)
     start = None
     if run.keeps_starts:
         start = torch.zeros(shape, dtype=torch.float32 if s.real_image else torch.complex64)

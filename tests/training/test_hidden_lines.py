@@ -15,9 +15,10 @@ from CS_mask import evaluation_masks, hermitian_mirror
 from data.augmentation import MOVES, Moves
 from dataset import Cine
 from evaluation.held_out import batch_error, held_out_psnr
-from methods.held_out import hidden_error, hide
+from methods.held_out import PROBE, given_error, hidden_error, hide
 from metrics import psnr
 from model import MODELS, architecture_settings
+from phantom.scanner import phantom
 from physics.fourier import fftc, undersample
 from train import train
 from training import checkpoint as ckpt
@@ -103,6 +104,74 @@ def test_hidden_error_is_the_mean_squared_error_if_all_lines_are_hidden():
     torch.testing.assert_close(hidden_error(error, 0 * error, torch.ones(2, 4, 24, 1)), of_pixels)
 
 
+@pytest.mark.parametrize("kept", [1.0, 0.8, 0.3])
+def test_the_error_of_noisy_lines_is_estimated_without_the_truth(kept):
+    """Of a method that keeps a share of what it gets and adds its square, on average over noise:
+    also of one that copies the noise, whose difference to the measured lines is 0."""
+    truth, lines, deviation = random_complex(1, 6, 32, 24), torch.ones(1, 6, 32, 1), 0.3
+    lines[:, :, ::3] = 0
+    estimates, errors = [], []
+    for seed in range(30):
+        noise, probe = (random_complex(1, 6, 32, 24, seed=2 * seed + i + 1) for i in (0, 1))
+        measured = undersample(truth + deviation * noise, lines)
+        change = undersample(PROBE * deviation * probe, lines)
+
+        def method(values):
+            return kept * values + 0.1 * values.real.square()
+
+        images, again = method(measured), method(measured + change)
+        estimates.append(given_error(images, again, measured, change, lines))
+        errors.append(undersample(images - truth, lines).abs().square().mean())
+    assert torch.stack(estimates).mean().item() == pytest.approx(np.mean(errors), rel=0.05)
+
+
+@pytest.mark.parametrize("coils", [None, 3])
+def test_for_the_noise_samples_come_again_with_more_of_it(coils):
+    images, made = torch.from_numpy(phantom(9, (8, 48, 48), 3)).to(torch.complex64), []
+
+    def starts(key, make):
+        made.append((key, make()))
+        return torch.zeros(1, *images.shape[1:])
+
+    given = {"supervision": "self_sure", "noise": 0.03, "coils": coils, "strip": 16}
+    make = HiddenLines(run(images, **given), starts)
+    batch = make([(0, 1), (3, 4)])
+    assert batch.is_twice
+    assert batch.samples == [1, 4, 1, 4]
+    for tensor in (batch.mask, batch.hidden):
+        assert torch.equal(*tensor.chunk(2))
+    one, again = batch.aliased.chunk(2)
+    change = again - one
+    lines = batch.mask[:2] if coils is None else batch.mask[:2, :, None]
+    torch.testing.assert_close(undersample(change, lines), change, atol=1e-6, rtol=0)
+    share = lines.mean().item()
+    deviation = (change.abs().square().mean() / 2 / share).sqrt().item() / PROBE
+    assert deviation == pytest.approx(0.03, rel=0.2)
+    assert [key for key, _ in made] == [(0, 1), (2, 1), (1, 4), (3, 4)]
+    for i, (_, whole) in enumerate(made):  # starts are made of what the network gets
+        place = PLACE_OF_DRAW[i]
+        assert torch.equal(whole.mask[0], batch.mask[place])
+
+
+PLACE_OF_DRAW = (0, 2, 1, 3)  # in a batch of two samples and these again
+
+
+def test_supervision_for_the_noise_trains_and_says_if_there_is_none(
+    tmp_path, tiny_npz, capsys, monkeypatch
+):
+    given = CASCADE | {"loss": "mse", "supervision": "self_sure", "num_epochs": 1}
+    given |= {"data": tiny_npz, "dc_weight": 10.0, "learn_dc_weight": True}
+    notice = "--supervision self does as well, in half of the time"
+    means = train(tmp_path / "noisy", **given, noise=0.05)
+    assert means["cascade"]["psnr"] > means["zero_filled"]["psnr"]
+    found = capsys.readouterr().out
+    assert notice not in found
+    assert "by Stein's estimate (SURE)" in " ".join(found.split())
+    monkeypatch.setattr("training.hidden_lines.OF_SIGNAL", 1.0)
+    train(tmp_path / "clean", **given)
+    assert notice in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("coils", [None, 3])
 def test_a_training_batch_has_nothing_of_the_lines_that_were_not_measured(coils):
     images = torch.from_numpy(make_images()).to(torch.complex64)
@@ -173,7 +242,7 @@ def test_training_without_truth_learns_and_is_chosen_by_held_out_lines(tmp_path,
         ({"augment": ("flips", "blur")}, "--augment blur changes what would have been measured"),
         ({"data_consistency": False}, "unet_resnet may change the others too: add --data-cons"),
         ({"sample_n": 8}, "and there are none: measure others, with a smaller --sample-n"),
-        ({"supervision": "half"}, "--supervision is 'half', expected one of full, self"),
+        ({"supervision": "half"}, "--supervision is 'half', expected one of full, self, self_sure"),
     ],
 )
 def test_what_needs_the_truth_is_refused(tmp_path, tiny_npz, settings, message):
