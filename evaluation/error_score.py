@@ -12,7 +12,6 @@ from data.batches import Batch, EvaluationBatches
 from evaluation.by_sample import Row, rows_by_sample
 from evaluation.error_map import (
     BOUND,
-    BOUND_TRAINING_FREE,
     ErrorMap,
     conformal_factor,
     error_map,
@@ -50,14 +49,11 @@ class MappedMethods:
     def maps(self, batch: Batch) -> dict[str, tuple[Tensor, ErrorMap]]:
         """The magnitude (T, Y, X) of one sample by each method, on the CPU, and its error map."""
         images = {name: one(*batch.measured)[0].abs().cpu() for name, one in self.methods.items()}
-        network, _ = images
         found = {}
         for name, other in zip(images, reversed(images.values()), strict=True):
-            usual = BOUND if name == network else BOUND_TRAINING_FREE
-            made = error_map(
-                self.methods[name], images[name], other, 1.0, batch, self.is_real, self.seed,
-                self.factors.get(name, usual),
-            )  # fmt: skip
+            method, factor = self.methods[name], self.factors.get(name, BOUND)
+            pair = images[name], other
+            made = error_map(method, *pair, 1.0, batch, self.is_real, self.seed, factor)
             found[name] = images[name], made
         return found
 

@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from CS_mask import Condition
 from evaluation.error_map import (
-    BOUND,
-    BOUND_TRAINING_FREE,
     COMPARED,
     ErrorMap,
     error_line,
@@ -192,19 +190,11 @@ class Reconstructor:
         compared = images.get(COMPARED)
         if compared is None:
             compared = reconstruct_all({"": baseline(COMPARED, is_real)}, measurement)[""]
-        pairs = {network: (compared, BOUND), best: (images[network], BOUND_TRAINING_FREE)}
+        others = {network: compared, best: images[network]}
+        scale, seed = measurement.scale, self.seed
         return {
-            name: error_map(
-                methods[name],
-                images[name],
-                other,
-                measurement.scale,
-                measurement,
-                is_real,
-                self.seed,
-                factor,
-            )
-            for name, (other, factor) in pairs.items()
+            name: error_map(methods[name], images[name], other, scale, measurement, is_real, seed)
+            for name, other in others.items()
         }
 
 

@@ -8,7 +8,6 @@ from helpers import sampling
 
 from evaluation.error_map import (
     BOUND,
-    BOUND_TRAINING_FREE,
     OTHER,
     SPREAD,
     ErrorMap,
@@ -127,7 +126,7 @@ def test_a_scan_has_its_error_map_in_files_page_and_words(trial):
     assert (expected > 0).all()
     np.testing.assert_allclose(bound, BOUND * expected, rtol=1e-5)
     free, of_free = (arrays[f"patch_low_rank_{k}"] for k in ("expected_error", "error_bound"))
-    np.testing.assert_allclose(of_free, BOUND_TRAINING_FREE * free, rtol=1e-5)
+    np.testing.assert_allclose(of_free, BOUND * free, rtol=1e-5)
     assert not np.allclose(free, expected)
     text = " ".join((folder / "output.txt").read_text().split())
     assert "Error map sample_1, cascade_calibrated: 90 % bound of the error: 0.0" in text

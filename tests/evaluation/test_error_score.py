@@ -7,7 +7,7 @@ from helpers import make_images, sampling
 
 from data.acquisition import Acquisition
 from data.batches import EvaluationBatches
-from evaluation.error_map import BOUND, BOUND_TRAINING_FREE, COMPARED
+from evaluation.error_map import BOUND, COMPARED
 from evaluation.error_score import (
     FEWEST_SERIES,
     MappedMethods,
@@ -37,7 +37,7 @@ def test_rows_are_of_both_methods_with_the_bounds_of_phantoms():
         (sample, method) for sample in range(2) for method in METHODS
     ]
     assert {row["method"]: row["factor"] for row in rows} == {
-        "network": BOUND, COMPARED: BOUND_TRAINING_FREE,
+        "network": BOUND, COMPARED: BOUND,
     }  # fmt: skip
     assert kept[0].expected.shape == IMAGES.shape[1:]
     for row in rows:
