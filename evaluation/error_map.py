@@ -49,7 +49,8 @@ FEWEST = 5  # held-out lines of each draw
 SMOOTH, RADIUS = 2.5, 7  # pixels: standard deviation and reach of the Gaussian
 LEAST = 1e-6  # of the largest difference: what is below is rounding
 LEVEL, SPREAD, OTHER = 2.086, 0.35, 0.55  # of `scan.error_calibration`
-BOUND = 2.43  # factor, of the same: the larger of those of networks and of training-free methods
+# factors, of the same: with a sampled centre, and without; the larger of those of both methods
+BOUND, BOUND_WITHOUT_CENTRE = 2.43, 4.0
 WIDER = 1.2  # times the median bound of all frames
 
 
@@ -94,7 +95,7 @@ def error_map(
     measured: Batch,
     is_real: bool,
     seed: int,
-    factor: float = BOUND,
+    factor: float | None = None,
 ) -> ErrorMap:
     """The expected error of the images (T, Y, X) that `method` gives.
 
@@ -103,7 +104,7 @@ def error_map(
         other: the images of the other method, in the same units.
         measured: the series.
         seed: of the lines that are held out.
-        factor: of the bound.
+        factor: of the bound; None: that of phantoms.
 
     Raises:
         InputError: there are too few lines to hold some out.
@@ -111,6 +112,8 @@ def error_map(
     started = time.perf_counter()
     found = evidence(method, images / scale, other / scale, measured, is_real, seed)
     expected = scale * expected_error(found)
+    if factor is None:
+        factor = BOUND if has_centre(measured.mask) else BOUND_WITHOUT_CENTRE
     return ErrorMap(expected, factor, time.perf_counter() - started)
 
 
@@ -148,6 +151,12 @@ def require_lines(mask: Tensor, is_real: bool, seed: int) -> None:
                 f"an error map needs {FEWEST} lines outside the centre that can be held out, found"
                 f" {n_held}: leave --error-map out"
             )
+
+
+def has_centre(mask: Tensor) -> bool:
+    """Whether all frames of a mask (1, T, Y, 1) measured the lines around zero frequency."""
+    middle = mask.shape[-2] // 2
+    return bool(mask[..., middle - 1 : middle + 2, :].all())
 
 
 def expected_error(found: Evidence) -> Tensor:
