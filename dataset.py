@@ -175,7 +175,7 @@ def read_data_file(path: Path, n_samples: int | None, complex_pairs: bool, norma
     """The content of a data file; see `load_cine`."""
     require_data(str(path))
     try:
-        if not path.is_file():
+        if path.exists() and not path.is_file():
             kind = "a directory" if path.is_dir() else "not a regular file"
             raise InputError(f"{path} is {kind}; {EXPECTED}: name a file")
         with path.open("rb") as file:

@@ -227,7 +227,7 @@ def arguments() -> dict[str, Any]:
     choices = CHOICES | {"only": GROUP_NAMES}
     about = about_models
     given = parse_command_line(experiments, None, train, NOT_SHARED, choices, prefix_of=about)
-    if not Path(given["output_folder"]).exists():
+    if not os.path.exists(given["output_folder"]):
         require_data(given.get("data", DEFAULTS["data"]))
     return given
 

@@ -27,6 +27,7 @@ from methods.varnet import VarNet
 
 # To add a network, add its class here. The arguments of the class must be settings of train(). A
 # class may have OWN, its own values of the settings in NEUTRAL; LEAST_FRAMES, if one is too few;
+# WEIGHS_LINES, if measured lines are weighted and not kept exactly, whatever the settings;
 # `by_stage`, a method that returns the images after each of its stages; and parts with
 # `gradient_checkpointing` or `can_compile`, real-valued modules that torch.compile may take.
 MODELS: dict[str, type[nn.Module]] = {

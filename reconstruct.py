@@ -386,7 +386,7 @@ def arguments() -> dict[str, Any]:
         InputError: there is no such scan.
     """
     given = parse_command_line(reconstruct_scan, choices=CHOICES)
-    if given["scan"] != PHANTOM:
+    if given["scan"] != PHANTOM and not os.path.exists(f"{given['scan']}.cfl"):  # BART's name
         require_there(given["scan"], KINDS)
     return given
 

@@ -81,6 +81,7 @@ from util.cache import source_hash
 from util.command_line import given_command, main, parse_command_line
 from util.errors import InputError
 from util.journal import Journal
+from util.launcher import started_by_torchrun
 from util.progress import say
 from util.settings import defaults_of, explicit, notes_explicit, typed
 from util.stop import StopRequest, recorded_signals
@@ -271,6 +272,7 @@ def prepare(
     run = Run(folder, s, device, cine, parts, world, masks=masks)
     checks.check_against_data(vars(s), cine, run.acquisition.sampling, run.has_network)
     checks.check_calibration(s.calibrate, run.architecture)
+    checks.check_noise_supervision(vars(s), run.n_coils)
     if initial:
         run.seen = {role: set(hashes) for role, hashes in initial["data"]["seen"].items()}
         run.trained = trained_sampling(initial)
@@ -424,18 +426,22 @@ def test_error_maps(
     mapped = MappedMethods(pair, s.real_image, s.data_seed)
     test = bench.batches("test", condition, size=1)
     validation = bench.batches("validation", condition, size=1)
+    knows_truth = not run.cine.is_undersampled
     try:
-        mapped.require_lines(test)
-        mapped.require_lines(validation)
+        for batches in (test, validation) if knows_truth else (test,):
+            mapped.require_lines(batches)
     except InputError as error:
         report.say("Error map", [str(error)])
         return []
-    factors = {}
-    if not run.cine.is_undersampled:
-        factors = calibrated_factors(mapped, validation, bench.stop, journal, run.world)
-    report.say("Error map", error_map_lines(factors, len(validation)))
+    factors: dict[str, float] = {}
+    if knows_truth:
+        groups = run.cine.groups
+        factors = calibrated_factors(mapped, validation, groups, bench.stop, journal, run.world)
+    report.say("Error map", error_map_lines(factors))
     mapped = replace(mapped, factors=factors)
-    return error_rows(mapped, test, bench.stop, journal, run.world, gallery.add_error_map)
+    return error_rows(
+        mapped, test, bench.stop, journal, run.world, gallery.add_error_map, gallery.lacks_error_map
+    )
 
 
 def learned_methods(settings: SimpleNamespace, network: nn.Module) -> dict[str, Method]:
@@ -469,10 +475,11 @@ def arguments() -> dict[str, Any]:
     """The arguments for `train()` on the command line.
 
     Raises:
-        InputError: a new run has no data.
+        InputError: a new run of one process has no data.
     """
     given = parse_command_line(train, choices=checks.CHOICES, prefix_of=about_models)
-    if not Path(given["output_folder"]).exists():
+    continues = given.get("resume") or os.path.exists(given["output_folder"])
+    if not (continues or started_by_torchrun()):
         require_data(given.get("data", defaults_of(train)["data"]))
     return given
 

@@ -189,9 +189,9 @@ class GrowingArrays:
         try:
             if not self.names:
                 self._remove_parts()
-            for name, values in items.items():
-                if name not in self.names:
+                for name, values in items.items():
                     self._begin(name, values)
+            for name, values in items.items():
                 with self._part(name).open("ab") as file:
                     file.write(values.tobytes())
         except OSError as error:

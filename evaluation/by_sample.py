@@ -20,7 +20,8 @@ def rows_by_sample(
     stop: StopRequest = NEVER,
     journal: Journal | None = None,
     world: World = ALONE,
-    on_sample: Callable[[int, Any], None] | None = None,
+    on_sample: Callable[[int, Any], None] = lambda sample, more: None,
+    wanted: Callable[[int], bool] = lambda sample: False,
 ) -> list[Row]:
     """The rows of all samples.
 
@@ -31,7 +32,8 @@ def rows_by_sample(
         methods: that are tested.
         journal: of an earlier call that was stopped; rows in it are not computed again.
         world: the processes that share the work; the first alone has the journal and the rows.
-        on_sample: called in the first process with each sample and what else is known of it.
+        on_sample: called in the first process with each new sample and what else is known of it.
+        wanted: whether a sample is new, though its rows are in the journal.
     """
     if batches.size != 1:
         raise ValueError(f"{name} need batches of one sample, got {batches.size}")
@@ -39,11 +41,12 @@ def rows_by_sample(
     numbers = range(len(batches))
     keys = [{name: batches.samples_of(i), **condition, "methods": methods} for i in numbers]
     stored = [journal.get(key) if journal else None for key in keys]
+    again = world.from_first([wanted(batches.samples_of(i)[0]) for i in numbers])
     known: list[list[Row] | None] = world.from_first(stored)
 
     def of_sample(i: int) -> tuple[list[Row], Any]:
         rows = known[i]
-        if rows is not None and on_sample is None:
+        if rows is not None and not again[i]:
             return rows, None
         stop.check("while testing")
         return test(batches[i])
@@ -51,14 +54,15 @@ def rows_by_sample(
     rows: list[Row] = []
     shown = progress(numbers, name, len(batches), lambda i: 1)
     for i, result in zip(shown, world.mapped(of_sample, numbers), strict=True):
-        if known[i] is None:
+        is_new = known[i] is None or again[i]
+        if is_new:
             stop.progressed()
         if result is None:  # of another process, for the first
             continue
         of_one, more = result
         rows += of_one
-        if journal and known[i] is None:
-            journal.add(keys[i], of_one)
-        if on_sample:
+        if is_new:
             on_sample(batches.samples_of(i)[0], more)
+            if journal:
+                journal.add(keys[i], of_one)
     return rows

@@ -248,17 +248,18 @@ def error_line(found: ErrorMap, images: Tensor, truth: Tensor | None) -> str:
     still, heart = (found.bound[:, each].mean() / peak for each in (~moving, moving))
     wide = wide_frames(curves(found, moving)["90 % bound"])
     frames = "" if wide is None else "; wider in " + frames_in_words(*wide)
+    elsewhere = "" if moving.all() else f", {still:.2g} elsewhere"  # of what does not move
     line = (
-        f"90 % bound of the error: {heart:.2g} of the peak in the moving region on average,"
-        f" {still:.2g} elsewhere{frames}; made in {found.seconds:.1f} s"
+        f"90 % bound of the error: {heart:.2g} of the peak in the moving region on average"
+        f"{elsewhere}{frames}; made in {found.seconds:.1f} s"
     )
     if truth is None:
         return line
     held = held_bound(found, images, truth)
+    elsewhere = "" if moving.all() else f" and {held.still:.0%} elsewhere"
     return (
-        f"{line}; held by {held.moving:.0%} of the pixels in the moving region and"
-        f" {held.still:.0%} elsewhere; rank correlation of expected and true error"
-        f" {held.correlation:.2f}"
+        f"{line}; held by {held.moving:.0%} of the pixels in the moving region{elsewhere}; rank"
+        f" correlation of expected and true error {held.correlation:.2f}"
     )
 
 

@@ -1,5 +1,6 @@
 """What error maps of a network and of a training-free method are worth on the test part."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,7 +24,8 @@ from util.journal import Journal
 from util.stop import NEVER, StopRequest
 from util.world import ALONE, World
 
-FEWEST_SERIES = 19  # of a calibration: with 9 all pixels must be within the bound, with 19 95 %
+FEWEST = 19  # patients of a calibration, of whose pixels 95 % must then be within the bound
+REGIONS = ("still", "moving")
 QUANTILES = 1000  # of the errors over the expected ones, by which a factor is found
 QUANTILES_AT = (np.arange(QUANTILES) + 0.5) / QUANTILES
 HIGHEST = 1e4  # factor
@@ -60,15 +62,19 @@ class MappedMethods:
 def calibrated_factors(
     mapped: MappedMethods,
     batches: EvaluationBatches,
+    groups: np.ndarray | None,
     stop: StopRequest = NEVER,
     journal: Journal | None = None,
     world: World = ALONE,
 ) -> dict[str, float]:
-    """The factors of the bounds by validation samples; none for fewer than `FEWEST_SERIES`.
+    """The factors of the bounds by validation samples; none for fewer than `FEWEST` patients. A
+    region that fewer of them have, as they do not move, is left out.
 
-    Args: as of `error_rows`.
+    Args: as of `error_rows`, and
+        groups: patient of each sample of the data; None: each sample is one of its own.
     """
-    if len(batches) < FEWEST_SERIES:
+    patient_of = {i: i if groups is None else groups[i] for i in batches.samples}
+    if len(set(patient_of.values())) < FEWEST:
         return {}
 
     def ratios(batch: Batch) -> tuple[list[Row], None]:
@@ -79,34 +85,34 @@ def calibrated_factors(
                 if not inside.any():
                     continue
                 values = np.quantile(ratio[:, inside].numpy(), QUANTILES_AT).clip(max=HIGHEST)
-                rows.append({"method": name, "region": region, "ratios": values.tolist()})
+                row = {"sample": batch.samples[0], "method": name, "region": region}
+                rows.append(row | {"ratios": values.tolist()})
         return rows, None
 
     names = list(mapped.methods)
     rows = rows_by_sample(ratios, batches, "error maps, validation", names, stop, journal, world)
-    by_region: dict[str, dict[str, list[list[float]]]] = {name: {} for name in names}
-    for row in rows:
-        by_region[row["method"]].setdefault(row["region"], []).append(row["ratios"])
-    factors = {
-        name: max(
-            conformal_factor(partial(share_beyond, np.array(values)), highest=HIGHEST)
-            for values in of_method.values()
-        )
-        for name, of_method in by_region.items()
-        if of_method
-    }
+    factors: dict[str, float] = {}
+    for name, region in itertools.product(names, REGIONS):
+        own = [row for row in rows if (row["method"], row["region"]) == (name, region)]
+        patients = np.array([patient_of[row["sample"]] for row in own])
+        if len(np.unique(patients)) >= FEWEST:
+            missed = partial(share_beyond, np.array([row["ratios"] for row in own]), patients)
+            factor = conformal_factor(missed, highest=HIGHEST)
+            factors[name] = max(factor, factors.get(name, 0.0))
     return world.from_first(factors)
 
 
-def share_beyond(ratios: np.ndarray, factor: float) -> np.ndarray:
-    """The share of the ratios (n, QUANTILES) of each series above a factor, (n,)."""
-    return (ratios > factor).mean(axis=1)
+def share_beyond(ratios: np.ndarray, patients: np.ndarray, factor: float) -> np.ndarray:
+    """The share above a factor of the ratios (n, QUANTILES) of n series, the mean over those of
+    each patient."""
+    shares = (ratios > factor).mean(axis=1)
+    return np.array([shares[patients == one].mean() for one in np.unique(patients)])
 
 
 def regions_of(batch: Batch) -> dict[str, Tensor]:
     """The moving region of one sample and the rest of the image, (Y, X) bool."""
     moving = moving_region(batch.target.cpu())[0]
-    return {"still": ~moving, "moving": moving}
+    return dict(zip(REGIONS, (~moving, moving), strict=True))
 
 
 def error_rows(
@@ -115,7 +121,8 @@ def error_rows(
     stop: StopRequest = NEVER,
     journal: Journal | None = None,
     world: World = ALONE,
-    on_sample: Callable[[int, ErrorMap], None] | None = None,
+    on_sample: Callable[[int, ErrorMap], None] = lambda sample, found: None,
+    wanted: Callable[[int], bool] = lambda sample: False,
 ) -> list[Row]:
     """Rows for `error_map.csv`: what the map of each method held in each sample; none where the
     truth is not known. Widths and errors are means over the pixels of a region.
@@ -124,7 +131,8 @@ def error_rows(
         batches: of one sample each.
         journal: of an earlier call that was stopped; rows in it are not computed again.
         world: the processes that share the work; the first alone has the journal and the rows.
-        on_sample: called in the first process with the map of the network.
+        on_sample: called in the first process with each new sample and the map of the network.
+        wanted: whether the map of a sample is wanted, though its rows are in the journal.
     """
     condition = batches.acquisition.sampling.condition._asdict()
 
@@ -147,5 +155,6 @@ def error_rows(
         return rows, of_network
 
     return rows_by_sample(
-        of_sample, batches, "error maps", list(mapped.methods), stop, journal, world, on_sample
-    )
+        of_sample, batches, "error maps", list(mapped.methods), stop, journal, world, on_sample,
+        wanted,
+    )  # fmt: skip

@@ -85,7 +85,7 @@ def given_error(
     Of n real numbers y with noise of deviation s, of which the network makes f(y), it is
     |f(y) - y|^2 - n s^2 + 2 s^2 div f(y). The divergence is b (f(y + e b) - f(y)) / e in
     expectation, for white noise b of deviation 1 (Ramani et al., 2008). Here e is `PROBE` s, so
-    that the change e b tells s.
+    that the change e b tells s. Lines known through their partner alone do not count.
 
     Args:
         images, again: f(y) and f(y + e b), (B, T, Y, X), or coil images (B, T, C, Y, X).

@@ -34,6 +34,7 @@ class MoDL(Unrolled):
     """Iterations of one network and a solver."""
 
     OWN: ClassVar = {"stages": 10, "features": 64}
+    WEIGHS_LINES: ClassVar = True
 
     def __init__(self, stages: int, features: int, batch_norm: bool, real_image: bool, start: str):
         super().__init__(stages, real_image, start)

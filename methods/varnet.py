@@ -70,6 +70,7 @@ class VarNet(Unrolled):
     """Gradient steps and U-Nets."""
 
     OWN: ClassVar = {"stages": 12, "features": 18}
+    WEIGHS_LINES: ClassVar = True
 
     def __init__(self, stages: int, features: int, real_image: bool, start: str):
         super().__init__(stages, real_image, start)

@@ -16,14 +16,15 @@ from data.stored import GrowingArrays
 from evaluation.error_map import ErrorMap
 from evaluation.heart_view import HeartView
 from evaluation.scoring import Scored
-from evaluation.series_view import SeriesView, view_errors, view_series
+from evaluation.series_view import ErrorView, SeriesView, view_errors, view_series
 from methods.baselines import BASELINES, Method
 from metrics import moving_region
 from report import figures
 from report.film import film_frames, palette
 from report.names import GROUND_TRUTH, in_words
 from training.run_folder import ARRAYS
-from util.files import write_bytes
+from util.errors import InputError
+from util.files import not_written, whole_file, write_bytes
 from util.plotting import AxesImage, Figure
 from util.progress import say
 
@@ -31,6 +32,7 @@ ALSO_SHOWN = ("view_sharing", "kt_sparse", "patch_low_rank")  # baselines whose 
 BEST = "best training-free method"
 FILM_MILLISECONDS = 50  # per frame: 20 frames are one heartbeat of a second
 N_GRAYS = 32  # colours of an error picture that are grays
+ERROR_MAPS = "error_map"  # folder
 MP4_BEATS = 5  # as it does not begin again by itself
 UNDATED = {  # metadata by format: without what differs from time to time
     ".png": {"Software": None},
@@ -149,8 +151,9 @@ class Gallery:
 
     `add` collects while the methods are scored, arrays on disk; `write` draws when the scores are
     on disk. `reconstructions.npz` has index, target, mask, aliased and reconstruction of the test
-    samples; no aliased images if they are to be small, no target if it is not known; and, if error
-    maps are added, the expected error.
+    samples; no aliased images if they are to be small, no target if it is not known. Error maps are
+    in files of their own, `error_map/sample_0007.npz`, of all samples or, without arrays, of those
+    that are drawn.
     """
 
     def __init__(
@@ -178,7 +181,6 @@ class Gallery:
         self.folder = folder
         self.shown, self.methods, self.num_pictures = shown, methods, num_pictures
         self.drawn: list[tuple[Batch, dict[str, Tensor]]] = []  # a sample, and what is known of it
-        self.maps: dict[int, ErrorMap] = {}  # of the drawn samples
         self.kept = arrays
         self.arrays = GrowingArrays(folder / ARRAYS, n_samples)
         self.role, self.beside = role, beside
@@ -213,13 +215,48 @@ class Gallery:
             known["maps"] = batch.maps
         self.arrays.add({name: array.cpu().numpy() for name, array in known.items()})
 
+    def lacks_error_map(self, sample: int) -> bool:
+        """Whether there is no file yet of an error map that is kept."""
+        return self.keeps_error_map(sample) and not self.error_map_file(sample).exists()
+
+    def keeps_error_map(self, sample: int) -> bool:
+        """Whether the error map of a sample is kept."""
+        return self.kept != "none" or any(batch.samples == [sample] for batch, _ in self.drawn)
+
+    def error_map_file(self, sample: int) -> Path:
+        """The file of an error map."""
+        return self.folder / ERROR_MAPS / f"sample_{sample:04d}.npz"
+
     def add_error_map(self, sample: int, found: ErrorMap) -> None:
-        """Collect the error map of the next sample of the test part."""
-        if any(batch.samples == [sample] for batch, _ in self.drawn):
-            self.maps[sample] = found
-        if self.kept != "none":
-            expected = found.expected.half() if self.kept == "small" else found.expected
-            self.arrays.add({"expected_error": expected[None].numpy()})
+        """Write the error map of a sample, if it is kept.
+
+        Raises:
+            InputError: it could not be written.
+        """
+        if not self.keeps_error_map(sample):
+            return
+        path = self.error_map_file(sample)
+        try:
+            path.parent.mkdir(exist_ok=True)
+            with whole_file(path) as file:
+                expected, bound = found.expected.numpy(), found.bound.numpy()
+                np.savez(file, expected_error=expected, error_bound=bound, seconds=found.seconds)
+        except OSError as error:
+            raise InputError(not_written(path, error)) from None
+
+    def error_view(
+        self, sample: int, images: Tensor, target: np.ndarray | None
+    ) -> ErrorView | None:
+        """The error map of images (T, Y, X) as they are shown; None: there is none."""
+        path = self.error_map_file(sample)
+        if not path.exists():
+            return None
+        with np.load(path) as stored:
+            expected = torch.from_numpy(stored["expected_error"])
+            factor = (stored["error_bound"].max() / stored["expected_error"].max()).item()
+            found = ErrorMap(expected, factor, stored["seconds"].item())
+        view = view_errors(found, images, None if target is None else torch.from_numpy(target))
+        return replace(view, expected=expected.numpy())  # as the images are
 
     @torch.no_grad()
     def write(self, form: FigureForm, best: str | None) -> dict[int, SeriesView]:
@@ -256,12 +293,7 @@ class Gallery:
                 series = {GROUND_TRUTH: target, **series}
             sample, compared = batch.samples[0], target is not None
             roles, truth = self.roles(series, best), GROUND_TRUTH if compared else None
-            errors = None
-            if sample in self.maps:
-                reference = None if target is None else torch.from_numpy(target)
-                found = self.maps[sample]
-                errors = view_errors(found, images[self.shown][0].cpu(), reference)
-                errors = replace(errors, expected=found.expected.numpy())  # as the images are
+            errors = self.error_view(sample, images[self.shown][0].cpu(), target)
             view = view_series(f"test sample {sample}", series, roles, truth, errors=errors)
             if number == 0:
                 write_film(folder, series, view.heart, compared)

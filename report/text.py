@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from evaluation.bench import Effort, Reference
-from evaluation.error_score import FEWEST_SERIES
+from evaluation.error_score import FEWEST
 from evaluation.held_out import HELD_OUT, score_named
 from evaluation.intervals import advantages
 from evaluation.summary import Rows, by_condition, main_score, means_of, n_samples_of, titles_of
@@ -103,17 +103,17 @@ def stage_lines(psnr: Sequence[float], masks: str) -> list[str]:
     return [f"test, {masks}: mean PSNR in dB after each stage {values}"]
 
 
-def error_map_lines(factors: Mapping[str, float], n_validation: int) -> list[str]:
+def error_map_lines(factors: Mapping[str, float]) -> list[str]:
     """Where the bounds of error maps are from; `factors`: those of a calibration, by method."""
     if factors:
         found = " and ".join(f"{factor:.2f} ({name})" for name, factor in factors.items())
-        how = f"{found}, by conformal risk control on {counted(n_validation, 'validation sample')}"
         return [
-            f"90 % bounds are the expected error times {how}, of which the epoch was chosen, too"
+            f"90 % bounds are the expected error times {found}, by conformal risk control on the"
+            " validation part, by which the epoch was chosen, too"
         ]
     return [
-        f"90 % bounds are those of phantoms: a calibration needs {FEWEST_SERIES} validation samples"
-        f" with a ground truth, found {n_validation}"
+        "90 % bounds are those of phantoms and of the weights that come with the project: a"
+        f" calibration needs {FEWEST} patients in the validation part, and their ground truth"
     ]
 
 

@@ -198,7 +198,7 @@ def bound_factors(cases: Sequence[Case]) -> dict[float, float]:
     }
 
 
-def calibrated_factors(name: str, series: Sequence[Cases]) -> Factors:
+def printed_factors(name: str, series: Sequence[Cases]) -> Factors:
     """Find and print the factors of both methods."""
     factors = {method: bound_factors([one[method] for one in series]) for method in METHODS}
     bounds = " and ".join(f"{of_method[PROMISED]:.2f}" for of_method in factors.values())
@@ -279,9 +279,9 @@ def main(arguments: Sequence[str]) -> None:
     level, spread, other = fitted([cases[NETWORK] for cases in phantoms(*FIT)])
     error_map.LEVEL, error_map.SPREAD, error_map.OTHER = level, spread, other
     print(f"LEVEL, SPREAD, OTHER = {level:.3f}, {spread:.2f}, {other:.2f}", flush=True)
-    factors = calibrated_factors("BOUND", list(phantoms(*CALIBRATION)))
+    factors = printed_factors("BOUND", list(phantoms(*CALIBRATION)))
     without = list(phantoms(*WITHOUT_CENTRE, centre=0))
-    of_none = calibrated_factors("BOUND_WITHOUT_CENTRE", without)
+    of_none = printed_factors("BOUND_WITHOUT_CENTRE", without)
     plain = list(phantoms(*TEST))
     tested("phantoms", plain, factors)
     few = 8, TEST[1]

@@ -180,7 +180,7 @@ class Reconstructor:
         best: str,
         measurement: Measurement,
     ) -> dict[str, ErrorMap]:
-        """The error maps of the network and of the best training-free method.
+        """The error maps of the network, and of the best training-free method if it is `COMPARED`.
 
         Raises:
             InputError: there are too few lines to hold some out.
@@ -190,7 +190,9 @@ class Reconstructor:
         compared = images.get(COMPARED)
         if compared is None:
             compared = reconstruct_all({"": baseline(COMPARED, is_real)}, measurement)[""]
-        others = {network: compared, best: images[network]}
+        others = {network: compared}
+        if best == COMPARED:  # for others no bound was calibrated
+            others[best] = images[network]
         scale, seed = measurement.scale, self.seed
         return {
             name: error_map(methods[name], images[name], other, scale, measurement, is_real, seed)

@@ -22,7 +22,7 @@ from methods.unet import BRANCHES
 from model import MODELS, architecture_settings
 from training.losses import LEAST_SIZE, LOSSES, OF_COMPLEX, loss_terms, loss_text
 from training.optimisation import SCHEDULES
-from training.run import FULL, SUPERVISIONS, several
+from training.run import FULL, SELF_SURE, SUPERVISIONS, several
 from training.settings import Settings
 from util.errors import InputError
 from util.progress import counted
@@ -150,6 +150,24 @@ def check_supervision(settings: Settings) -> None:
         raise InputError(
             f"--supervision self judges hidden lines, and {settings['model']} may change the others"
             " too: add --data-consistency, which keeps them"
+        )
+
+
+def check_noise_supervision(settings: Settings, n_coils: int | None) -> None:
+    """Raise InputError if the noise of measured lines cannot be learned; `n_coils`: None: one."""
+    if settings["supervision"] != SELF_SURE or not settings["num_epochs"]:
+        return
+    weighs = getattr(MODELS[settings["model"]], "WEIGHS_LINES", False)
+    if not (weighs or settings["dc_weight"] is not None or n_coils is not None):
+        raise InputError(
+            f"--supervision self_sure is for networks that may change noisy lines, but"
+            f" {settings['model']} keeps them as they were measured: give --supervision self, or"
+            " --model cascade with --dc-weight 10 --learn-dc-weight"
+        )
+    if settings["dropout"]:
+        raise InputError(
+            "--supervision self_sure compares two passes, which --dropout would change: leave it"
+            " out"
         )
 
 

@@ -16,6 +16,7 @@ References:
 """
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from functools import partial
 
@@ -102,7 +103,7 @@ class HiddenLines:
         if sample not in self.deviations:
             once = self.once_measured(sample)
             level = corner_level(measurement_of(once.aliased, once.mask, once.maps)).item()
-            self.deviations[sample] = level if level > OF_SIGNAL else 0.0
+            self.deviations[sample] = math.sqrt(max(0.0, level**2 - OF_SIGNAL**2))
         return self.deviations[sample]
 
     def once_measured(self, sample: int) -> Batch:

@@ -90,7 +90,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 def require_there(path: str | os.PathLike[str], expected: str) -> None:
     """Raise InputError if nothing has this path; whether it can be read is another question."""
     try:
-        os.lstat(path)
+        os.stat(path)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; {expected}") from None
     except OSError:

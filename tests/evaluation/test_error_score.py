@@ -9,7 +9,7 @@ from data.acquisition import Acquisition
 from data.batches import EvaluationBatches
 from evaluation.error_map import BOUND, COMPARED
 from evaluation.error_score import (
-    FEWEST_SERIES,
+    FEWEST,
     MappedMethods,
     calibrated_factors,
     error_rows,
@@ -47,8 +47,8 @@ def test_rows_are_of_both_methods_with_the_bounds_of_phantoms():
 
 def test_calibrated_bounds_hold_their_promise_on_the_samples_they_are_from():
     mapped = MappedMethods(METHODS, True, 0)
-    validation = batches(FEWEST_SERIES + 2)
-    factors = calibrated_factors(mapped, validation)
+    validation = batches(FEWEST + 2)
+    factors = calibrated_factors(mapped, validation, None)
     assert set(factors) == set(METHODS)
     rows = error_rows(replace(mapped, factors=factors), validation)
     for method in METHODS:
@@ -61,7 +61,9 @@ def test_calibrated_bounds_hold_their_promise_on_the_samples_they_are_from():
 
 def test_too_few_validation_samples_leave_the_bounds_of_phantoms():
     mapped = MappedMethods(METHODS, True, 0)
-    assert calibrated_factors(mapped, batches(FEWEST_SERIES - 1)) == {}
+    assert calibrated_factors(mapped, batches(FEWEST - 1), None) == {}
+    two = np.arange(24) % 2  # slices of two patients
+    assert calibrated_factors(mapped, batches(24), two) == {}
 
 
 def test_masks_without_lines_outside_the_centre_are_found_before_any_map():
@@ -69,9 +71,10 @@ def test_masks_without_lines_outside_the_centre_are_found_before_any_map():
         MappedMethods(METHODS, True, 0).require_lines(batches(2, centre=IMAGES.shape[2] // 4))
 
 
-def test_the_share_beyond_is_counted_by_series():
+def test_the_share_beyond_is_counted_by_patient():
     ratios = np.array([[0.5, 1.5, 2.5, 3.5], [0.1, 0.2, 0.3, 0.4]])
-    np.testing.assert_array_equal(share_beyond(ratios, 1.0), [0.75, 0])
+    np.testing.assert_array_equal(share_beyond(ratios, np.array([4, 7]), 1.0), [0.75, 0])
+    np.testing.assert_array_equal(share_beyond(ratios, np.array([4, 4]), 1.0), [0.375])
 
 
 def test_of_a_sample_that_does_not_move_all_pixels_are_one_region():

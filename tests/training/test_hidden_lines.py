@@ -238,6 +238,10 @@ def test_training_without_truth_learns_and_is_chosen_by_held_out_lines(tmp_path,
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        (
+            {"supervision": "self_sure", "noise": 0.02},
+            "unet_resnet keeps them as they were measured",
+        ),
         ({"loss": "l1"}, "--supervision self has its own loss, of hidden lines: leave --loss out"),
         ({"augment": ("flips", "blur")}, "--augment blur changes what would have been measured"),
         ({"data_consistency": False}, "unet_resnet may change the others too: add --data-cons"),
