@@ -13,6 +13,7 @@ from metrics import SCORES
 from model import MODELS, about_models, architecture_settings
 from train import train
 from training.checks import CHOICES
+from util.errors import InputError
 from util.settings import defaults_of
 from util.source import Absent, Source, early_arguments
 
@@ -92,6 +93,23 @@ def test_data_that_are_not_there_end_before_the_imports(tmp_path, words, missing
     assert f"{script}.py: error: {missing} does not exist; expected an .npz" in done.stderr
     assert not imported(done) & LIBRARIES
     assert not any(tmp_path.iterdir())
+
+
+def test_names_that_stand_for_data_are_left_to_the_imports(tmp_path, monkeypatch):
+    """BART's without a suffix, and data of a run that is continued."""
+    (tmp_path / "scan.cfl").touch()
+    for script, *words in (
+        ("reconstruct", str(tmp_path / "scan"), "out"),
+        ("train", str(tmp_path / "new"), "--resume"),
+        ("train", str(tmp_path), "--data", "no.npz"),
+        ("train", 300 * "long"),
+    ):
+        monkeypatch.setattr("sys.argv", [f"{script}.py", *words])
+        if words == [300 * "long"]:
+            with pytest.raises(InputError, match=r"cine\.npz does not exist"):
+                importlib.import_module(script).arguments()
+        else:
+            assert importlib.import_module(script).arguments()
 
 
 def test_help_takes_less_than_a_second_of_the_cpu():
