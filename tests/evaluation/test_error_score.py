@@ -7,6 +7,7 @@ from helpers import make_images, sampling
 
 from data.acquisition import Acquisition
 from data.batches import EvaluationBatches
+from evaluation.by_sample import rows_by_sample
 from evaluation.error_map import BOUND, COMPARED
 from evaluation.error_score import (
     FEWEST,
@@ -18,6 +19,7 @@ from evaluation.error_score import (
 from methods.baselines import baseline
 from report.tables import ABSENT, error_map_table
 from util.errors import InputError
+from util.journal import Journal
 
 IMAGES = torch.from_numpy(make_images(24))
 METHODS = {
@@ -85,3 +87,29 @@ def test_of_a_sample_that_does_not_move_all_pixels_are_one_region():
     (cells, _) = error_map_table(rows).rows
     assert cells[1] == ABSENT
     assert cells[2] != ABSENT
+
+
+def test_rows_of_a_journal_are_computed_again_only_if_more_of_a_sample_is_wanted(tmp_path):
+    journal, tested, told = Journal(tmp_path / "journal", {}), [], []
+
+    def of_sample(batch):
+        tested.append(batch.samples[0])
+        return [{"sample": batch.samples[0]}], "more"
+
+    def rows(wanted):
+        told.clear()
+        tested.clear()
+        found = rows_by_sample(
+            of_sample, batches(3), "test", [], journal=journal, wanted=wanted,
+            on_sample=lambda sample, more: told.append((sample, more)),
+        )  # fmt: skip
+        return [row["sample"] for row in found]
+
+    assert rows(lambda sample: False) == tested == [0, 1, 2]
+    assert rows(lambda sample: sample == 1) == [0, 1, 2]
+    assert tested == [1]
+    assert told == [(1, "more")]
+    with pytest.raises(ValueError, match="batches of one sample"):
+        rows_by_sample(
+            of_sample, EvaluationBatches(IMAGES, [0, 1], batches(1).acquisition, 2), "test", []
+        )
