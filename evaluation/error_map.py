@@ -49,8 +49,7 @@ FEWEST = 5  # held-out lines of each draw
 SMOOTH, RADIUS = 2.5, 7  # pixels: standard deviation and reach of the Gaussian
 LEAST = 1e-6  # of the largest difference: what is below is rounding
 LEVEL, SPREAD, OTHER = 2.086, 0.35, 0.55  # of `scan.error_calibration`
-# factors, of the same: with a sampled centre, and without; the larger of those of both methods
-BOUND, BOUND_WITHOUT_CENTRE = 2.43, 4.0
+BOUND = 2.43  # factor, of the same: the larger of those of networks and of `COMPARED`
 WIDER = 1.2  # times the median bound of all frames
 
 
@@ -95,7 +94,7 @@ def error_map(
     measured: Batch,
     is_real: bool,
     seed: int,
-    factor: float | None = None,
+    factor: float = BOUND,
 ) -> ErrorMap:
     """The expected error of the images (T, Y, X) that `method` gives.
 
@@ -104,7 +103,7 @@ def error_map(
         other: the images of the other method, in the same units.
         measured: the series.
         seed: of the lines that are held out.
-        factor: of the bound; None: that of phantoms.
+        factor: of the bound.
 
     Raises:
         InputError: there are too few lines to hold some out.
@@ -112,8 +111,6 @@ def error_map(
     started = time.perf_counter()
     found = evidence(method, images / scale, other / scale, measured, is_real, seed)
     expected = scale * expected_error(found)
-    if factor is None:
-        factor = BOUND if has_centre(measured.mask) else BOUND_WITHOUT_CENTRE
     return ErrorMap(expected, factor, time.perf_counter() - started)
 
 
@@ -151,12 +148,6 @@ def require_lines(mask: Tensor, is_real: bool, seed: int) -> None:
                 f"an error map needs {FEWEST} lines outside the centre that can be held out, found"
                 f" {n_held}: leave --error-map out"
             )
-
-
-def has_centre(mask: Tensor) -> bool:
-    """Whether all frames of a mask (1, T, Y, 1) measured the lines around zero frequency."""
-    middle = mask.shape[-2] // 2
-    return bool(mask[..., middle - 1 : middle + 2, :].all())
 
 
 def expected_error(found: Evidence) -> Tensor:

@@ -8,7 +8,6 @@ from helpers import sampling
 
 from evaluation.error_map import (
     BOUND,
-    BOUND_WITHOUT_CENTRE,
     OTHER,
     SPREAD,
     ErrorMap,
@@ -16,7 +15,6 @@ from evaluation.error_map import (
     conformal_factor,
     error_map,
     expected_error,
-    has_centre,
     held_bound,
     smoothed,
     wide_frames,
@@ -86,17 +84,6 @@ def test_what_was_held_is_counted_by_region():
     assert found.still == 1
     assert found.moving == pytest.approx(0.9)
     assert found.correlation > 0.5
-
-
-def test_without_a_sampled_centre_the_bound_is_wider():
-    for centre, factor in ((4, BOUND), (0, BOUND_WITHOUT_CENTRE)):
-        measured = from_images(IMAGES[0], sampling(4, centre), 0, 0, None)
-        assert has_centre(measured.mask) is (centre > 0)
-        method = baseline("view_sharing", True)
-        images = method(*measured.measured)[0]
-        found = error_map(method, images, 0.9 * images, 1.0, measured, True, 0)
-        torch.testing.assert_close(found.bound, factor * found.expected)
-    assert BOUND_WITHOUT_CENTRE > BOUND
 
 
 def test_frames_that_are_wider():
