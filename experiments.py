@@ -225,8 +225,9 @@ def arguments() -> dict[str, Any]:
         InputError: new experiments have no data.
     """
     choices = CHOICES | {"only": GROUP_NAMES}
-    about = about_models
-    given = parse_command_line(experiments, None, train, NOT_SHARED, choices, prefix_of=about)
+    given = parse_command_line(
+        experiments, None, train, NOT_SHARED, choices, prefix_of=about_models
+    )
     if not os.path.exists(given["output_folder"]):
         require_data(given.get("data", DEFAULTS["data"]))
     return given

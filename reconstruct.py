@@ -60,6 +60,7 @@ from util import machine
 from util.command_line import given_command, main, parse_command_line
 from util.errors import InputError
 from util.files import claimed_folder, require_only, require_there
+from util.memory import explained_out_of_memory, reuse_memory
 from util.progress import progress, say
 from util.settings import require_bounds, require_choices, typed
 from util.stop import NEVER, StopRequest, recorded_signals
@@ -122,7 +123,7 @@ def reconstruct_scan(
     precision = precision or machine.fast_precision(on)
     machine.make_deterministic(seed)
     if on.type == "cpu":
-        machine.reuse_memory(STEP_BYTES if adapt else 0)
+        reuse_memory(STEP_BYTES if adapt else 0)
     source = open_scan(os.fspath(scan), axes, mask)
     sampling = Sampling((pattern,), (acc, acc), (sample_n,), (partial_fourier,))
     reconstructor = Reconstructor(
@@ -148,7 +149,7 @@ def reconstruct_scan(
     results: list[Reconstruction] = []
     views: list[SeriesView] = []
     with (
-        machine.explained_out_of_memory(MEMORY_REMEDY),
+        explained_out_of_memory(MEMORY_REMEDY),
         claimed_folder(os.fspath(output_folder), lambda folder: require_only((), folder)) as folder,
     ):
         stop = StopRequest(None, "the same command with another folder")

@@ -82,6 +82,7 @@ from util.command_line import given_command, main, parse_command_line
 from util.errors import InputError
 from util.journal import Journal
 from util.launcher import started_by_torchrun
+from util.memory import explained_out_of_memory, reuse_memory
 from util.progress import say
 from util.settings import defaults_of, explicit, notes_explicit, typed
 from util.stop import StopRequest, recorded_signals
@@ -204,7 +205,7 @@ def train(
         continues = world.from_first((folder / ckpt.LAST).exists())
         settings, initial, path = with_initial_weights(given, folder, continues)
         settings = with_own_values(settings)
-        with machine.explained_out_of_memory(checks.memory_advice(settings)):
+        with explained_out_of_memory(checks.memory_advice(settings)):
             stop = StopRequest(max_minutes, command, max_steps)
             run = prepare(folder, settings, initial, world)  # load and split
             network = make_network(run, initial, path)
@@ -290,7 +291,7 @@ def prepare(
         say(f"NOTICE: --cuda-graph does nothing on {where}")
     if device.type == "cpu":
         needed = run.step_cost.activation_bytes if run.has_network else 0
-        machine.reuse_memory(MEMORY_MARGIN * needed)
+        reuse_memory(MEMORY_MARGIN * needed)
     return run
 
 
@@ -433,15 +434,13 @@ def test_error_maps(
     except InputError as error:
         report.say("Error map", [str(error)])
         return []
-    factors: dict[str, float] = {}
+    how: dict[str, Any] = {"stop": bench.stop, "journal": journal, "world": run.world}
     if knows_truth:
-        groups = run.cine.groups
-        factors = calibrated_factors(mapped, validation, groups, bench.stop, journal, run.world)
-    report.say("Error map", error_map_lines(factors))
-    mapped = replace(mapped, factors=factors)
-    return error_rows(
-        mapped, test, bench.stop, journal, run.world, gallery.add_error_map, gallery.lacks_error_map
-    )
+        factors = calibrated_factors(mapped, validation, run.cine.groups, **how)
+        mapped = replace(mapped, factors=factors)
+    report.say("Error map", error_map_lines(mapped.factors))
+    kept = {"on_sample": gallery.add_error_map, "wanted": gallery.lacks_error_map}
+    return error_rows(mapped, test, **how, **kept)
 
 
 def learned_methods(settings: SimpleNamespace, network: nn.Module) -> dict[str, Method]:

@@ -16,7 +16,7 @@ from training.run import pass_size
 from training.run_folder import is_finished, is_run, of_the_run, read_config
 from training.settings import with_own_values
 from util.errors import InputError
-from util.machine import available_memory
+from util.memory import available_memory
 from util.settings import flag
 
 BY_DATA = ("real_image", "in_channels", "out_channels")  # unless they are given

@@ -19,7 +19,7 @@ from numpy.lib import format as npy_format
 
 from util.errors import InputError
 from util.files import not_written, whole_file
-from util.machine import available_memory
+from util.memory import available_memory
 
 MAGIC = npy_format.MAGIC_PREFIX  # the first bytes of an .npy file
 ZIP_MAGIC = b"PK"  # and of an .npz file

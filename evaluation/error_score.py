@@ -1,9 +1,10 @@
 """What error maps of a network and of a training-free method are worth on the test part."""
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +22,6 @@ from evaluation.error_map import (
 )
 from methods.baselines import Method
 from metrics import moving_region
-from util.journal import Journal
-from util.stop import NEVER, StopRequest
 from util.world import ALONE, World
 
 FEWEST = 19  # patients of a calibration, of whose pixels 95 % must then be within the bound
@@ -64,15 +63,16 @@ def calibrated_factors(
     mapped: MappedMethods,
     batches: EvaluationBatches,
     groups: np.ndarray | None,
-    stop: StopRequest = NEVER,
-    journal: Journal | None = None,
     world: World = ALONE,
+    **how: Any,
 ) -> dict[str, float]:
     """The factors of the bounds by validation samples; none for fewer than `FEWEST` patients. A
     region that fewer of them have, as they do not move, is left out.
 
-    Args: as of `error_rows`, and
+    Args:
+        batches: of one sample each.
         groups: patient of each sample of the data; None: each sample is one of its own.
+        world, how: of `rows_by_sample`.
     """
     patient_of = {i: i if groups is None else groups[i] for i in batches.samples}
     if len(set(patient_of.values())) < FEWEST:
@@ -91,7 +91,8 @@ def calibrated_factors(
         return rows, None
 
     names = list(mapped.methods)
-    rows = rows_by_sample(ratios, batches, "error maps, validation", names, stop, journal, world)
+    test = "error maps, validation"
+    rows = rows_by_sample(ratios, batches, test, names, world=world, **how)
     factors: dict[str, float] = {}
     for name, region in itertools.product(names, REGIONS):
         own = [row for row in rows if (row["method"], row["region"]) == (name, region)]
@@ -116,24 +117,11 @@ def regions_of(batch: Batch) -> dict[str, Tensor]:
     return dict(zip(REGIONS, (~moving, moving), strict=True))
 
 
-def error_rows(
-    mapped: MappedMethods,
-    batches: EvaluationBatches,
-    stop: StopRequest = NEVER,
-    journal: Journal | None = None,
-    world: World = ALONE,
-    on_sample: Callable[[int, ErrorMap], None] = lambda sample, found: None,
-    wanted: Callable[[int], bool] = lambda sample: False,
-) -> list[Row]:
+def error_rows(mapped: MappedMethods, batches: EvaluationBatches, **how: Any) -> list[Row]:
     """Rows for `error_map.csv`: what the map of each method held in each sample; none where the
     truth is not known. Widths and errors are means over the pixels of a region.
 
-    Args:
-        batches: of one sample each.
-        journal: of an earlier call that was stopped; rows in it are not computed again.
-        world: the processes that share the work; the first alone has the journal and the rows.
-        on_sample: called in the first process with each new sample and the map of the network.
-        wanted: whether the map of a sample is wanted, though its rows are in the journal.
+    `how`: the other arguments of `rows_by_sample`, whose `on_sample` gets the map of the network.
     """
     condition = batches.acquisition.sampling.condition._asdict()
 
@@ -155,7 +143,4 @@ def error_rows(
             rows.append(row)
         return rows, of_network
 
-    return rows_by_sample(
-        of_sample, batches, "error maps", list(mapped.methods), stop, journal, world, on_sample,
-        wanted,
-    )  # fmt: skip
+    return rows_by_sample(of_sample, batches, "error maps", list(mapped.methods), **how)

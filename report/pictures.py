@@ -239,8 +239,13 @@ class Gallery:
         try:
             path.parent.mkdir(exist_ok=True)
             with whole_file(path) as file:
-                expected, bound = found.expected.numpy(), found.bound.numpy()
-                np.savez(file, expected_error=expected, error_bound=bound, seconds=found.seconds)
+                np.savez(
+                    file,
+                    expected_error=found.expected.numpy(),
+                    error_bound=found.bound.numpy(),
+                    factor=found.factor,
+                    seconds=found.seconds,
+                )
         except OSError as error:
             raise InputError(not_written(path, error)) from None
 
@@ -252,11 +257,11 @@ class Gallery:
         if not path.exists():
             return None
         with np.load(path) as stored:
-            expected = torch.from_numpy(stored["expected_error"])
-            factor = (stored["error_bound"].max() / stored["expected_error"].max()).item()
-            found = ErrorMap(expected, factor, stored["seconds"].item())
+            expected = stored["expected_error"]
+            numbers = stored["factor"].item(), stored["seconds"].item()
+        found = ErrorMap(torch.from_numpy(expected), *numbers)
         view = view_errors(found, images, None if target is None else torch.from_numpy(target))
-        return replace(view, expected=expected.numpy())  # as the images are
+        return replace(view, expected=expected)  # as the images are
 
     @torch.no_grad()
     def write(self, form: FigureForm, best: str | None) -> dict[int, SeriesView]:

@@ -12,7 +12,6 @@ from evaluation.bench import Reference
 from evaluation.scoring import Example, ScoreRow
 from evaluation.summary import best_baseline, by_condition, n_samples_of
 from metrics import definitions
-from report.figures import curves_figure
 from report.limits import caveats, outside_the_training, remedies
 from report.page import write_page
 from report.pictures import FigureForm, Gallery, write_figure
@@ -28,6 +27,7 @@ from report.text import (
     test_lines,
     verdict_lines,
 )
+from report.training_figures import curves_figure
 from training import run_folder
 from training.losses import loss_text
 from training.run import Run

@@ -24,9 +24,10 @@ from evaluation.scoring import Example
 from evaluation.summary import Rows, mean_scores, scores_in
 from metrics import psnr
 from model import MODELS, architecture_settings
-from report.figures import default_style, progress_figure
+from report.figures import default_style
 from report.names import GROUND_TRUTH, in_words
 from report.tables import Table, score_tables
+from report.training_figures import progress_figure
 from training.run_folder import TENSORBOARD, of_the_run
 from util.errors import InputError
 from util.files import as_bytes, not_written

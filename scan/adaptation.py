@@ -211,7 +211,7 @@ def step_forward(network: nn.Module, lines: DividedLines, precision: str) -> Met
     shape = BATCH, n_frames, ny, min(STRIP, nx)
     name, is_real = str(network.start), bool(network.real_image)
     start = torch.zeros(shape, dtype=torch.float32 if is_real else torch.complex64)
-    replayed = recorded(network, shape, precision, False, device, start, training=False)
+    replayed = recorded(network, shape, precision, device, start, training=False)
 
     def forward(aliased: Tensor, mask: Tensor) -> Tensor:
         start = initial_images(name, measurement_of(aliased, mask, None, is_real))

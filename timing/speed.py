@@ -24,7 +24,8 @@ from timing.control import Control
 from training.losses import training_loss
 from training.optimisation import make_optimizer
 from training.run import sampling_of
-from util.machine import make_deterministic, peak_memory, reuse_memory
+from util.machine import make_deterministic
+from util.memory import peak_memory, reuse_memory
 
 CONTROL = "control"
 INFERENCE, TRAINING = MODES = ("inference", "training")

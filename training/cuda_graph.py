@@ -38,9 +38,9 @@ def captured(
     network: nn.Module,
     shape: Sequence[int],
     precision: str,
-    every_stage: bool,
     device: torch.device,
     start: Tensor | None = None,
+    every_stage: bool = False,
     keeps_gradients: bool = False,
     training: bool = True,
 ) -> Forward:
@@ -54,8 +54,8 @@ def captured(
 
     Args:
         shape: (B, T, Y, X) of the aliased images.
-        every_stage: give the images after every stage, not only the last ones.
         start: zeros, as the network is given its start; None: it makes it itself.
+        every_stage: give the images after every stage, not only the last ones.
         training: whether layers such as batch normalisation are in training mode.
     """
     network.train(training)
@@ -87,18 +87,15 @@ def recorded(
     network: nn.Module,
     shape: Sequence[int],
     precision: str,
-    every_stage: bool,
     device: torch.device,
     start: Tensor | None = None,
-    keeps_gradients: bool = False,
-    training: bool = True,
+    **how: bool,
 ) -> Forward:
     """The network as it is called in a step: captured, if its gradients are then those of plain
-    steps; else as it is, with a notice. The arguments are those of `captured`."""
-    of_step = network, shape, precision
+    steps; else as it is, with a notice. The arguments, `how` too, are those of `captured`."""
     try:
-        forward = captured(*of_step, every_stage, device, start, keeps_gradients, training)
-        if gradients_agree(forward, *of_step, device, start):
+        forward = captured(network, shape, precision, device, start, **how)
+        if gradients_agree(forward, network, shape, precision, device, start):
             return forward
         reason = "its gradients are not those of plain steps"
     except RuntimeError as error:

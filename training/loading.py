@@ -14,7 +14,7 @@ from methods.start import initial_images
 from physics.sense import measurement_of
 from training.hidden_lines import HiddenLines
 from training.run import Run
-from util.machine import free_memory
+from util.memory import free_memory
 
 REAL_BYTES, PIXEL_BYTES = 4, 8  # of a real image, and of a complex one
 CACHE_SHARE = 0.25  # of the free memory, for the batches for validation

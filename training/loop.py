@@ -22,7 +22,7 @@ from training.optimisation import learning_rate, make_optimizer
 from training.run import Run, Training, restore, save
 from training.step import Stepper
 from util.errors import Interrupted
-from util.machine import peak_memory
+from util.memory import peak_memory
 from util.stop import StopRequest
 
 SAVE_SECONDS = 60  # between the ends of two epochs that save the state of training: so much is lost

@@ -53,8 +53,8 @@ def training_forward(run: Run, network: nn.Module) -> Forward:
     start = None
     if run.keeps_starts:
         start = torch.zeros(shape, dtype=torch.float32 if s.real_image else torch.complex64)
-    every_stage, several = s.stage_loss > 0, s.accumulation > 1
-    return recorded(network, shape, s.precision, every_stage, run.device, start, several)
+    how = {"every_stage": s.stage_loss > 0, "keeps_gradients": s.accumulation > 1}
+    return recorded(network, shape, s.precision, run.device, start, **how)
 
 
 class Stepper:

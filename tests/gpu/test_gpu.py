@@ -27,7 +27,8 @@ from train import train
 from training import checkpoint as ckpt
 from training.cuda_graph import captured
 from util.errors import InputError, Interrupted
-from util.machine import explained_out_of_memory, make_deterministic
+from util.machine import make_deterministic
+from util.memory import explained_out_of_memory
 
 SHAPE = (2, 8, 32, 32)  # B, T, Y, X
 RUNS = {
@@ -76,7 +77,9 @@ def test_captured_steps_have_the_gradients_of_plain_ones_to_the_bit(gpu, model, 
     network = network_of(model).to(gpu)
     plain = copy.deepcopy(network).train()
     zeros = torch.zeros(SHAPE) if given else None
-    forward = captured(network, SHAPE, "float32", True, gpu, zeros, keeps_gradients=n_passes > 1)
+    forward = captured(
+        network, SHAPE, "float32", gpu, zeros, every_stage=True, keeps_gradients=n_passes > 1
+    )
     for (name, before), after in zip(plain.named_buffers(), network.buffers(), strict=True):
         assert torch.equal(before, after), name
     mask = (torch.rand(*SHAPE[:3], 1, device=gpu) < 0.4).float()

@@ -20,7 +20,7 @@ from CS_mask import cartesian_mask
 from evaluation.bench import Reference
 from evaluation.heart_view import find_heart
 from formats.series import Series
-from report import figures
+from report import figures, training_figures
 from report.film import CAPTION, PANEL, film_frames
 from report.names import GROUND_TRUTH
 from report.pictures import write_figure
@@ -133,11 +133,11 @@ def test_curves(images):
         {"epoch": 1, "train/loss": 0.2, "learning_rate": 0.1},
         {"epoch": 2, "train/loss": 0.1, "learning_rate": 0.0, "validation/loss": 0.3},
     ]
-    loss, psnr, *_ = figures.curves_figure(history, None, width=7.2).axes
+    loss, psnr, *_ = training_figures.curves_figure(history, None, width=7.2).axes
     assert [len(line.get_xdata()) for line in loss.get_lines()] == [2, 1]
     assert psnr.get_lines() == []
     history = [entry | {"validation/psnr": 30.0 + entry["epoch"]} for entry in history]
-    axis = figures.curves_figure(history, Reference("kt_sparse", 36.5), width=7.2).axes[1]
+    axis = training_figures.curves_figure(history, Reference("kt_sparse", 36.5), width=7.2).axes[1]
     texts = [text.get_text() for text in axis.get_legend().get_texts()]
     assert texts == ["validation/psnr", "k-t sparse"]
     assert all(tick == int(tick) for tick in axis.get_xticks())
@@ -224,7 +224,7 @@ def test_figures_fit_a_column_and_their_letters_can_be_read(images, width):
         figures.heart_figure(series, view, "sample 3", width),
         figures.profiles_figure(longer, 5, 7, width),
         figures.mask_figure(mask, 32, width),
-        figures.curves_figure(history, Reference("kt_sparse", 36.5), width),
+        training_figures.curves_figure(history, Reference("kt_sparse", 36.5), width),
     ):
         assert figure.get_figwidth() <= width
         assert min(text.get_fontsize() for text in figure.findobj(Text)) >= 7
@@ -300,11 +300,11 @@ def test_progress_figure_has_the_same_scales_for_every_reconstruction(images):
             "undersampled": series["zero_filled"],
             name: series[name],
         }
-        figure = figures.progress_figure(shown, view, "sample 3, epoch 5")
+        figure = training_figures.progress_figure(shown, view, "sample 3, epoch 5")
         assert titles_of(figure) == ["truth", "undersampled", name, "error"]
         assert figure.get_suptitle() == "sample 3, epoch 5"
         panels = shown_images(figure)[:12]  # the thirteenth is the colour bar
-        windows = [*[view.window] * 3, figures.PROGRESS_ERROR_WINDOW] * 3
+        windows = [*[view.window] * 3, training_figures.PROGRESS_ERROR_WINDOW] * 3
         assert [panel.get_clim() for panel in panels] == windows
         errors = np.abs(view.crop(series[name] - series[GROUND_TRUTH]))
         np.testing.assert_array_equal(panels[3].get_array(), errors[0])
@@ -327,7 +327,7 @@ def test_pictures_do_not_depend_on_the_users_settings(tmp_path, settings):
         frames = np.linspace(0, 1, 2 * 8 * 9).reshape(2, 8, 9)
         history = [{"epoch": 1, "train/loss": 0.1, "learning_rate": 1e-3}]
         write_figure(tmp_path / name, figures.frames_figure(frames, title="a"), 50)
-        curves = figures.curves_figure(history, None, width=7.2)
+        curves = training_figures.curves_figure(history, None, width=7.2)
         write_figure(tmp_path / f"curves_{name}", curves, 50)
         return (tmp_path / name).read_bytes() + (tmp_path / f"curves_{name}").read_bytes()
 

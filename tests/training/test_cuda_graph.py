@@ -53,7 +53,7 @@ def test_gradients_of_several_replayed_passes_add_up(monkeypatch, model):
     network = randomised(build_model(model, **architecture)).train()
     plain = copy.deepcopy(network)
     shape = (1, 8, 32, 32)
-    forward = captured(network, shape, "float32", False, torch.device("cpu"), keeps_gradients=True)
+    forward = captured(network, shape, "float32", torch.device("cpu"), keeps_gradients=True)
     mask = (torch.rand(1, 8, 32, 1) < 0.4).float()
     parts = [torch.randn(shape, dtype=torch.complex64) for _ in range(3)]
     for run in (forward, partial(run_stages, plain, precision="float32")):
@@ -86,7 +86,7 @@ def test_a_recording_is_compared_with_a_plain_step(monkeypatch, model):
     for recording, right in ((graphed_as_cuda_does, True), (without_gradients, False)):
         monkeypatch.setattr(torch.cuda, "make_graphed_callables", recording)
         for start in (None, torch.zeros(shape)):
-            forward = captured(network, shape, "float32", False, torch.device("cpu"), start)
+            forward = captured(network, shape, "float32", torch.device("cpu"), start)
             where = torch.device("cpu")
             assert gradients_agree(forward, network, shape, "float32", where, start) is right
     assert all(parameter.grad is None for parameter in network.parameters())
