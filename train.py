@@ -33,14 +33,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import torch
 from torch import nn
 
-from CS_mask import as_given
+from CS_mask import as_given, evaluation_masks
 from data.quality import check_range
 from data.split import split_samples
 from dataset import load_cine, require_data
 from evaluation.bench import Bench
-from evaluation.error_map import COMPARED
+from evaluation.error_map import COMPARED, require_lines
 from evaluation.error_score import MappedMethods, calibrated_factors, error_rows
 from evaluation.lesion_score import lesion_rows
 from evaluation.scoring import ScoreRow, psnr_by_stage, seconds_of
@@ -283,7 +284,9 @@ def prepare(
             "there is nothing to score: --num-epochs is 0, no --initial-weights are given, and"
             f" --baselines is {s.baselines}; name some, or leave it out for all that apply"
         )
-    if s.error_map and not run.has_network:
+    if s.error_map and run.has_network:
+        check_error_map(run)
+    elif s.error_map:
         say("NOTICE: --error-map does nothing without a network")
     if "cuda_graph" in explicit.get() and s.cuda_graph and not run.records_steps:
         reason = "; it is for one GPU and one coil, with --start patch for a --mask-pool"
@@ -293,6 +296,15 @@ def prepare(
         needed = run.step_cost.activation_bytes if run.has_network else 0
         reuse_memory(MEMORY_MARGIN * needed)
     return run
+
+
+def check_error_map(run: Run) -> None:
+    """Raise InputError if a mask has too few lines for a map of the expected error."""
+    s, parts = run.settings, run.parts
+    samples = parts["test"] + ([] if run.cine.is_undersampled else parts["validation"])
+    sampling = run.acquisition.at(run.test_conditions[0]).sampling
+    for mask in evaluation_masks(samples, run.cine.shape[:2], sampling, s.data_seed):
+        require_lines(torch.from_numpy(mask[None]), s.real_image, s.data_seed)
 
 
 def make_network(run: Run, initial: dict[str, Any] | None, path: Path) -> nn.Module | None:
@@ -427,15 +439,8 @@ def test_error_maps(
     mapped = MappedMethods(pair, s.real_image, s.data_seed)
     test = bench.batches("test", condition, size=1)
     validation = bench.batches("validation", condition, size=1)
-    knows_truth = not run.cine.is_undersampled
-    try:
-        for batches in (test, validation) if knows_truth else (test,):
-            mapped.require_lines(batches)
-    except InputError as error:
-        report.say("Error map", [str(error)])
-        return []
     how: dict[str, Any] = {"stop": bench.stop, "journal": journal, "world": run.world}
-    if knows_truth:
+    if not run.cine.is_undersampled:
         factors = calibrated_factors(mapped, validation, run.cine.groups, **how)
         mapped = replace(mapped, factors=factors)
     report.say("Error map", error_map_lines(mapped.factors))

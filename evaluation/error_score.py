@@ -18,7 +18,6 @@ from evaluation.error_map import (
     conformal_factor,
     error_map,
     held_bound,
-    require_lines,
 )
 from methods.baselines import Method
 from metrics import moving_region
@@ -40,11 +39,6 @@ class MappedMethods:
     seed: int  # of the lines that are held out
     # of the bounds, by method; those of phantoms, unless they were calibrated
     factors: Mapping[str, float] = field(default_factory=dict)
-
-    def require_lines(self, batches: EvaluationBatches) -> None:
-        """Raise InputError if a sample has too few lines to hold some out."""
-        for i in range(len(batches)):
-            require_lines(torch.from_numpy(batches.masks_of(i)), self.is_real, self.seed)
 
     @torch.no_grad()
     def maps(self, batch: Batch) -> dict[str, tuple[Tensor, ErrorMap]]:

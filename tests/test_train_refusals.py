@@ -23,6 +23,7 @@ from util.files import claimed_folder
         ({"acc": 0.5}, "acc must be a finite number of at least 1, got 0.5"),
         ({"acc": 10}, "sample_n must be between 0 and int(32 / 10) = 3 lines a frame, got 4"),
         ({"sample_n": -1}, "got -1"),
+        ({"acc": 4, "sample_n": 8, "error_map": True}, "needs 5 lines outside the centre"),
         ({"split": (1, 0, 1)}, "the parts train, validation, test must not be empty"),
         ({"split": (1, 1)}, "three ratios"),
         ({"split": (1e308, 1e308, 1e308)}, "--split is"),

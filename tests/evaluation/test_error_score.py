@@ -18,7 +18,6 @@ from evaluation.error_score import (
 )
 from methods.baselines import baseline
 from report.tables import ABSENT, error_map_table
-from util.errors import InputError
 from util.journal import Journal
 
 IMAGES = torch.from_numpy(make_images(24))
@@ -66,11 +65,6 @@ def test_too_few_validation_samples_leave_the_bounds_of_phantoms():
     assert calibrated_factors(mapped, batches(FEWEST - 1), None) == {}
     two = np.arange(24) % 2  # slices of two patients
     assert calibrated_factors(mapped, batches(24), two) == {}
-
-
-def test_masks_without_lines_outside_the_centre_are_found_before_any_map():
-    with pytest.raises(InputError, match="5 lines outside the centre"):
-        MappedMethods(METHODS, True, 0).require_lines(batches(2, centre=IMAGES.shape[2] // 4))
 
 
 def test_the_share_beyond_is_counted_by_patient():
