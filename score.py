@@ -35,18 +35,17 @@ import torch
 from CS_mask import Condition
 from data.batches import EvaluationBatches
 from evaluation.bench import Bench
-from evaluation.given import Measured, check_finite, findings, measure
+from evaluation.given import check_finite, checked_magnitudes
 from evaluation.scoring import Scored, ScoreRow, score_images
 from evaluation.summary import mean_scores
 from formats.arrays import as_numbers
 from formats.exchange import KINDS, PATTERN, as_stack, read_reconstruction, write_test_part
 from methods.baselines import BASELINES
-from metrics import psnr
 from model import about_models
 from report.description import configuration, describe
 from report.pictures import ALSO_SHOWN, Gallery
 from report.report import Report, Results
-from report.test_part import README, SHEET, SHEET_NAME, read_sheet, sheet_of, write_sheet
+from report.test_part import README, require_same_test, settings_like, sheet_of, write_sheet
 from report.text import time_line
 from train import prepare, train, tune_baselines
 from training import checks, run_folder
@@ -154,7 +153,9 @@ def score(
         images = {
             label: images_of(given, label, run, axes) for label, given in reconstructions.items()
         }
-        images, lines, notes = checked(images, run, condition, match_scale, accept)
+        images, lines, notes = checked_magnitudes(
+            images, batches_of(run, condition), match_scale, accept
+        )
         run = dataclasses.replace(run, reconstructions=tuple(images))
         report = Report(run)
         for heading, about in describe(run).items():
@@ -223,7 +224,7 @@ def test_of(
     """
     if unknown := [name for name in given if name not in OF_THE_TEST + OF_THE_SCORES]:
         raise InputError(f"{flag(unknown[0])} is no setting of score.py: leave it out")
-    known = {} if like is None else like_settings(Path(like))
+    known = {} if like is None else settings_like(Path(like), OF_THE_TEST)
     settings = defaults_of(train) | known | typed(train, given) | WITHOUT_NETWORK
     settings = typed(train, settings)
     checks.check_settings(settings)
@@ -243,39 +244,6 @@ def test_of(
     if like is not None:
         require_same_test(run, conditions[0], Path(like))
     return run, conditions[0]
-
-
-def like_settings(folder: Path) -> dict[str, Any]:
-    """The settings of the test in a folder of `export` or of a run."""
-    path = folder / SHEET
-    if not path.exists():
-        if not run_folder.is_run(folder):
-            raise InputError(
-                f"--like is {folder}, which has neither {SHEET} nor {run_folder.CONFIG}: name a"
-                " folder that score.py export or train.py wrote"
-            )
-        stored = run_folder.read_config(folder)["settings"]
-        return {name: stored[name] for name in OF_THE_TEST if name in stored}
-    stored = read_sheet(folder)["settings"]
-    if isinstance(stored["pattern"], str) and Path(stored["pattern"]).suffix:
-        stored["pattern"] = str(folder / stored["pattern"])
-    return stored
-
-
-def require_same_test(run: Run, condition: Condition, folder: Path) -> None:
-    """Raise InputError unless data, samples and masks are those of a folder."""
-    now = sheet_of(run, condition, {}, ())
-    if (folder / SHEET).exists():
-        before = read_sheet(folder)
-    else:
-        config = run_folder.read_config(folder)
-        before = {"data": config["data"].get("hash"), "samples": config["split"]["test"]}
-    for name, words in SHEET_NAME.items():
-        if name in before and before[name] != now[name]:
-            raise InputError(
-                f"{folder} was made with other {words} than --data {run.settings.data} has with"
-                " these settings: give its own data, and leave out settings that change them"
-            )
 
 
 def batches_of(run: Run, condition: Condition) -> EvaluationBatches:
@@ -304,52 +272,6 @@ def images_of(given: Any, label: str, run: Run, axes: str | None) -> torch.Tenso
     tensor = torch.from_numpy(np.ascontiguousarray(images))
     check_finite(tensor, samples, label)
     return tensor
-
-
-def checked(
-    images: Mapping[str, torch.Tensor],
-    run: Run,
-    condition: Condition,
-    match_scale: bool,
-    accept: bool,
-) -> tuple[dict[str, torch.Tensor], list[str], list[str]]:
-    """The magnitudes of reconstructions, the best PSNR last, lines about their scale, and what the
-    checks found, which a report says first.
-
-    Raises:
-        InputError: something was found that makes scores meaningless, and it is not accepted.
-    """
-    measured: dict[str, list[Measured]] = {label: [] for label in images}
-    scores: dict[str, list[float]] = {label: [] for label in images}
-    scaled: dict[str, torch.Tensor] = {}
-    batches = batches_of(run, condition)
-    shown = progress(batches, "checking", len(batches), lambda batch: 1)
-    for i, batch in enumerate(shown):
-        for label, of_all in images.items():
-            found = measure(of_all[i].to(run.device), batch)
-            measured[label].append(found)
-            factor = found.factor if match_scale else 1.0
-            scores[label].append(
-                psnr(factor * of_all[i : i + 1].abs().to(run.device), batch.target).item()
-            )
-    lines, notes = [], []
-    for label in sorted(images, key=lambda label: sum(scores[label])):
-        factors = [one.factor for one in measured[label]]
-        low, high = min(factors), max(factors)
-        scaled[label] = images[label].abs().float()
-        if match_scale:
-            scaled[label] *= torch.tensor(factors)[:, None, None, None]
-            notes.append(
-                f"{label}: the scale was matched to the truth, each sample times its own factor,"
-                f" {low:.4g} to {high:.4g}: scores are those of the best scale"
-            )
-        else:
-            lines.append(f"{label}: in its own scale; the truth's is {low:.4g} to {high:.4g} of it")
-        for finding in findings(measured[label], label, match_scale):
-            if finding.refused and not accept:
-                raise InputError(f"{finding.text} (--accept scores it as it is)")
-            notes.append(f"WARNING: {finding.text}")
-    return scaled, lines, notes
 
 
 def score_files(

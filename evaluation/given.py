@@ -7,7 +7,7 @@ truth is used for this, for the scores, and for a scale that is asked for, and f
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data.batches import Batch
+from metrics import psnr
 from util.errors import InputError
-from util.progress import name_list
+from util.progress import name_list, progress
 
 CLEARLY = 0.05  # gain in correlation at which turned or exchanged images are another mistake
 SHIFTED = 0.005  # the same of images that are shifted, if nearly all samples agree on the shift
@@ -82,6 +83,52 @@ def check_finite(images: Tensor, samples: Sequence[int], label: str) -> None:
             f"{label} is all zero in the samples {name_list(empty)}; expected images: reconstruct"
             " these samples, too"
         )
+
+
+def checked_magnitudes(
+    images: Mapping[str, Tensor], batches: Sequence[Batch], match_scale: bool, accept: bool
+) -> tuple[dict[str, Tensor], list[str], list[str]]:
+    """The magnitudes of reconstructions, the best PSNR last, lines about their scale, and what the
+    checks found, which a report says first.
+
+    Args:
+        images: (N, T, Y, X) by label, of the samples of `batches`, one each.
+        match_scale: multiply each sample by the factor that brings it nearest to the truth.
+        accept: tell of mistakes that make scores meaningless, in place of an error.
+
+    Raises:
+        InputError: something was found that makes scores meaningless, and it is not accepted.
+    """
+    measured: dict[str, list[Measured]] = {label: [] for label in images}
+    scores: dict[str, list[float]] = {label: [] for label in images}
+    scaled: dict[str, Tensor] = {}
+    shown = progress(batches, "checking", len(batches), lambda batch: 1)
+    for i, batch in enumerate(shown):
+        for label, of_all in images.items():
+            found = measure(of_all[i].to(batch.target.device), batch)
+            measured[label].append(found)
+            factor = found.factor if match_scale else 1.0
+            scores[label].append(
+                psnr(factor * of_all[i : i + 1].abs().to(batch.target.device), batch.target).item()
+            )
+    lines, notes = [], []
+    for label in sorted(images, key=lambda label: sum(scores[label])):
+        factors = [one.factor for one in measured[label]]
+        low, high = min(factors), max(factors)
+        scaled[label] = images[label].abs().float()
+        if match_scale:
+            scaled[label] *= torch.tensor(factors)[:, None, None, None]
+            notes.append(
+                f"{label}: the scale was matched to the truth, each sample times its own factor,"
+                f" {low:.4g} to {high:.4g}: scores are those of the best scale"
+            )
+        else:
+            lines.append(f"{label}: in its own scale; the truth's is {low:.4g} to {high:.4g} of it")
+        for finding in findings(measured[label], label, match_scale):
+            if finding.refused and not accept:
+                raise InputError(f"{finding.text} (--accept scores it as it is)")
+            notes.append(f"WARNING: {finding.text}")
+    return scaled, lines, notes
 
 
 @torch.no_grad()

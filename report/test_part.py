@@ -11,6 +11,7 @@ import numpy as np
 from CS_mask import Condition, evaluation_masks
 from report.acquisition import coil_lines, simulation_lines
 from report.tables import wrapped
+from training import run_folder
 from training.run import Run
 from util.errors import InputError
 from util.files import as_bytes, write_bytes
@@ -108,3 +109,36 @@ def read_sheet(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder / SHEET} is damaged ({error}): export it again") from None
     return sheet
+
+
+def settings_like(folder: Path, names: Sequence[str]) -> dict[str, Any]:
+    """The settings of these names, which make a test part, of a folder of `export` or of a run."""
+    path = folder / SHEET
+    if not path.exists():
+        if not run_folder.is_run(folder):
+            raise InputError(
+                f"--like is {folder}, which has neither {SHEET} nor {run_folder.CONFIG}: name a"
+                " folder that score.py export or train.py wrote"
+            )
+        stored = run_folder.read_config(folder)["settings"]
+        return {name: stored[name] for name in names if name in stored}
+    stored = read_sheet(folder)["settings"]
+    if isinstance(stored["pattern"], str) and Path(stored["pattern"]).suffix:
+        stored["pattern"] = str(folder / stored["pattern"])
+    return stored
+
+
+def require_same_test(run: Run, condition: Condition, folder: Path) -> None:
+    """Raise InputError unless data, samples and masks are those of a folder."""
+    now = sheet_of(run, condition, {}, ())
+    if (folder / SHEET).exists():
+        before = read_sheet(folder)
+    else:
+        config = run_folder.read_config(folder)
+        before = {"data": config["data"].get("hash"), "samples": config["split"]["test"]}
+    for name, words in SHEET_NAME.items():
+        if name in before and before[name] != now[name]:
+            raise InputError(
+                f"{folder} was made with other {words} than --data {run.settings.data} has with"
+                " these settings: give its own data, and leave out settings that change them"
+            )
