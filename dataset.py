@@ -43,6 +43,7 @@ from data.coil_data import (
     coil_memory,
     read_coils,
     require_kspace,
+    require_lines_within,
     require_noise_of,
 )
 from data.quality import Quality, measure
@@ -67,7 +68,7 @@ from util.files import require_there
 from util.progress import name_list, progress, say
 
 KEY, GROUPS_KEY = "dataset", "groups"
-COILS_KEY, NOISE_KEY = "kspace", "noise"
+COILS_KEY, NOISE_KEY, MASK_KEY = "kspace", "noise", "mask"
 PHANTOM = "phantom"  # the name of the built-in data, in place of a file
 PHANTOM_SAMPLES, PHANTOM_SIZE = 200, (192, 192)
 SYNTHETIC = "synthetic phantom: no patient was measured"
@@ -220,6 +221,7 @@ class Contents:
     is_kspace: bool
     groups: np.ndarray | None = None
     noise: np.ndarray | None = None  # of the coils, if there is a scan of it
+    mask: np.ndarray | None = None  # of the lines of k-space, if they are given
     notices: list[str] = field(default_factory=list)
 
     @property
@@ -247,10 +249,11 @@ def contents_of(file: IO[bytes], path: Path) -> Contents:
                 f"{path} is HDF5 without '{COILS_KEY}', its arrays are {keys}; expected"
                 f" '{COILS_KEY}' {AXES}: python dataset.py convert reads other files"
             )
-        groups, noise = (
-            arrays[key].whole() if key in arrays else None for key in (GROUPS_KEY, NOISE_KEY)
+        groups, noise, mask = (
+            arrays[key].whole() if key in arrays else None
+            for key in (GROUPS_KEY, NOISE_KEY, MASK_KEY)
         )
-        return Contents(arrays[COILS_KEY], True, groups, noise)
+        return Contents(arrays[COILS_KEY], True, groups, noise, mask)
     problem = f"is neither .npz nor .npy (it begins with {magic!r})" if magic else "is empty"
     raise InputError(f"{path} {problem}; {EXPECTED}: {REMEDY}")
 
@@ -271,14 +274,14 @@ def contents_of_npz(file: IO[bytes], path: Path) -> Contents:
     if KEY in members:
         return Contents(members[KEY](), False, groups)
     if COILS_KEY in members:
-        return Contents(members[COILS_KEY](), True, groups, small(NOISE_KEY))
+        return Contents(members[COILS_KEY](), True, groups, small(NOISE_KEY), small(MASK_KEY))
     others = [name for name in members if name != GROUPS_KEY]
     if len(others) != 1:
         keys = ", ".join(map(repr, members)) or "none"
         raise InputError(f"{path} has no key '{KEY}', its keys are {keys}; {EXPECTED}")
     (key,) = others
     notice = f"no key '{KEY}' in {path.name}; its only array, '{key}', is used"
-    return Contents(members[key](), False, groups, None, [notice])
+    return Contents(members[key](), False, groups, notices=[notice])
 
 
 @dataclass
@@ -370,6 +373,8 @@ def read_kspace(
     else:
         images = torch.empty(n_samples, n_frames, n_coils, ny, nx, dtype=torch.complex64)
         result = read_coils(stored, noise, n_samples, images, where)
+    if contents.mask is not None:
+        require_lines_within(contents.mask, stored.shape, result.lines, where)
     return ReadSamples(images, result.hashes, result.measured, result.notices, result.lines)
 
 

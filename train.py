@@ -43,6 +43,7 @@ from dataset import load_cine, require_data
 from evaluation.bench import Bench
 from evaluation.error_map import COMPARED, require_lines
 from evaluation.error_score import MappedMethods, calibrated_factors, error_rows
+from evaluation.held_out import require_held_out
 from evaluation.lesion_score import lesion_rows
 from evaluation.scoring import ScoreRow, psnr_by_stage, seconds_of
 from evaluation.summary import mean_scores
@@ -284,9 +285,8 @@ def prepare(
             "there is nothing to score: --num-epochs is 0, no --initial-weights are given, and"
             f" --baselines is {s.baselines}; name some, or leave it out for all that apply"
         )
-    if s.error_map and run.has_network:
-        check_error_map(run)
-    elif s.error_map:
+    check_held_out(run)
+    if s.error_map and not run.has_network:
         say("NOTICE: --error-map does nothing without a network")
     if "cuda_graph" in explicit.get() and s.cuda_graph and not run.records_steps:
         reason = "; it is for one GPU and one coil, with --start patch for a --mask-pool"
@@ -298,13 +298,20 @@ def prepare(
     return run
 
 
-def check_error_map(run: Run) -> None:
-    """Raise InputError if a mask has too few lines for a map of the expected error."""
-    s, parts = run.settings, run.parts
-    samples = parts["test"] + ([] if run.cine.is_undersampled else parts["validation"])
-    sampling = run.acquisition.at(run.test_conditions[0]).sampling
-    for mask in evaluation_masks(samples, run.cine.shape[:2], sampling, s.data_seed):
-        require_lines(torch.from_numpy(mask[None]), s.real_image, s.data_seed)
+def check_held_out(run: Run) -> None:
+    """Raise InputError if a mask has too few lines to hold out, where scores or maps of the error
+    are made by them."""
+    s, parts, shape = run.settings, run.parts, run.cine.shape[:2]
+    judged = parts["test"] if run.cine.is_undersampled else []
+    judged = judged + (parts["validation"] if run.by_hidden_lines else [])
+    masks = evaluation_masks(judged, shape, run.acquisition.sampling, s.data_seed) if judged else ()
+    for sample, mask in zip(judged, masks, strict=True):
+        require_held_out(torch.from_numpy(mask[None]), sample, s.real_image)
+    if s.error_map and run.has_network:
+        mapped = parts["test"] + (parts["validation"] if run.calibrates_bounds else [])
+        sampling = run.acquisition.at(run.test_conditions[0]).sampling
+        for mask in evaluation_masks(mapped, shape, sampling, s.data_seed):
+            require_lines(torch.from_numpy(mask[None]), s.real_image, s.data_seed)
 
 
 def make_network(run: Run, initial: dict[str, Any] | None, path: Path) -> nn.Module | None:
@@ -440,7 +447,7 @@ def test_error_maps(
     test = bench.batches("test", condition, size=1)
     validation = bench.batches("validation", condition, size=1)
     how: dict[str, Any] = {"stop": bench.stop, "journal": journal, "world": run.world}
-    if not run.cine.is_undersampled:
+    if run.calibrates_bounds:
         factors = calibrated_factors(mapped, validation, run.cine.groups, **how)
         mapped = replace(mapped, factors=factors)
     report.say("Error map", error_map_lines(mapped.factors))

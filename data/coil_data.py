@@ -1,10 +1,11 @@
 """Training data of several coils, or one: k-space, a sample at a time.
 
 An array `kspace` [n_samples, n_frames, n_coils, ny, nx], complex and centred, and optionally
-`noise` [n_coils, n] or [n_samples, n_coils, n], scans of noise alone. Each sample is checked, its
-noise whitened, and scaled so that the largest magnitude of its combined image is 1. Samples are all
-fully sampled, or all undersampled, each with its own lines; others are zero. The missing lines of
-an undersampled one are taken from its time average for the image that is scaled and measured.
+`noise` [n_coils, n] or [n_samples, n_coils, n], scans of noise alone, and `mask`, the measured
+lines. Each sample is checked, its noise whitened, and scaled so that the largest magnitude of its
+combined image is 1. Samples are all fully sampled, or all undersampled, each with its own lines;
+others are zero. The missing lines of an undersampled one are taken from its time average for the
+image that is scaled and measured.
 """
 
 import hashlib
@@ -17,15 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from CS_mask import as_given
+from CS_mask import as_given, given_lines
 from data.coils import coil_images, combined, require_coils, require_noise, whitened
-from data.kspace import is_full, measured_lines
+from data.kspace import arrange_mask, is_full, measured_lines
 from data.quality import measure
 from data.samples import SampleSource
 from physics.coils import average_lines
 from physics.fourier import undersample
 from util.errors import InputError
-from util.progress import progress
+from util.progress import name_list, progress
 
 COPIES = 6  # of one sample, while it is checked and combined
 AXES = "[n_samples, n_frames, n_coils, ny, nx]"
@@ -34,9 +35,11 @@ AXES = "[n_samples, n_frames, n_coils, ny, nx]"
 def require_kspace(shape: Sequence[int], dtype: np.dtype, where: str) -> None:
     """Raise InputError unless an array can be k-space of coils."""
     if len(shape) != 5 or 0 in shape or dtype.kind != "c":
+        one_coil = len(shape) == 4 and dtype.kind == "c"
+        remedy = "one coil is kspace[:, :, None]" if one_coil else "images go under 'dataset'"
         raise InputError(
             f"{where} is {tuple(shape)} {dtype}; expected complex k-space {AXES}, no axis of length"
-            " 0: images go under the key 'dataset'"
+            f" 0: {remedy}"
         )
     _, n_frames, n_coils, ny, nx = shape
     if n_coils > min(ny, nx) or n_frames > max(ny, nx):
@@ -91,6 +94,7 @@ def read_coils(
         InputError: a sample cannot be used.
     """
     result = CoilFindings()
+    notes: dict[str, list[int]] = {}  # the samples of each
     shown = progress(stored.samples(n_samples), "reading k-space", n_samples, lambda sample: 1)
     for i, sample in enumerate(shown):
         of_sample = f"{where}, sample {i}"
@@ -122,9 +126,26 @@ def read_coils(
         result.measured.append(of_image)
         if images is not None:
             torch.mul(coils, scale, out=images[i])
-        if note not in result.notices:
-            result.notices.append(note)
+        notes.setdefault(note, []).append(i)
+    for note, samples in notes.items():
+        of_some = "" if len(samples) == n_samples else f", in the samples {name_list(samples)}"
+        result.notices.append(note + of_some)
     return result
+
+
+def require_lines_within(
+    mask: np.ndarray, shape: Sequence[int], lines: Sequence[tuple[str, ...]], where: str
+) -> None:
+    """Raise InputError unless a mask fits k-space of this shape (N, T, C, Y, X), and the measured
+    `lines` of its first samples (see `CoilFindings`) are within it."""
+    allowed = arrange_mask(mask, "stcyx", shape, where)  # (N, T, Y), some of length 1
+    measured = np.stack([given_lines(one) for one in lines]) if lines else np.ones(1, bool)
+    beyond = measured & ~allowed[: len(lines) or None]
+    if beyond.any():
+        raise InputError(
+            f"{where}: 'kspace' has values in lines where 'mask' is 0; expected zeros, as of lines"
+            " that were not measured: multiply it with the mask, or leave the mask out"
+        )
 
 
 def with_average(coils: Tensor, lines: np.ndarray) -> Tensor:

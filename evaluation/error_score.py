@@ -76,7 +76,7 @@ def calibrated_factors(
         rows = []
         for name, (images, found) in mapped.maps(batch).items():
             ratio = (images - batch.target[0].cpu()).abs() / found.expected
-            for region, inside in regions_of(batch).items():
+            for region, inside in regions_of(batch.target[0].cpu()).items():
                 if not inside.any():
                     continue
                 values = np.quantile(ratio[:, inside].numpy(), QUANTILES_AT).clip(max=HIGHEST)
@@ -105,15 +105,16 @@ def share_beyond(ratios: np.ndarray, patients: np.ndarray, factor: float) -> np.
     return np.array([shares[patients == one].mean() for one in np.unique(patients)])
 
 
-def regions_of(batch: Batch) -> dict[str, Tensor]:
-    """The moving region of one sample and the rest of the image, (Y, X) bool."""
-    moving = moving_region(batch.target.cpu())[0]
+def regions_of(images: Tensor) -> dict[str, Tensor]:
+    """The moving region of images (T, Y, X) and the rest, (Y, X) bool."""
+    moving = moving_region(images[None])[0]
     return dict(zip(REGIONS, (~moving, moving), strict=True))
 
 
 def error_rows(mapped: MappedMethods, batches: EvaluationBatches, **how: Any) -> list[Row]:
-    """Rows for `error_map.csv`: what the map of each method held in each sample; none where the
-    truth is not known. Widths and errors are means over the pixels of a region.
+    """Rows for `error_map.csv`: the bound of each method in each sample, a mean over the pixels of
+    a region, and if the truth is known, what it held and the error. Without a truth the regions are
+    those of the network's images.
 
     `how`: the other arguments of `rows_by_sample`, whose `on_sample` gets the map of the network.
     """
@@ -121,19 +122,20 @@ def error_rows(mapped: MappedMethods, batches: EvaluationBatches, **how: Any) ->
 
     def of_sample(batch: Batch) -> tuple[list[Row], ErrorMap]:
         found = mapped.maps(batch)
-        of_network, *_ = (one for _, one in found.values())
-        if batch.image is None:
-            return [], of_network
-        rows, truth, regions = [], batch.target[0].cpu(), regions_of(batch)
+        (reconstruction, of_network), *_ = found.values()
+        truth = None if batch.image is None else batch.target[0].cpu()
+        regions, rows = regions_of(reconstruction if truth is None else truth), []
         for name, (images, one) in found.items():
-            held = held_bound(one, images, truth)
             row: Row = {"sample": batch.samples[0], **condition, "method": name}
-            row |= {"factor": one.factor, "correlation": held.correlation}
-            error = (images - truth).abs()
+            row["factor"] = one.factor
             for region, inside in regions.items():
-                row[f"held_{region}"] = getattr(held, region)
                 row[f"bound_{region}"] = one.bound[:, inside].mean().item()
-                row[f"error_{region}"] = error[:, inside].mean().item()
+            if truth is not None:
+                held, error = held_bound(one, images, truth), (images - truth).abs()
+                row["correlation"] = held.correlation
+                for region, inside in regions.items():
+                    row[f"held_{region}"] = getattr(held, region)
+                    row[f"error_{region}"] = error[:, inside].mean().item()
             rows.append(row)
         return rows, of_network
 

@@ -11,11 +11,19 @@ import torch
 from torch import Tensor
 
 from data.batches import Batch
-from methods.held_out import given_error, hidden_error, hold_out, line_weights, of_coils
+from methods.held_out import (
+    centre_lines,
+    given_error,
+    hidden_error,
+    hold_out,
+    line_weights,
+    of_coils,
+)
 from metrics import SCORES, Score
 from physics.coils import estimated_maps
 from physics.fourier import undersample
 from physics.sense import seen_by
+from util.errors import InputError
 from util.random_streams import Stream, generator
 
 LEAST_ERROR = 1e-12  # of what is predicted exactly: 120 dB
@@ -49,6 +57,16 @@ def with_held_out(batch: Batch, real_image: bool, data_seed: int) -> list[Batch]
             given.maps = estimated_maps(given.aliased, lines.seen)
         held.append(given)
     return held
+
+
+def require_held_out(mask: Tensor, sample: int, real_image: bool) -> None:
+    """Raise InputError if a mask (1, T, Y, 1) has no line that can be held out."""
+    if not (mask.bool() & ~centre_lines(mask, real_image)).any():
+        raise InputError(
+            f"sample {sample} has no measured lines outside the centre; expected some, by which"
+            " reconstructions are judged without a ground truth: leave this sample out, or give a"
+            " smaller --sample-n if lines are simulated"
+        )
 
 
 def batch_error(images: Tensor, batch: Batch) -> Tensor:

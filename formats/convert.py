@@ -81,7 +81,7 @@ def convert(
     size: tuple[int, ...] | None = None,  # lines and columns; None: 192 192, smaller ones skipped
     n_frames: int = 20,  # frames of a sample, over one heartbeat
     keep_phase: bool = False,  # write complex images; default: magnitudes
-    keep_coils: bool = False,  # write k-space of several coils, of any size, instead of images
+    keep_coils: bool = False,  # write the k-space of all coils, of any size, instead of images
     # -- reading
     axes: str | None = None,  # order of the axes in all files, such as 'x y t'
     # -- patients
@@ -319,14 +319,14 @@ def require_new(values: np.ndarray, name: str, known: dict[bytes, str]) -> None:
 
 
 def kspace_of_coils(series: Series) -> np.ndarray:
-    """The k-space (T, C, Y, X) of a series, fully sampled or not.
+    """The k-space (T, C, Y, X) of a series, of one coil or several, fully sampled or not.
 
     Raises:
-        InputError: it has no k-space of coils.
+        InputError: it is images.
     """
-    kspace = series.values
-    if not series.is_kspace or kspace.ndim != 4:
-        raise InputError("no k-space of several coils (--keep-coils)")
+    if not series.is_kspace:
+        raise InputError("images, which are no k-space (--keep-coils)")
+    kspace = series.values if series.values.ndim == 4 else series.values[:, None]
     require_coils(kspace, series.name)
     if series.noise is not None:
         require_noise(series.noise, kspace.shape[1], series.name)

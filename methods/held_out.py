@@ -126,15 +126,27 @@ def hold_out(
     share: float = HELD_OUT,
 ) -> HeldOut:
     """Hold out a share of the lines outside the centre of one series, (1, T, Y, X) or of coils
-    (1, T, C, Y, X); `real_image`: a line determines its conjugate-symmetric partner."""
+    (1, T, C, Y, X), at least one of them; `real_image`: a line determines its conjugate-symmetric
+    partner."""
     outside = mask.bool() & ~centre_lines(mask, real_image)
     lines = outside & random_lines(outside, share, rng)
+    if outside.any() and not lines.any():
+        lines = _one_of(outside, rng)
     seen = mask * ~lines
     given = undersample(aliased, of_coils(seen, maps))
     often = mask.mean(dim=1, keepdim=True)
     if real_image:
         often = torch.maximum(often, hermitian_mirror(often))
     return HeldOut(lines, seen, given, outside, often)
+
+
+def _one_of(lines: Tensor, rng: np.random.Generator) -> Tensor:
+    """One of some lines (1, T, Y, 1) bool, with its conjugate-symmetric partner if that is among
+    them."""
+    places = lines.nonzero()
+    one = torch.zeros_like(lines)
+    one[tuple(places[rng.integers(len(places))])] = True
+    return (one | hermitian_mirror(one)) & lines
 
 
 def line_weights(often: Tensor) -> Tensor:

@@ -122,8 +122,9 @@ def error_view(result: Reconstruction) -> ErrorView | None:
 
 def error_lines(results: Sequence[Reconstruction]) -> list[str]:
     """What the error maps say, a line for each; none if they were not asked for."""
+    beyond = "; this is outside of the training, where the bound may be too narrow"
     return [
-        f"{result.name}, {name}: {line}"
+        f"{result.name}, {name}: {line}{beyond if result.outside else ''}"
         for result in results
         for name, line in result.error_lines.items()
     ]

@@ -294,28 +294,35 @@ def lesion_table(rows: Rows, run: str = "") -> Table | None:
 
 
 def error_map_table(rows: Rows) -> Table | None:
-    """What the error maps were worth, a row for each method; None if there are none."""
+    """What the error maps say and, if the truth is known, were worth, a row for each method; None
+    if there are none."""
     if not rows:
         return None
+    is_tested = "correlation" in rows[0]
     cells = []
     for method in dict.fromkeys(row["method"] for row in rows):
         own = [row for row in rows if row["method"] == method]
-        of_regions = [held_text(own, region) for region in ("still", "moving")]
-        correlation = np.mean([row["correlation"] for row in own])
-        cells.append([method, *of_regions, f"{correlation:.2f}"])
-    heads = ["method", "still", "moving", "rank correlation"]
-    return Table(heads, cells, "Error map: held (lowest), bound, error", ERROR_MAP_MEANING)
+        cells.append([method, *(bound_text(own, region) for region in ("still", "moving"))])
+        if is_tested:
+            cells[-1].append(f"{np.mean([row['correlation'] for row in own]):.2f}")
+    heads = ["method", "still", "moving", *["rank correlation"] * is_tested]
+    title = "held (lowest), bound, error" if is_tested else "mean 90 % bound"
+    return Table(heads, cells, f"Error map: {title}", ERROR_MAP_MEANING if is_tested else "")
 
 
-def held_text(rows: Rows, region: str) -> str:
-    """ "0.94 (0.81) 0.030 0.007": what a region held, its bound and its error."""
-    names = [f"{value}_{region}" for value in ("held", "bound", "error")]
-    values = np.array([[row[name] for name in names] for row in rows])
+def bound_text(rows: Rows, region: str) -> str:
+    """ "0.94 (0.81) 0.030 0.007": what a region held, its bound and its error; "0.030", the bound
+    alone, without the truth."""
+    named = [f"{value}_{region}" for value in ("bound", "held", "error")]
+    values = np.array([[row[name] for name in named if name in row] for row in rows])
     values = values[~np.isnan(values[:, 0])]  # of samples with such a region
     if not len(values):
         return ABSENT
-    held, bound, error = values.mean(axis=0)
-    return f"{held:.3f} ({values[:, 0].min():.2f}) {bound:.4f} {error:.4f}"
+    bound, *tested = values.mean(axis=0)
+    if not tested:
+        return f"{bound:.4f}"
+    held, error = tested
+    return f"{held:.3f} ({values[:, 1].min():.2f}) {bound:.4f} {error:.4f}"
 
 
 def mean_and_spread(mean: float, std: float, digits: int) -> str:

@@ -141,6 +141,8 @@ class Reconstructor:
                 errors = self.error_maps(methods, images, best, measurement)
             except InputError as error:
                 without_map = [str(error)]
+            if errors and best not in errors:
+                without_map = [f"{best} has no error map: bounds are calibrated for {COMPARED}"]
         warnings = mask_warnings(measurement.mask.cpu().numpy())
         notes = [*series.notes, *measurement.notes, *note_on_lines(series, measurement), *warnings]
         notes += without_map

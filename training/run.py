@@ -71,6 +71,11 @@ class Run:
         return self.settings.supervision != FULL
 
     @property
+    def calibrates_bounds(self) -> bool:
+        """Whether the truth of the validation part may calibrate bounds of the error."""
+        return not (self.cine.is_undersampled or self.by_hidden_lines)
+
+    @property
     def n_copies(self) -> int:
         """How often a training step reconstructs each of its samples."""
         return 2 if self.settings.supervision == SELF_SURE else 1

@@ -130,7 +130,7 @@ def test_other_noise_is_refused(tmp_path, noise, message):
 @pytest.mark.parametrize(
     ("kspace", "message"),
     [
-        (KSPACE[:, 0], r"expected complex k-space \[n_samples, n_frames, n_coils, ny, nx\]"),
+        (KSPACE[:, :, 0], r"\[n_samples, n_frames, n_coils, .* one coil is kspace\[:, :, None\]"),
         (KSPACE.real, "float32; expected complex k-space"),
         (KSPACE.transpose(0, 1, 3, 4, 2), "of 6 frames, 40 coils, 36 lines and 3 columns"),
     ],
@@ -138,6 +138,33 @@ def test_other_noise_is_refused(tmp_path, noise, message):
 def test_other_kspace_is_refused(tmp_path, kspace, message):
     with pytest.raises(InputError, match=message):
         load(save(tmp_path, "a.npz", kspace))
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.h5"])
+def test_a_mask_has_to_agree_with_kspace(tmp_path, name):
+    mask = np.arange(4 * 6 * 40).reshape(4, 6, 40) % 3 > 0
+    mask[..., 17:24] = True
+    measured = KSPACE * mask[:, :, None, :, None]
+    cine = load(save(tmp_path, name, measured, mask=mask))
+    np.testing.assert_array_equal(cine.measured, mask)
+    one = save(tmp_path, f"one_{name}", KSPACE * mask[:1, :1, None, :, None], mask=mask[0, 0])
+    assert load(one, n_samples=2).is_undersampled
+    for kspace in (KSPACE, np.roll(measured, 1, axis=3)):
+        path = save(tmp_path, f"b_{name}", kspace, mask=mask)
+        with pytest.raises(InputError, match="'kspace' has values in lines where 'mask' is 0"):
+            load(path)
+    with pytest.raises(InputError, match="expected the measured lines"):
+        load(save(tmp_path, f"c_{name}", measured, mask=mask[:, :, 1:]))
+
+
+def test_notes_on_some_samples_name_them(tmp_path):
+    rng = np.random.default_rng(0)
+    noise = 0.05 * np.abs(KSPACE).max() * rng.standard_normal(KSPACE[2].shape)
+    kspace = np.concatenate([KSPACE[:2], (KSPACE[2] + noise)[None], KSPACE[3:]])
+    kspace = kspace.astype(np.complex64)
+    (first, second) = load(save(tmp_path, "a.npz", kspace)).notices
+    assert first.endswith("too, in the samples 0, 1, 3")
+    assert second.endswith(", in the samples 2")
 
 
 def test_settings_that_do_not_fit_kspace_are_refused(tmp_path):

@@ -46,6 +46,23 @@ def test_rows_are_of_both_methods_with_the_bounds_of_phantoms():
         assert row["bound_still"] > row["error_still"] > 0
 
 
+def test_without_a_truth_there_are_bounds_alone():
+    class Undersampled(EvaluationBatches):
+        def __getitem__(self, i):
+            return replace(super().__getitem__(i), image=None)
+
+    known = batches(2)
+    unknown = Undersampled(IMAGES, range(2), known.acquisition, 1)
+    rows = error_rows(MappedMethods(METHODS, True, 0), unknown)
+    assert rows[0].keys() >= {"bound_still", "bound_moving", "factor"}
+    assert not {"held_still", "error_still", "correlation"} & rows[0].keys()
+    table = error_map_table(rows)
+    assert table.heads == ["method", "still", "moving"]
+    assert float(table.rows[0][2]) == pytest.approx(
+        np.mean([row["bound_moving"] for row in rows[::2]]), abs=1e-4
+    )
+
+
 def test_calibrated_bounds_hold_their_promise_on_the_samples_they_are_from():
     mapped = MappedMethods(METHODS, True, 0)
     validation = batches(FEWEST + 2)

@@ -172,5 +172,14 @@ def test_scans_of_coils_become_a_training_file_of_kspace(tmp_path):
         (str(tmp_path / "a.h5"),), str(tmp_path / "cine.npz"), n_frames=8, size=(64, 72)
     )
     assert rows[0].was_read  # combined
-    with pytest.raises(InputError, match="no k-space of several coils"):
+    with pytest.raises(InputError, match="images, which are no k-space"):
         convert((str(tmp_path / "cine.npz"),), str(tmp_path / "d.npz"), keep_coils=True)
+
+
+def test_a_scan_of_one_coil_becomes_a_training_file_too(tmp_path):
+    save_ismrmrd(tmp_path / "a.h5", UNDERSAMPLED[None, :, :1])
+    (row,), _ = convert((str(tmp_path / "a.h5"),), str(tmp_path / "one.npz"), keep_coils=True)
+    assert row.result == "read, 8 x 64 x 72, as measured"
+    cine = load(tmp_path / "one.npz")
+    assert cine.images.shape == (1, 8, 1, 64, 72)
+    assert cine.is_undersampled

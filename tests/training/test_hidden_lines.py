@@ -15,7 +15,7 @@ from CS_mask import evaluation_masks, hermitian_mirror
 from data.augmentation import MOVES, Moves
 from dataset import Cine
 from evaluation.held_out import batch_error, held_out_psnr
-from methods.held_out import PROBE, given_error, hidden_error, hide
+from methods.held_out import PROBE, given_error, hidden_error, hide, hold_out
 from metrics import psnr
 from model import MODELS, architecture_settings
 from phantom.scanner import phantom
@@ -219,11 +219,12 @@ def test_held_out_lines_tell_the_error_of_what_is_missing():
 
 
 def test_training_without_truth_learns_and_is_chosen_by_held_out_lines(tmp_path, tiny_npz):
-    given = CASCADE | SELF | {"data": tiny_npz, "num_epochs": 3}
+    # the first epoch of this seed leaves 2 dB to learn, far more than rounding changes
+    given = CASCADE | SELF | {"data": tiny_npz, "num_epochs": 3, "seed": 2}
     means = train(tmp_path / "run", **given)
     history = read_history(tmp_path / "run")
     held_out = [entry["validation/held_out"] for entry in history]
-    assert held_out[-1] > held_out[0]
+    assert held_out[-1] > held_out[0] + 0.5
     assert means["cascade"]["psnr"] > means["view_sharing"]["psnr"]
     best = ckpt.load_checkpoint(tmp_path / "run" / ckpt.BEST)
     assert best["scores"]["held_out"] == best["best_psnr"] == pytest.approx(max(held_out))
@@ -245,7 +246,7 @@ def test_training_without_truth_learns_and_is_chosen_by_held_out_lines(tmp_path,
         ({"loss": "l1"}, "--supervision self has its own loss, of hidden lines: leave --loss out"),
         ({"augment": ("flips", "blur")}, "--augment blur changes what would have been measured"),
         ({"data_consistency": False}, "unet_resnet may change the others too: add --data-cons"),
-        ({"sample_n": 8}, "and there are none: measure others, with a smaller --sample-n"),
+        ({"sample_n": 8}, "has no measured lines outside the centre"),
         ({"supervision": "half"}, "--supervision is 'half', expected one of full, self, self_sure"),
     ],
 )
@@ -344,6 +345,16 @@ def test_every_sample_needs_the_lines_of_its_maps(tmp_path):
     del given["acc"], given["sample_n"]
     with pytest.raises(InputError, match="sample 5: 1 of the 5 lines around the centre"):
         train(tmp_path / "run", **given)
+
+
+def test_of_few_lines_one_is_held_out():
+    mask = torch.zeros(1, 8, 32, 1)
+    mask[:, :, 13:20] = 1
+    images = random_complex(1, 8, 32, 36)
+    for places in ([25], [25, 7]):  # the second is the partner of the first
+        mask[0, 5, places] = 1
+        held = hold_out(images, mask, None, True, np.random.default_rng(1), share=1e-9)
+        assert held.lines.nonzero()[:, 2].sort()[0].tolist() == sorted(places)
 
 
 def test_without_lines_to_hold_out_there_is_no_score():
