@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -233,9 +233,10 @@ def tested(title: str, series: Sequence[Cases], factors: Factors) -> None:
 
 
 @torch.no_grad()
-def lesions(series: Sequence[Cases]) -> None:
-    """Print how many planted lesions the maps flag: those that were erased, and those kept."""
-    flagged: dict[tuple[str, str], list[float]] = {}
+def lesions(series: Sequence[Cases], factors: Mapping[str, Mapping[float, float]]) -> None:
+    """Print how many planted lesions the maps flag, those that were erased and those kept, and how
+    many of their pixels are within the bound."""
+    flagged: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for cases, diameter, contrast in itertools.product(series, (3.0, 6.0), (0.2, -0.2)):
         plain = cases[NETWORK]
         measured = plain.measurement
@@ -248,16 +249,20 @@ def lesions(series: Sequence[Cases]) -> None:
             kept = kept_contrast(case.images.abs() - cases[name].images.abs(), added)
             expected = expected_error(case.found)
             typical = expected[:, plain.regions["moving"]].median()
+            error = (case.images.abs() - (plain.truth + added)).abs()
+            held = (error <= factors[name][PROMISED] * expected).float()
             for frame, share in enumerate(kept.tolist()):
                 if inside[frame].any() and np.isfinite(share):
                     kind = "erased" if share <= ERASED else "kept" if share >= KEPT else "between"
                     ratio = (expected[frame][inside[frame]].mean() / typical).item()
-                    flagged.setdefault((name, kind), []).append(ratio)
-    for (name, kind), ratios in sorted(flagged.items()):
+                    within = held[frame][inside[frame]].mean().item()
+                    flagged.setdefault((name, kind), []).append((ratio, within))
+    for (name, kind), found in sorted(flagged.items()):
+        ratios, within = np.array(found).T
         print(
             f"lesions, {name}, frames {kind} ({len(ratios)}): flagged"
-            f" {np.mean(np.array(ratios) > FLAGGED):.2f}, map over its median"
-            f" {np.median(ratios):.2f}",
+            f" {np.mean(ratios > FLAGGED):.2f}, map over its median {np.median(ratios):.2f};"
+            f" held by {within.mean():.3f} of the lesion's pixels",
             flush=True,
         )
 
@@ -283,8 +288,8 @@ def main(arguments: Sequence[str]) -> None:
     tested("phantoms, equispaced, no centre", shifted, factors)
     golden = list(phantoms(*few, acc=6.0, noise=0.01, pattern="golden_step", centre=0))
     tested("phantoms, golden step, no centre, noise 0.01", golden, factors)
-    lesions(plain[:8])
-    lesions(shifted[:4])
+    lesions(plain[:8], factors)
+    lesions(shifted[:4], factors)
     for path in arguments:
         slices = [s.values for i, s in enumerate(read_scan(Path(path), None, None)) if i in REAL]
         for title, change in (("real", lambda x: x), ("real, inverted", lambda x: x.max() - x)):
@@ -294,7 +299,7 @@ def main(arguments: Sequence[str]) -> None:
             ]
             tested(title, series, factors)
             if title == "real":
-                lesions(series[:2])
+                lesions(series[:2], factors)
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def test_resume_needs_no_initial_weights_and_names_changes(tmp_path, tiny_npz, f
     assert (folder / "metrics.csv").exists()
 
 
-@pytest.mark.usefixtures("every_epoch")
+@pytest.mark.usefixtures("every_step")
 def test_full_disk_in_training(tmp_path, tiny_npz, monkeypatch):
     save = torch.save
     saved = []
@@ -196,12 +196,31 @@ def test_what_was_trained_since_the_last_minute_is_repeated_with_the_same_bits(
 
 
 @pytest.fixture
-def every_epoch(monkeypatch):
-    """Training saves its state after every epoch."""
+def every_step(monkeypatch):
+    """Training saves its state after every step."""
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0)
 
 
-@pytest.mark.usefixtures("every_epoch")
+@pytest.mark.usefixtures("every_step")
+def test_a_lost_run_continues_within_an_epoch(tmp_path, tiny_npz, finished, monkeypatch):
+    take_step = step.Stepper.step
+
+    def end(self, draws, batches):
+        if len(self.training.history) == 1 and self.training.step == 2:
+            raise SystemError("as if killed")
+        return take_step(self, draws, batches)
+
+    monkeypatch.setattr(step.Stepper, "step", end)
+    with pytest.raises(SystemError):
+        train(tmp_path / "run", data=tiny_npz, **TINY)
+    state = ckpt.load_checkpoint(tmp_path / "run" / ckpt.LAST)
+    assert (state["epoch"], state["step"]) == (1, 2)
+    monkeypatch.undo()
+    assert train(tmp_path / "run", resume=True) == finished[1]
+    assert_same_training(finished[0], tmp_path / "run")
+
+
+@pytest.mark.usefixtures("every_step")
 def test_non_finite_loss_keeps_the_last_good_checkpoint(tmp_path, tiny_npz, monkeypatch):
     take_step = step.Stepper.step
 
@@ -216,7 +235,7 @@ def test_non_finite_loss_keeps_the_last_good_checkpoint(tmp_path, tiny_npz, monk
     assert (state["epoch"], state["step"]) == (2, 0)
 
 
-@pytest.mark.usefixtures("every_epoch")
+@pytest.mark.usefixtures("every_step")
 def test_non_finite_weights_are_not_saved(tmp_path, tiny_npz, monkeypatch):
     take_step = step.Stepper.step
 

@@ -25,7 +25,7 @@ from util.errors import Interrupted
 from util.memory import peak_memory
 from util.stop import StopRequest
 
-SAVE_SECONDS = 60  # between the ends of two epochs that save the state of training: so much is lost
+SAVE_SECONDS = 60  # after which the state of training is saved: so much is lost
 
 
 class Listener(Protocol):
@@ -116,6 +116,9 @@ def train_epoch(
             loss, seconds = stepper.read_losses(), time.perf_counter() - started
             training.epoch_seconds += seconds
             report.step(training.step - n_read, loss, seconds)
+            is_between = training.step < run.n_steps
+            if is_between and save_is_due(run, training) and is_finite(training.network):
+                save(run, training, ckpt.LAST)
             started, n_read = time.perf_counter(), training.step
 
 
@@ -163,7 +166,7 @@ def validate_epoch(
 def close_epoch(run: Run, training: Training, validated: bool) -> dict[str, float]:
     """Save an epoch that has ended; returns its entry in the history."""
     epoch = len(training.history) + 1
-    if not all(parameter.isfinite().all() for parameter in training.network.parameters()):
+    if not is_finite(training.network):
         where = f"soon: weights are not finite after epoch {epoch}"
         checks.check_finite(math.nan, where, run.folder, run.settings.initial_lr)
     entry = {
@@ -180,10 +183,19 @@ def close_epoch(run: Run, training: Training, validated: bool) -> dict[str, floa
     if merit is not None and merit > training.best_psnr:
         training.best_psnr = merit
         save(run, training, ckpt.BEST)
-    due = epoch == run.settings.num_epochs or time.monotonic() - training.saved >= SAVE_SECONDS
-    if run.world.from_first(due):
+    if epoch == run.settings.num_epochs or save_is_due(run, training):
         save(run, training, ckpt.LAST)
     return entry
+
+
+def save_is_due(run: Run, training: Training) -> bool:
+    """Whether the last save was so long ago that all processes should save the state."""
+    return run.world.from_first(time.monotonic() - training.saved >= SAVE_SECONDS)
+
+
+def is_finite(network: nn.Module) -> bool:
+    """Whether all weights are finite numbers."""
+    return all(bool(parameter.isfinite().all()) for parameter in network.parameters())
 
 
 def call_log(run: Run, training: Training, log: Log, entry: dict[str, float]) -> None:
