@@ -193,7 +193,7 @@ def train(
     name = os.fspath(output_folder)
     command = f"python train.py {shlex.quote(name)} --resume"
     with (
-        torchrun_world(command, device) as world,
+        torchrun_world(command, run_folder.device_asked_for(Path(name), device)) as world,
         run_folder.claimed(name, resume, world) as (folder, given["resume"]),
     ):
         if given["resume"]:

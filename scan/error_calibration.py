@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -233,7 +233,7 @@ def tested(title: str, series: Sequence[Cases], factors: Factors) -> None:
 
 
 @torch.no_grad()
-def lesions(series: Sequence[Cases], factors: Mapping[str, Mapping[float, float]]) -> None:
+def lesions(series: Sequence[Cases], factors: Factors) -> None:
     """Print how many planted lesions the maps flag, those that were erased and those kept, and how
     many of their pixels are within the bound."""
     flagged: dict[tuple[str, str], list[tuple[float, float]]] = {}

@@ -1,6 +1,7 @@
 """Fixtures: tiny seeded cine data, a cache of the tests' own, and the real command."""
 
 import os
+import re
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,7 +31,9 @@ def pytest_addoption(parser):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
-    if config.getoption("--gpu"):
+    if device := config.getoption("--gpu"):
+        if not re.fullmatch(r"\w+(:\d+)?", device):  # a path, which is for pytest
+            raise pytest.UsageError(f"--gpu {device} is no device: write --gpu=cuda before paths")
         config.option.numprocesses = 0
     else:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before anything asks CUDA

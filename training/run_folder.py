@@ -138,6 +138,14 @@ def stored_settings(
     return stored | {name: given[name] for name in OF_THE_CALL if name in given}
 
 
+def device_asked_for(folder: Path, device: str | None) -> str | None:
+    """The device of a call; None: that of the run in `folder`, if there is one."""
+    if device is None and is_run(folder):
+        stored: str | None = read_config(folder)["settings"].get("device")
+        return stored
+    return device
+
+
 def of_the_run(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that make a run what it is, without those in `OF_THE_CALL`."""
     return {name: value for name, value in settings.items() if name not in OF_THE_CALL}

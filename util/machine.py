@@ -136,9 +136,10 @@ def fast_precision(device: torch.device) -> str:
 
 
 def has_amx() -> bool:
-    """Whether the CPU has AMX instructions for bfloat16; torch tells since 2.10."""
-    known: dict = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(known.get(AMX))
+    """Whether the CPU has AMX instructions for bfloat16."""
+    if hasattr(torch.cpu, "get_capabilities"):  # since torch 2.10
+        return bool(torch.cpu.get_capabilities().get(AMX))
+    return torch.cpu._is_amx_tile_supported()
 
 
 def about_precision(device: torch.device) -> str:

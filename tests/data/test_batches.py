@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import pytest
@@ -219,12 +220,17 @@ def test_batches_made_ahead_are_the_same_and_in_order_and_so_is_an_error(n_ahead
         made.append(draws)
         return draws[0][1]
 
+    def mkl_threads():
+        return re.search(r"mkl_get_max_threads\(\) : \d+|$", torch.__config__.parallel_info())[0]
+
+    before = mkl_threads()
     parts = [[(0, sample)] for sample in range(7)]
     assert list(prepared(make, parts, n_ahead)) == list(range(7))
     batches = prepared(make, parts, n_ahead)
     assert next(batches) == 0
     batches.close()
     assert len(made) <= 7 + 1 + n_ahead + (n_ahead > 0)  # no more than asked for
+    assert mkl_threads() == before
     with pytest.raises(ZeroDivisionError):
         list(prepared(lambda draws: 1 / 0, parts, n_ahead))
 

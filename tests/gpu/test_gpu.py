@@ -22,10 +22,11 @@ from metrics import SCORES
 from model import MODELS, architecture_settings, build_model, run_stages
 from phantom.scanner import phantom
 from physics.coils import expand
-from physics.fourier import undersample
 from train import train
 from training import checkpoint as ckpt
 from training.cuda_graph import captured
+from training.losses import LOSSES, training_loss
+from training.optimisation import make_optimizer
 from util.errors import InputError, Interrupted
 from util.machine import make_deterministic
 from util.memory import explained_out_of_memory
@@ -38,6 +39,10 @@ RUNS = {
     "cascade": CASCADE | {"augment": ("flips", "time", "shift")},
     "coils": CASCADE | {"coils": 3, "noise": 0.005},
     "graph": CASCADE | {"cuda_graph": True},
+    "dc_cnn": CASCADE | {"model": "dc_cnn"},
+    "crnn": CASCADE | {"model": "crnn"},
+    "varnet": CASCADE | {"model": "varnet", "strip": 32},
+    "modl": CASCADE | {"model": "modl"},
     "graph_of_two_passes": CASCADE | {"cuda_graph": True, "accumulation": 2},
 }
 
@@ -121,7 +126,10 @@ def test_two_runs_and_a_resumed_one_have_the_same_bits(gpu, name, tmp_path, tiny
 @pytest.mark.parametrize("model", MODELS)
 def test_a_step_does_not_wait_for_the_gpu(gpu, model, n_coils):
     network = network_of(model, real_image=n_coils is None).to(gpu).train()
-    optimizer = torch.optim.AdamW(network.parameters())
+    optimizer = make_optimizer(network, 1e-3, weight_decay=0.0)
+    losses = [name for name in LOSSES if name != "perpendicular"]  # which needs complex images
+    loss = tuple(word for name in losses for word in (name, 1.0))
+    truth = random_complex(*SHAPE).to(gpu)
     mask = torch.from_numpy(evaluation_masks(range(2), SHAPE[1:3], sampling(4), 0)).to(gpu)
     aliased = random_complex(*SHAPE).to(gpu)
     measured = [aliased, mask]
@@ -132,7 +140,7 @@ def test_a_step_does_not_wait_for_the_gpu(gpu, model, n_coils):
         with no_waiting(gpu if n_step else torch.device("cpu")):  # the first one prepares much
             optimizer.zero_grad(set_to_none=True)
             images = run_stages(network, *measured, precision="float32")[-1]
-            images.abs().square().mean().backward()
+            training_loss(images, truth, loss).mean().backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
 
@@ -161,15 +169,18 @@ def test_methods_and_scores_are_those_of_the_cpu(gpu, kind):
             torch.testing.assert_close(found, wanted, rtol=2e-3, atol=1e-4, msg=f"{name} {score}")
 
 
-@pytest.mark.parametrize("weights", [ckpt.FOR_REAL, ckpt.FOR_COMPLEX])
+@pytest.mark.parametrize("weights", [ckpt.FOR_REAL, ckpt.FOR_COMPLEX, ckpt.FOR_COILS])
 def test_shipped_weights_give_the_images_of_the_cpu(gpu, weights):
     images = torch.from_numpy(phantom(1, (12, 64, 64), seed=1))
-    mask = torch.from_numpy(evaluation_masks([0], (12, 64), sampling(4, 8), 0))
-    aliased = undersample(images.to(torch.complex64), mask)
+    n_coils = 3 if weights == ckpt.FOR_COILS else None
+    acquisition = Acquisition(sampling(4, 8), weights != ckpt.FOR_REAL, 0.0, 0, n_coils)
+    here, there = (
+        EvaluationBatches(images, [0], acquisition, 1, device)[0] for device in ("cpu", gpu)
+    )
     network = ckpt.load_network(weights)
     with torch.no_grad():
-        here = network(aliased, mask).abs()
-        there = network.to(gpu)(aliased.to(gpu), mask.to(gpu)).abs().cpu()
+        here = network(*here.measured).abs()
+        there = network.to(gpu)(*there.measured).abs().cpu()
     assert (here - there).square().mean().sqrt() < 2e-4
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from methods.layers import ShiftBlock, ShiftInTime
+from methods.layers import ShiftBlock, ShiftInTime, temporal_bands
 
 
 def shifted_by_rolls(frames: torch.Tensor, n: int, rows: int) -> torch.Tensor:
@@ -24,7 +24,12 @@ def test_shift_in_time_and_its_gradient(rows, n_frames):
     weight = torch.randn_like(shifted)
     (ours,) = torch.autograd.grad((shifted * weight).sum(), frames)
     (theirs,) = torch.autograd.grad((expected * weight).sum(), frames)
-    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_bands_of_a_device_are_kept_where_captured_steps_read_them():
+    device = torch.device("cpu")
+    assert temporal_bands(8, device) is temporal_bands(8, device)
 
 
 def test_gradient_of_the_output_is_left_alone():

@@ -44,6 +44,21 @@ def test_only_training_changes_the_weights(model):
     assert weight.is_contiguous() == (model == CONTROL)  # the others are channels last
 
 
+@pytest.mark.parametrize("model", [CONTROL, "unet"])
+def test_the_control_does_not_pay_for_determinism(model, monkeypatch):
+    known = []
+
+    class Noted(Subject):
+        def step(self, mode):
+            known.append(torch.are_deterministic_algorithms_enabled())
+            return super().step(mode)
+
+    monkeypatch.setattr(speed, "Subject", Noted)
+    sender = SimpleNamespace(send=lambda row: None)
+    speed.send_measurements(sender, Setup(model, **TINY), SETTINGS, CPU, seconds=1e-3)
+    assert set(known) == {model != CONTROL}
+
+
 def test_what_cannot_be_measured_is_named(monkeypatch):
     set_forkserver_preload(["timing.speed"])
     send = speed.send_measurements  # chain: ends and has sent nothing, as if it was killed

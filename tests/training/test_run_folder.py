@@ -10,6 +10,7 @@ from training import run_folder
 from training.run_folder import (
     CONFIG,
     HISTORY,
+    device_asked_for,
     highest_peak,
     read_config,
     read_history,
@@ -61,6 +62,13 @@ def test_resume_takes_the_stored_settings_and_refuses_others(tmp_path):
     assert settings == {"split": (4, 1, 2), "seed": 3, "max_minutes": 1.0, "resume": True}
     with pytest.raises(InputError, match=r"--seed 4 \(the run has 3\)"):
         stored_settings(tmp_path, {"seed": 4}, DEFAULTS)
+
+
+def test_a_run_is_continued_on_its_device(tmp_path):
+    assert device_asked_for(tmp_path, None) is None
+    (tmp_path / CONFIG).write_text(json.dumps({"settings": {"device": "cpu", "split": [1, 1, 1]}}))
+    assert device_asked_for(tmp_path, None) == "cpu"
+    assert device_asked_for(tmp_path, "cuda") == "cuda"
 
 
 def test_only_the_launch_that_began_a_run_continues_it_by_itself(tmp_path, monkeypatch):

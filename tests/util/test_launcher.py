@@ -46,6 +46,32 @@ def test_variables_of_another_launcher_do_not_make_several_processes(left, monke
     assert "torchrun did not start this process" in said
 
 
+@pytest.mark.parametrize(
+    ("device", "backend"),
+    [(None, "cpu:gloo,cuda:nccl"), ("cuda:1", "cpu:gloo,cuda:nccl"), ("cpu", "gloo")],
+)
+def test_gpus_are_connected_by_nccl_unless_another_device_was_named(device, backend, monkeypatch):
+    from util import world
+
+    class Stop(BaseException):
+        pass
+
+    def begin(backend, **others):
+        taken.append(backend)
+        raise Stop
+
+    taken = []
+    for name, value in COMPLETE.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(world, "meet", lambda size: (None, False))
+    monkeypatch.setattr(world.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(world.dist, "is_nccl_available", lambda: True)
+    monkeypatch.setattr(world.dist, "init_process_group", begin)
+    with pytest.raises(Stop), world.torchrun_world("nothing", device):
+        pass
+    assert taken == [backend]
+
+
 def test_processes_that_do_not_come_are_waited_for_with_a_word(monkeypatch, capsys):
     import datetime
 

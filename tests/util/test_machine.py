@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -48,6 +49,15 @@ def test_devices_that_do_not_work_are_named(name):
         machine.pick_device(name)
 
 
+def test_peak_memory_counts_from_the_beginning_of_a_run(monkeypatch):
+    resets = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: resets.append(True))
+    for is_used in (False, True):  # asking would begin to use a GPU
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda is_used=is_used: is_used)
+        machine.make_deterministic(0)
+        assert bool(resets) == is_used
+
+
 @pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="torch has one way only")
 def test_rounding_is_known_whichever_way_it_was_set():
     script = (
@@ -56,9 +66,11 @@ def test_rounding_is_known_whichever_way_it_was_set():
         " torch.backends.cudnn.conv.fp32_precision = 'ieee'; print(rounding(gpu));"
         " print(torch.get_float32_matmul_precision())"
     )
+    environment = os.environ | {"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"}  # which is not followed
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+        [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
     first, second, products = done.stdout.splitlines()
     assert first == ", float32 convolutions in TF32, matrix products without"
     assert second == ", float32 convolutions without TF32, matrix products without"
