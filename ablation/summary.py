@@ -18,7 +18,8 @@ from util.files import as_bytes, write_bytes, write_csv
 from util.plotting import Figure
 
 TABLES, VALUES, FIGURE = "experiments.md", "experiments.csv", "experiments.png"
-FILES = (TABLES, VALUES, FIGURE)
+LATEX = "experiments.tex"  # the tables of the groups
+FILES = (TABLES, LATEX, VALUES, FIGURE)
 DPI = 120
 MEANING = """\
 Scores: mean ± standard deviation over the test samples; the scores of a sample are first averaged
@@ -42,7 +43,9 @@ def write_report(
     results = [result for row in rows for result in row.results.values()]
     if not results:
         return
-    summary, tables = [], []
+    summary: list[list[str]] = []
+    lines: list[str] = []
+    latex: list[str] = []
     comparisons: dict[str, dict[str, Comparison]] = {}
     values = []
     for name, group in groups.items():
@@ -51,22 +54,25 @@ def write_report(
         shown = [row for row in group_rows if row.results or row.failure]
         if len(shown) < 2:
             continue
-        tables += ["", f"## {group.title} (`{name}`)", ""]
         if name == MEMORY:
-            tables += memory_table(shown)
+            table = memory_table(shown, group.title)
         else:
-            tables += group_table(shown, control)
+            table = group_table(shown, control, group.title)
             summary += summary_rows(shown, control)
             comparisons[group.title] = {
                 row.name: compare(row.results, control, "psnr") for row in shown if row.results
             }
+        lines += ["", f"## {group.title} (`{name}`)", "", *table.markdown()]
+        latex += ["", *table.latex()] if latex else table.latex()
         values += [entry for row in shown for entry in csv_rows(row, control)]
-    lines = ["# Experiments", "", *header_lines(results, given)]
+    head = ["# Experiments", "", *header_lines(results, given)]
     if summary:
         psnr, *others = (SCORES[score].title for score in compared_scores())
         columns = ["group", "row", psnr, "difference", *others]
-        lines += ["", "## All groups", "", *Table(columns, summary).markdown()]
-    write_bytes(folder / TABLES, as_bytes("\n".join(lines + tables) + "\n"))
+        head += ["", "## All groups", "", *Table(columns, summary).markdown()]
+    write_bytes(folder / TABLES, as_bytes("\n".join(head + lines) + "\n"))
+    if latex:
+        write_bytes(folder / LATEX, as_bytes("\n".join(latex) + "\n"))
     if values:
         write_csv(folder / VALUES, values)
     if comparisons:
@@ -121,8 +127,8 @@ def summary_rows(rows: Sequence[Experiment], control: Mapping[int, Result]) -> l
     return table_rows
 
 
-def group_table(rows: Sequence[Experiment], control: Mapping[int, Result]) -> list[str]:
-    """The table of a group, in Markdown."""
+def group_table(rows: Sequence[Experiment], control: Mapping[int, Result], title: str) -> Table:
+    """The table of a group."""
     tested = [run.lesion_contrast for row in rows for run in row.results.values()]
     with_lesions = not np.isnan(tested).all()
     table_rows = []
@@ -149,7 +155,7 @@ def group_table(rows: Sequence[Experiment], control: Mapping[int, Result]) -> li
             f"{best} {psnr:.2f}" if best else "",
         ]
         table_rows.append(cells)
-    return Table(["row", *heads(with_lesions)], table_rows).markdown()
+    return Table(["row", *heads(with_lesions)], table_rows, title)
 
 
 def lesions_of(runs: Sequence[Result]) -> float:
@@ -171,14 +177,14 @@ def heads(with_lesions: bool) -> list[str]:
     ]
 
 
-def memory_table(rows: Sequence[Experiment]) -> list[str]:
-    """Peak memory of the models, in Markdown."""
+def memory_table(rows: Sequence[Experiment], title: str) -> Table:
+    """Peak memory of the models."""
     table_rows = []
     for row in rows:
         runs = list(row.results.values())
         seconds = f"{60 * runs[0].minutes:.0f}" if runs else ""
         table_rows.append([row.name, gigabytes(runs) or row.failure, seconds])
-    return Table(["model", "peak memory (GB)", "seconds"], table_rows).markdown()
+    return Table(["model", "peak memory (GB)", "seconds"], table_rows, title)
 
 
 def csv_rows(row: Experiment, control: Mapping[int, Result]) -> list[dict[str, Any]]:

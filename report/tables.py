@@ -118,10 +118,11 @@ class Table:
 
 
 def as_latex(text: str) -> str:
-    """Text as LaTeX has it: special characters, `code`, plus or minus, and minus signs of
-    numbers."""
+    """Text as LaTeX has it: special characters, `code`, **bold**, plus or minus, and minus signs
+    of numbers."""
     text = "".join(LATEX.get(character, character) for character in text)
     text = re.sub(r"`([^`]*)`", r"\\texttt{\1}", text)
+    text = re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", text)
     return re.sub(r"(?<![\w.])-(?=[\d.])", "$-$", text)
 
 

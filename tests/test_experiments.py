@@ -235,6 +235,9 @@ def test_a_row_of_a_sweep_that_fails_leaves_the_others_though_it_be_the_first(
     assert [name for name, _ in fake_run] == ["init_features 2", "init_features 4"]
     text = (tmp_path / "out" / "experiments.md").read_text()
     assert "| init_features 99 | out of memory |" in text
+    latex = (tmp_path / "out" / "experiments.tex").read_text()
+    assert latex.count(r"\begin{table}") == 1
+    assert r"init\_features 99 & out of memory & &" in " ".join(latex.split())
     fails(*(f"init_features {n}" for n in (99, 2, 4)))
     with pytest.raises(InputError, match="out of memory"):
         experiments(tmp_path / "other", vary=varied, seeds=1, **SMALL)
@@ -298,7 +301,7 @@ def test_lesions_have_a_column_where_they_were_tested(tmp_path, fake_run, monkey
     assert "| lesions |" not in (tmp_path / "out" / "experiments.md").read_text()
     monkeypatch.setattr(jobs, "start_process", start_process)
     experiments(tmp_path / "out", only=("loss",), seeds=1, **SMALL)
-    assert len(fake_run) == 2 + 6
+    assert len(fake_run) == 2 + 8
     text = (tmp_path / "out" / "experiments.md").read_text()
     lines = [line.split(" | ") for line in text.splitlines()]
     heads = next(line for line in lines if "lesions" in line)

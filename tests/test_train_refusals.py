@@ -47,6 +47,7 @@ from util.files import claimed_folder
         ({"acc": (4, 9)}, "got 4: choose fewer centre lines"),
         ({"test_acc": (4, 33)}, "acc=33"),
         ({"loss": "huber"}, "--loss is 'huber', expected one of mse, l1"),
+        ({"loss": "perpendicular", "data": "phantom"}, "these are assumed to be real-valued"),
         ({"precision": "float16"}, "expected one of float32, bfloat16"),
         ({"arrays": "tiny"}, "--arrays is 'tiny', expected one of all, small, none"),
         ({"baselines": ("magic",)}, "--baselines is 'magic', expected one of zero_filled"),

@@ -117,7 +117,8 @@ def check_loss(settings: Settings) -> None:
     for name in loss_terms(settings["loss"]):
         if name not in OF_COMPLEX:
             continue
-        if settings["real_image"]:
+        of_phantom = settings["data"] == PHANTOM and not (settings["phase"] or settings["coils"])
+        if settings["real_image"] or (settings["real_image"] is None and of_phantom):
             raise InputError(
                 f"--loss {name} is for complex images, but these are assumed to be real-valued:"
                 " choose another, or give --no-real-image"

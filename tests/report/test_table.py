@@ -49,4 +49,5 @@ def test_a_table_in_latex():
         r"  \end{tabular}",
         r"\end{table}",
     ]
+    assert as_latex("**+0.50 [0.10, 0.90]** -1") == r"\textbf{+0.50 [0.10, 0.90]} $-$1"
     assert as_latex("k-t sparse \\ {x}") == r"k-t sparse \textbackslash{} \{x\}"
