@@ -38,8 +38,8 @@ from evaluation.bench import Bench
 from evaluation.given import check_finite, checked_magnitudes
 from evaluation.scoring import Scored, ScoreRow, score_images
 from evaluation.summary import mean_scores
-from formats.arrays import as_numbers
 from formats.exchange import KINDS, PATTERN, as_stack, read_reconstruction, write_test_part
+from formats.variables import as_numbers
 from methods.baselines import BASELINES
 from model import about_models
 from report.description import configuration, describe

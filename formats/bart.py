@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from formats.arrays import OWN_NAME, FileLayout, Variable, scan_of_arrays
+from formats.arrays import OWN_NAME, FileLayout, scan_of_arrays
 from formats.axes import from_frames
 from formats.series import Scan, damage_explained, in_order
+from formats.variables import Variable
 from util.errors import InputError
 
 DATA, HEADER = ".cfl", ".hdr"

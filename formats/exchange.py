@@ -14,17 +14,7 @@ import torch
 
 from data.batches import Batch
 from data.stored import GrowingArrays
-from formats.arrays import (
-    IMAGE_NAMES,
-    OWN_NAME,
-    Variable,
-    as_numbers,
-    complex_variable,
-    has_pairs,
-    last_part,
-    n_long_axes,
-    require_readable,
-)
+from formats.arrays import OWN_NAME, require_readable
 from formats.axes import parse_axes, spelled, to_frames
 from formats.bart import bart_data, bart_pair, bart_variable, in_dimensions
 from formats.hdf5 import hdf5_variables
@@ -32,6 +22,15 @@ from formats.matlab import mat5_variables, mat_content
 from formats.nifti import nifti_variable
 from formats.numpy_files import numpy_variables
 from formats.reading import kind_of, opened
+from formats.variables import (
+    IMAGE_NAMES,
+    Variable,
+    as_numbers,
+    complex_variable,
+    has_pairs,
+    last_part,
+    n_long_axes,
+)
 from physics.fourier import fftc
 from util.errors import InputError
 from util.files import write_bytes

@@ -20,16 +20,10 @@ from typing import Any
 import numpy as np
 
 from data.stored import UnchangedFile, require_memory
-from formats.arrays import (
-    MEMORY_REMEDY,
-    ChosenArray,
-    FileLayout,
-    Variable,
-    last_part,
-    scan_of_arrays,
-)
+from formats.arrays import MEMORY_REMEDY, ChosenArray, FileLayout, scan_of_arrays
 from formats.ismrmrd import number, parse_header
 from formats.series import Scan, damage_explained, optional
+from formats.variables import Variable, last_part
 
 MATLAB_CLASS = "MATLAB_class"  # an attribute of every variable of MATLAB
 MATLAB_EMPTY = "MATLAB_empty"  # an attribute of those whose values are the lengths of no axes

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from data.stored import require_memory
-from formats.arrays import MEMORY_REMEDY, OWN_NAME, ChosenArray, Variable, scan_of_arrays
+from formats.arrays import MEMORY_REMEDY, OWN_NAME, ChosenArray, scan_of_arrays
 from formats.axes import from_frames
 from formats.hdf5 import MATLAB
 from formats.series import Scan, damage_explained, in_order, optional
+from formats.variables import Variable
 from util.errors import InputError
 
 HEADER, TAG = 128, 8  # bytes of the header of the file, and of a variable

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from formats.arrays import ChosenArray, FileLayout, Variable, scan_of_arrays
+from formats.arrays import ChosenArray, FileLayout, scan_of_arrays
 from formats.axes import from_frames, spelled
 from formats.content import acquired_lines, looks_like_phase
 from formats.series import OWN, Scan, Series, damage_explained, in_order, optional
+from formats.variables import Variable
 from util.errors import InputError
 
 GZIP_MAGIC = b"\x1f\x8b"

@@ -8,17 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from data.stored import MAGIC, Stored, stored_in
-from formats.arrays import (
+from formats.arrays import FileLayout, scan_of_arrays
+from formats.series import Scan
+from formats.variables import (
     CINE_NAME,
     CINE_ORDER,
     IMAGE_NAMES,
     MASK_NAMES,
-    FileLayout,
     Variable,
     is_kspace_name,
-    scan_of_arrays,
-)  # fmt: skip
-from formats.series import Scan
+)
 from util.errors import InputError
 
 EXPECTED = "expected an array of images or k-space"

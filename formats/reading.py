@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from data.stored import MAGIC, ZIP_MAGIC
-from formats.arrays import Variable, is_mask_name, last_part
 from formats.bart import DATA, bart_data, read_bart
 from formats.dicom import read_dicom
 from formats.dicom_values import is_dicom
@@ -26,6 +25,7 @@ from formats.nifti import GZIP_MAGIC, nifti_magic, read_nifti
 from formats.numpy_files import numpy_variables, read_numpy
 from formats.series import Scan, damage_explained, optional
 from formats.twix import is_twix, read_twix
+from formats.variables import Variable, is_mask_name, last_part
 from util.errors import InputError
 
 KINDS = (
