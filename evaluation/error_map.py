@@ -11,7 +11,8 @@ The other method of a network is the training-free `COMPARED`, and that of a tra
 the network. d and t are smoothed over a few pixels and three frames, the last followed by the
 first. All of it scales with the images. The bound is e times a factor by conformal risk control,
 such that 90 % of the pixels hold it on average over series, in the moving region and in the rest of
-the image. The numbers here are of phantoms alone; they are made again by `python -m
+the image; scans with much noise, of several coils, or of equispaced lines have larger ones. The
+numbers here are of phantoms alone; they are made again by `python -m
 scan.error_calibration`. Errors are of magnitudes.
 
 What is wrong alike in all of these images is not seen.
@@ -38,7 +39,8 @@ from methods.held_out import (
     random_lines,
 )
 from metrics import moving_region
-from physics.sense import as_measured, seen_by
+from physics.noise import noise_level
+from physics.sense import as_measured, measurement_of, seen_by
 from util.errors import InputError
 from util.random_streams import Stream, generator
 
@@ -49,7 +51,10 @@ FEWEST = 5  # held-out lines of each draw
 SMOOTH, RADIUS = 2.5, 7  # pixels: standard deviation and reach of the Gaussian
 LEAST = 1e-6  # of the largest difference: what is below is rounding
 LEVEL, SPREAD, OTHER = 2.086, 0.35, 0.55  # of `scan.error_calibration`
-BOUND = 2.43  # factor, of the same: the larger of those of networks and of `COMPARED`
+BOUND = 2.44  # factor, of the same: the larger of those of networks and of `COMPARED`
+NOISE, COILS, EQUISPACED = "noise", "coils", "equispaced lines"
+BOUNDS = {NOISE: 2.79, COILS: 2.98, EQUISPACED: 3.87}  # the same for other kinds of scans
+NOISY = 0.01  # of the peak, as `noise_level` finds it, from which on a scan is of this kind
 WIDER = 1.2  # times the median bound of all frames
 
 
@@ -94,7 +99,7 @@ def error_map(
     measured: Batch,
     is_real: bool,
     seed: int,
-    factor: float = BOUND,
+    factor: float | None = None,
 ) -> ErrorMap:
     """The expected error of the images (T, Y, X) that `method` gives.
 
@@ -103,15 +108,35 @@ def error_map(
         other: the images of the other method, in the same units.
         measured: the series.
         seed: of the lines that are held out.
-        factor: of the bound.
+        factor: of the bound; None: that of phantoms of the same kinds.
 
     Raises:
         InputError: there are too few lines to hold some out.
     """
     started = time.perf_counter()
+    if factor is None:
+        factor = max([BOUND, *(BOUNDS[kind] for kind in kinds_of(measured))])
     found = evidence(method, images / scale, other / scale, measured, is_real, seed)
     expected = scale * expected_error(found)
     return ErrorMap(expected, factor, time.perf_counter() - started)
+
+
+def kinds_of(measured: Batch) -> list[str]:
+    """The kinds of `BOUNDS` that a series is of, by what was measured."""
+    noise = noise_level(measurement_of(measured.aliased, measured.mask, measured.maps))
+    is_of = {
+        NOISE: measured.maps is None and noise.item() > NOISY,
+        COILS: measured.maps is not None,
+        EQUISPACED: is_equispaced(measured.mask[0, :, :, 0]),
+    }
+    return [kind for kind, applies in is_of.items() if applies]
+
+
+def is_equispaced(lines: Tensor) -> bool:
+    """Whether the lines of each frame, (T, Y), are as far from one another everywhere, up to a
+    line: aliasing is then a few shifted copies, which all reconstructions may share."""
+    spacings = [frame.nonzero()[:, 0].diff() for frame in lines.cpu()]
+    return all(len(one) > 1 and one.max() - one.min() <= 1 for one in spacings)
 
 
 @torch.no_grad()

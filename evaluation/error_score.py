@@ -13,7 +13,6 @@ from torch import Tensor
 from data.batches import Batch, EvaluationBatches
 from evaluation.by_sample import Row, rows_by_sample
 from evaluation.error_map import (
-    BOUND,
     ErrorMap,
     conformal_factor,
     error_map,
@@ -46,7 +45,7 @@ class MappedMethods:
         images = {name: one(*batch.measured)[0].abs().cpu() for name, one in self.methods.items()}
         found = {}
         for name, other in zip(images, reversed(images.values()), strict=True):
-            method, factor = self.methods[name], self.factors.get(name, BOUND)
+            method, factor = self.methods[name], self.factors.get(name)
             pair = images[name], other
             made = error_map(method, *pair, 1.0, batch, self.is_real, self.seed, factor)
             found[name] = images[name], made
