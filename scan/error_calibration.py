@@ -69,6 +69,7 @@ OTHERS: dict[str, dict[str, Any]] = {
         "acc": 6.0, "noise": 0.01, "pattern": "golden_step", "centre": 0,
     },
 }  # fmt: skip
+REAL = (0, 1, 9, 18, 21)  # slices of a file
 SIZES = ((12, 96, 96), (16, 112, 104), (20, 96, 112))  # (T, Y, X), in turn
 ACCELERATIONS, NOISES = (4.0, 6.0, 8.0, 5.0), (0.0, 0.005, 0.01)
 PIXELS = 2000  # of each region of a phantom that weights are fitted to
