@@ -115,17 +115,18 @@ def error_map(
     """
     started = time.perf_counter()
     if factor is None:
-        factor = max([BOUND, *(BOUNDS[kind] for kind in kinds_of(measured))])
+        factor = max([BOUND, *(BOUNDS[kind] for kind in kinds_of(measured, is_real))])
     found = evidence(method, images / scale, other / scale, measured, is_real, seed)
     expected = scale * expected_error(found)
     return ErrorMap(expected, factor, time.perf_counter() - started)
 
 
-def kinds_of(measured: Batch) -> list[str]:
-    """The kinds of `BOUNDS` that a series is of, by what was measured."""
+def kinds_of(measured: Batch, is_real: bool) -> list[str]:
+    """The kinds of `BOUNDS` that a series is of, by what was measured. `is_real`: its images are
+    real-valued, with noise that is not white."""
     noise = noise_level(measurement_of(measured.aliased, measured.mask, measured.maps))
     is_of = {
-        NOISE: measured.maps is None and noise.item() > NOISY,
+        NOISE: not is_real and measured.maps is None and noise.item() > NOISY,
         COILS: measured.maps is not None,
         EQUISPACED: is_equispaced(measured.mask[0, :, :, 0]),
     }

@@ -6,8 +6,13 @@ import pytest
 import torch
 from helpers import sampling
 
+from CS_mask import Sampling
 from evaluation.error_map import (
     BOUND,
+    BOUNDS,
+    COILS,
+    EQUISPACED,
+    NOISE,
     OTHER,
     SPREAD,
     ErrorMap,
@@ -16,12 +21,14 @@ from evaluation.error_map import (
     error_map,
     expected_error,
     held_bound,
+    kinds_of,
     smoothed,
     wide_frames,
 )
 from methods.baselines import baseline
 from phantom.scanner import phantom
 from physics.fourier import fftc, undersample
+from physics.simulation import white_noise
 from reconstruct import reconstruct, reconstruct_scan
 from scan.measurement import from_images
 from util.errors import InputError
@@ -84,6 +91,28 @@ def test_what_was_held_is_counted_by_region():
     assert found.still == 1
     assert found.moving == pytest.approx(0.9)
     assert found.correlation > 0.5
+
+
+def test_the_bound_is_that_of_the_kind_of_scan():
+    rng = np.random.default_rng(0)
+    plain = from_images(IMAGES[0], sampling(4, 4), 0, 0, None)
+    noisy = dataclasses.replace(
+        plain, aliased=plain.aliased + undersample(white_noise((1, *IMAGES[0].shape), 0.03, rng),
+                                                   plain.mask)
+    )  # fmt: skip
+    comb = Sampling(("equispaced",), (4.0, 4.0), (0,), (1.0,))
+    equispaced = from_images(IMAGES[0], comb, 0, 0, None)
+    maps = torch.ones(1, 1, *IMAGES.shape[2:], dtype=torch.complex64)
+    coils = dataclasses.replace(noisy, aliased=noisy.aliased[:, :, None], maps=maps)
+    method = baseline("view_sharing", False)
+    for measured, kinds in (
+        (plain, []), (noisy, [NOISE]), (coils, [COILS]), (equispaced, [EQUISPACED]),
+    ):  # fmt: skip
+        assert kinds_of(measured, False) == kinds
+        images = method(*measured.measured)[0]
+        found = error_map(method, images, images, 1.0, measured, False, 0)
+        assert found.factor == max([BOUND, *(BOUNDS[kind] for kind in kinds)])
+    assert kinds_of(noisy, True) == []
 
 
 def test_frames_that_are_wider():
