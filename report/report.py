@@ -1,5 +1,6 @@
 """The report of a run: on the screen, in `output.txt`, in TensorBoard, and as a page."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -62,6 +63,8 @@ class Report:
         self.board: TensorBoard | None = None
         self.bar: tqdm | None = None
         self.seconds: list[float] | None = []  # of the first steps; None: the time left was told
+        self.n_left = 0  # steps
+        self.n_slow = 0  # the first of them, until all starts are made that are kept
 
     def add(self, heading: str, lines: Sequence[str]) -> None:
         """Take lines into the report under a heading, without printing them."""
@@ -95,6 +98,14 @@ class Report:
             total=total, initial=n_done, unit="step", disable=None, dynamic_ncols=True,
             bar_format=BAR,
         )  # fmt: skip
+        self.n_left = total - n_done
+        if run.keeps_starts and self.n_left:
+            n_starts = run.settings.mask_pool * len(run.parts["train"])
+            self.n_slow = math.ceil(n_starts / run.settings.batch_size)
+            say(
+                f"the first {counted(self.n_slow, 'step')} make and keep the starts of the masks,"
+                " which is slow; the time left is told then"
+            )
         if len(history) < run.settings.num_epochs:
             say(epoch_header(self.reference, self.run.validation_scores))
 
@@ -103,12 +114,11 @@ class Report:
             return
         self.bar.set_postfix(loss=f"{loss:.2e}", refresh=False)
         self.bar.update(n)
-        if self.seconds is not None:
+        self.n_left, self.n_slow = self.n_left - n, self.n_slow - n
+        if self.seconds is not None and self.n_slow < 0:
             self.seconds += [seconds / n] * n
             if len(self.seconds) >= min(WARM_STEPS, self.run.n_steps):
-                s, done = self.run.settings, len(self.history) * self.run.n_steps
-                left = s.num_epochs * self.run.n_steps - done - len(self.seconds)
-                say(time_left(self.seconds, left))
+                say(time_left(self.seconds, self.n_left))
                 self.seconds = None
 
     def n_examples(self, epoch: int) -> int:
@@ -211,10 +221,10 @@ class Report:
 
 
 def time_left(seconds: Sequence[float], n_steps: int) -> str:
-    """The time of the steps that are left, from the first ones, the fastest and the slowest of
-    which give the margin."""
+    """The time of the steps that are left, from a few, the fastest and the slowest of which give
+    the margin."""
     low, middle, high = min(seconds), statistics.median(seconds), max(seconds)
     return (
         f"about {duration(middle * n_steps)} of training left ({duration(low * n_steps)} to"
-        f" {duration(high * n_steps)}, by the first {counted(len(seconds), 'step')}), then the test"
+        f" {duration(high * n_steps)}, by {counted(len(seconds), 'step')}), then the test"
     )

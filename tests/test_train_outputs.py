@@ -318,7 +318,7 @@ def test_settings_make_the_same_run_again_on_the_command_line(finished, tmp_path
     settings, again = finished[0] / "settings.txt", tmp_path / "again"
     done = run_command(again, [f"@{settings}", "--device", "cpu"])
     assert done.returncode == 0, done.stderr
-    left = r"about \S+ s of training left \(.* to .*, by the first 3 steps\)"
+    left = r"about \S+ s of training left \(.* to .*, by 3 steps\)"
     assert re.search(left, done.stdout)
     assert "\ntest, acceleration 4: 3 samples\n" in done.stdout
     time = r"^Time\n  search .*, training .*, test .* \(3 of 4 results cached\)$"
